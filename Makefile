@@ -1,0 +1,39 @@
+# Every target does its own set-up: .venv is made from requirements.lock when it is missing or out of date.
+SHELL := bash
+.DEFAULT_GOAL := help
+NBO := .venv/bin/nbo
+PY := .venv/bin/python
+
+.PHONY: help setup demo test lint format lock prove-main bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup:  ## the environment in .venv
+	@.ci/setup
+
+demo: setup  ## a simulated shop from raw tables to served offers, with visitors to watch
+	@$(NBO) demo
+
+test: setup  ## the whole test suite
+	@$(PY) -m pytest
+
+lint: setup  ## lint, format check, types and import contracts
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+format: setup  ## rewrite the code in the house format
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+lock: setup  ## resolve requirements.lock anew from pyproject.toml
+	@.venv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--all-extras --custom-compile-command 'make lock' pyproject.toml -o requirements.lock
+
+prove-main: setup  ## real tables to a decision over HTTP, with the tables and proofs of the docs
+	@$(PY) -m bench.prove_main
+
+clean:  ## remove the environment and caches
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""What we conclude: assignment, metrics, statistics, off-policy evaluation and simulation."""

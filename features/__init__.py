@@ -1,0 +1,1 @@
+"""What we know: customers, offers, events, and the features computed from them."""

@@ -1,0 +1,115 @@
+"""The one tree of errors.
+
+NboError                      code "error"
+├── BadInput                  code "invalid"              somebody gave us something we cannot take; names the field
+│   ├── BadEvent              code per fault              one event of a batch
+│   ├── BadRecipe             code "bad_recipe"           a recipe's folder, query or settings
+│   └── BadSettings           code "bad_settings"         nbo.toml or an NBO_… variable
+├── NotFound                  code "not_found"            a named object that does not exist
+├── Conflict                  code "conflict"             the request contradicts what is stored
+│   ├── IdempotencyConflict   code "idempotency_conflict" the same key with another body
+│   └── StaleVersion          code "stale_version"        If-Match does not match
+├── TooManyRefused            code "too_many_refused"     an ingest above its share of refused rows
+├── NotTrainable              code "not_trainable"        the data cannot support a model, and why
+├── PromotionRefused          code "promotion_refused"    a gate said no
+├── BrokenRelease             code "broken_release"       files that disagree with their digest or their map
+├── StaleFeatures             code "stale_features"       features older than their time to live
+└── StoreUnavailable          code "store_unavailable"    a store that did not answer
+"""
+
+from __future__ import annotations
+
+
+class NboError(Exception):
+    """Anything this project raises on purpose; `code` is stable and safe to show."""
+
+    code = "error"
+
+
+class BadInput(NboError):
+    """Bad input; `field` is a JSON pointer or a column, `None` if the whole is meant."""
+
+    code = "invalid"
+
+    def __init__(self, detail: str, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail, self.field = detail, field
+
+
+class BadEvent(BadInput):
+    """One event that is refused; the code says which check failed."""
+
+    def __init__(self, code: str, detail: str, field: str | None = None) -> None:
+        super().__init__(detail, field)
+        self.code = code
+
+
+class BadRecipe(BadInput):
+    code = "bad_recipe"
+
+
+class BadSettings(BadInput):
+    code = "bad_settings"
+
+
+class NotFound(NboError):
+    code = "not_found"
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"there is no {kind} {name!r}")
+        self.kind, self.name = kind, name
+
+
+class Conflict(NboError):
+    code = "conflict"
+
+
+class IdempotencyConflict(Conflict):
+    code = "idempotency_conflict"
+
+
+class StaleVersion(Conflict):
+    code = "stale_version"
+
+    def __init__(self, given: str, current: str | None) -> None:
+        super().__init__(f"If-Match is {given}, the stored object is {current or 'absent'}")
+        self.given, self.current = given, current
+
+
+class TooManyRefused(NboError):
+    code = "too_many_refused"
+
+    def __init__(self, n_refused: int, n_rows: int, limit: float, report: str) -> None:
+        super().__init__(
+            f"{n_refused:,} of {n_rows:,} rows were refused ({n_refused / max(n_rows, 1):.2%}), the limit is {limit:.2%}; "
+            f"nothing was committed. The refused rows with their reasons: {report}"
+        )
+        self.n_refused, self.n_rows, self.limit, self.report = n_refused, n_rows, limit, report
+
+
+class NotTrainable(NboError):
+    code = "not_trainable"
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(f"{model} is not trainable: {reason}")
+        self.model, self.reason = model, reason
+
+
+class PromotionRefused(NboError):
+    code = "promotion_refused"
+
+
+class BrokenRelease(NboError):
+    code = "broken_release"
+
+
+class StaleFeatures(NboError):
+    code = "stale_features"
+
+    def __init__(self, age_s: float, limit_s: float) -> None:
+        super().__init__(f"features are {age_s:.0f} s old, the limit is {limit_s:.0f} s")
+        self.age_s, self.limit_s = age_s, limit_s
+
+
+class StoreUnavailable(NboError):
+    code = "store_unavailable"

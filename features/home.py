@@ -1,0 +1,53 @@
+"""Where the embedded default keeps its state: one folder, NBO_HOME."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Paths under NBO_HOME. Nothing is created by naming it."""
+
+    root: Path
+
+    @property
+    def facts_db(self) -> Path:
+        """Catalogue, customers, keys and the lake's file list: one SQLite file, so that they commit together."""
+        return self.root / "facts.db"
+
+    @property
+    def log_db(self) -> Path:
+        """The live log of events and decisions."""
+        return self.root / "log.db"
+
+    @property
+    def state_db(self) -> Path:
+        """Idempotent answers and, later, caps and budgets."""
+        return self.root / "state.db"
+
+    @property
+    def lake(self) -> Path:
+        """History as Parquet: `lake/events/day=YYYY-MM-DD/*.parquet`, `lake/refused/*.parquet`."""
+        return self.root / "lake"
+
+    @property
+    def features(self) -> Path:
+        """Daily aggregates and snapshots as Parquet."""
+        return self.root / "features"
+
+    @property
+    def feast(self) -> Path:
+        """Feast's repository: feature_store.yaml, registry.db, online.db."""
+        return self.root / "feast"
+
+    @property
+    def mlflow(self) -> Path:
+        """MLflow's database `mlflow.db` and `artifacts/`."""
+        return self.root / "mlflow"
+
+    @property
+    def releases(self) -> Path:
+        """`<n>/` per release, and the pointer `champion.json`."""
+        return self.root / "releases"

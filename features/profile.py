@@ -1,0 +1,18 @@
+"""What a customer has told us or is known by: attributes, consent, time zone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """One customer as known now. Attribute values are numbers, strings, booleans or RFC 3339 times."""
+
+    customer_id: str
+    attributes: dict[str, Any] = msgspec.field(default_factory=dict)
+    consent: dict[str, bool] = msgspec.field(default_factory=dict)  # by channel; absent is not asked
+    time_zone: str | None = None  # IANA name
+    updated_at: datetime | None = None  # UTC

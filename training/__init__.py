@@ -1,0 +1,1 @@
+"""What we learn: datasets, models, evaluation, registry and releases."""
