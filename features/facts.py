@@ -1,0 +1,333 @@
+"""What we know now, in one SQLite file: catalogue, customers, the lake's file list, settings of the data.
+
+One file on purpose: an ingest that brings offers, customers and events becomes visible in one commit.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from features.catalogue import Offer, Placement
+from features.data_settings import DataSettings
+from features.errors import NotFound, StaleVersion
+from features.events import from_us, to_us
+from features.profile import Profile
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS objects (
+    kind TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL, body TEXT NOT NULL, updated_us INTEGER NOT NULL,
+    PRIMARY KEY (kind, id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS object_history (
+    version INTEGER NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT, changed_us INTEGER NOT NULL,
+    PRIMARY KEY (version, kind, id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS profiles (
+    customer_id TEXT PRIMARY KEY, attributes TEXT NOT NULL, consent TEXT NOT NULL, time_zone TEXT,
+    updated_us INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS profile_history (
+    customer_id TEXT NOT NULL, valid_from_us INTEGER NOT NULL, attributes TEXT NOT NULL,
+    PRIMARY KEY (customer_id, valid_from_us)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lake_files (
+    dataset TEXT NOT NULL, path TEXT PRIMARY KEY, day TEXT NOT NULL, n_rows INTEGER NOT NULL,
+    sha256 TEXT NOT NULL, batch TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS lake_by_day ON lake_files (dataset, day);
+"""
+ALWAYS_US = 0  # an attribute without a date was known from the beginning
+
+T = TypeVar("T", Offer, Placement)
+_KINDS: dict[type, tuple[str, str]] = {Offer: ("offer", "offer_id"), Placement: ("placement", "placement_id")}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(Generic[T]):
+    """One catalogue object as stored. `version` is the catalogue version that brought it."""
+
+    body: T
+    version: int
+    updated_at: datetime
+    created: bool = False
+    changed: bool = True
+
+    @property
+    def etag(self) -> str:
+        return f'"{self.version}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All offers and placements at one version, each ordered by id; archived offers included."""
+
+    version: int
+    offers: tuple[Offer, ...]
+    placements: tuple[Placement, ...]
+
+
+class LakeFile(NamedTuple):
+    """One Parquet file that counts; `path` is relative to the lake."""
+
+    dataset: str
+    path: str
+    day: str
+    n_rows: int
+    sha256: str
+    batch: str
+
+
+class Facts:
+    """An open facts.db. Safe to share between threads of one process; open one per process."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        if self.meta("schema") != SCHEMA:
+            with self.transaction():
+                for statement in SCHEMA.split(";"):
+                    self._db.execute(statement)
+                self.set_meta("schema", SCHEMA)
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing; nested ones join the outer."""
+        with self._lock:
+            if self._depth == 0:
+                self._db.execute("BEGIN IMMEDIATE")
+            self._depth += 1
+            try:
+                yield self._db
+            except BaseException:
+                self._depth -= 1
+                if self._depth == 0:
+                    self._db.execute("ROLLBACK")
+                raise
+            self._depth -= 1
+            if self._depth == 0:
+                self._db.execute("COMMIT")
+
+    def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+    # Settings of the data and other single values
+
+    def meta(self, key: str) -> str | None:
+        try:
+            rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return None
+            raise
+        return rows[0][0] if rows else None
+
+    def set_meta(self, key: str, value: str) -> None:
+        with self.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def data_settings(self) -> DataSettings:
+        text = self.meta("data_settings")
+        return msgspec.json.decode(text, type=DataSettings) if text else DataSettings()
+
+    def set_data_settings(self, settings: DataSettings) -> None:
+        self.set_meta("data_settings", msgspec.json.encode(settings).decode())
+
+    # Catalogue
+
+    def catalogue_version(self) -> int:
+        """Grows with every change of an offer or placement; 0 when there was none."""
+        return int(self.meta("catalogue_version") or 0)
+
+    def put(self, item: T, now: datetime, if_match: str | None = None) -> Stored[T]:
+        """Replace one object whole. The same body again changes nothing, not even the version."""
+        kind, key = _KINDS[type(item)]
+        name = getattr(item, key)
+        with self.transaction() as db:
+            old = self._find(type(item), name)
+            _check_match(old, if_match)
+            if old is not None and old.body == item:
+                return Stored(old.body, old.version, old.updated_at, created=False, changed=False)
+            version = self._next_version()
+            body = msgspec.json.encode(item).decode()
+            db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?)", (kind, name, version, body, to_us(now)))
+            db.execute("INSERT INTO object_history VALUES (?, ?, ?, ?, ?)", (version, kind, name, body, to_us(now)))
+            return Stored(item, version, now, created=old is None)
+
+    def get(self, of: type[T], name: str) -> Stored[T]:
+        found = self._find(of, name)
+        if found is None:
+            raise NotFound(_KINDS[of][0], name)
+        return found
+
+    def list(self, of: type[T], limit: int, after: str = "") -> list[Stored[T]]:
+        """Ordered by id, those behind `after`."""
+        rows = self._rows(
+            "SELECT body, version, updated_us FROM objects WHERE kind = ? AND id > ? ORDER BY id LIMIT ?",
+            (_KINDS[of][0], after, limit),
+        )
+        return [_stored(of, *row) for row in rows]
+
+    def remove(self, of: type[T], name: str, now: datetime, if_match: str | None = None) -> None:
+        """Delete an object; its history stays. Offers are archived by `put`, not removed."""
+        kind = _KINDS[of][0]
+        with self.transaction() as db:
+            _check_match(self.get(of, name), if_match)
+            db.execute("DELETE FROM objects WHERE kind = ? AND id = ?", (kind, name))
+            db.execute(
+                "INSERT INTO object_history VALUES (?, ?, ?, NULL, ?)", (self._next_version(), kind, name, to_us(now))
+            )
+
+    def catalogue(self) -> Catalogue:
+        with self.transaction():
+            version = self.catalogue_version()
+            offers = self.list(Offer, -1)
+            placements = self.list(Placement, -1)
+        return Catalogue(version, tuple(o.body for o in offers), tuple(p.body for p in placements))
+
+    def catalogue_at(self, version: int) -> Catalogue:
+        """The catalogue as it stood at `version`, for replay."""
+        rows = self._rows(
+            "SELECT kind, id, body FROM object_history AS h WHERE version = (SELECT max(version) FROM object_history "
+            "WHERE kind = h.kind AND id = h.id AND version <= ?) AND body IS NOT NULL ORDER BY kind, id",
+            (version,),
+        )
+        offers = tuple(msgspec.json.decode(body, type=Offer) for kind, _, body in rows if kind == "offer")
+        placements = tuple(msgspec.json.decode(body, type=Placement) for kind, _, body in rows if kind == "placement")
+        return Catalogue(version, offers, placements)
+
+    def _find(self, of: type[T], name: str) -> Stored[T] | None:
+        rows = self._rows(
+            "SELECT body, version, updated_us FROM objects WHERE kind = ? AND id = ?", (_KINDS[of][0], name)
+        )
+        return _stored(of, *rows[0]) if rows else None
+
+    def _next_version(self) -> int:
+        version = self.catalogue_version() + 1
+        self.set_meta("catalogue_version", str(version))
+        return version
+
+    # Customers
+
+    def profile(self, customer_id: str) -> Profile | None:
+        rows = self._rows(
+            "SELECT customer_id, attributes, consent, time_zone, updated_us FROM profiles WHERE customer_id = ?",
+            (customer_id,),
+        )
+        return _profile(*rows[0]) if rows else None
+
+    def merge_profile(
+        self,
+        customer_id: str,
+        now: datetime,
+        attributes: Mapping[str, Any] | None = None,
+        consent: Mapping[str, bool | None] | None = None,
+        time_zone: str | None = None,
+    ) -> Profile:
+        """Merge into what is known; a value of None removes its key."""
+        with self.transaction() as db:
+            old = self.profile(customer_id) or Profile(customer_id=customer_id)
+            new = Profile(
+                customer_id=customer_id,
+                attributes=_merged(old.attributes, attributes or {}),
+                consent=_merged(old.consent, consent or {}),
+                time_zone=time_zone or old.time_zone,
+                updated_at=now,
+            )
+            self._write_profile(db, new)
+            if new.attributes != old.attributes or old.updated_at is None:
+                row = (customer_id, to_us(now), msgspec.json.encode(new.attributes).decode())
+                db.execute("INSERT OR REPLACE INTO profile_history VALUES (?, ?, ?)", row)
+            return new
+
+    def merge_profiles(
+        self,
+        rows: Iterable[tuple[str, Mapping[str, Any], int | None]],
+        now: datetime,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Bulk form of `merge_profile`: (customer_id, attributes, valid_from_us or None = always). Returns rows that changed something."""
+        n_changed = 0
+        with self.transaction() as db:
+            for n, (customer_id, attributes, valid_from_us) in enumerate(rows, start=1):
+                old = self.profile(customer_id) or Profile(customer_id=customer_id)
+                new = msgspec.structs.replace(old, attributes=_merged(old.attributes, attributes), updated_at=now)
+                if old.updated_at is None or new.attributes != old.attributes:
+                    n_changed += 1
+                    self._write_profile(db, new)
+                    since = ALWAYS_US if valid_from_us is None else valid_from_us
+                    body = msgspec.json.encode(new.attributes).decode()
+                    db.execute("INSERT OR REPLACE INTO profile_history VALUES (?, ?, ?)", (customer_id, since, body))
+                if on_progress is not None and n % 10_000 == 0:
+                    on_progress(n)
+        return n_changed
+
+    def profile_history(self) -> Iterator[tuple[str, int, str]]:
+        """(customer_id, valid_from_us, attributes as JSON), by customer and time."""
+        with self._lock:
+            yield from self._db.execute(
+                "SELECT customer_id, valid_from_us, attributes FROM profile_history ORDER BY customer_id, valid_from_us"
+            )
+
+    @staticmethod
+    def _write_profile(db: sqlite3.Connection, profile: Profile) -> None:
+        db.execute(
+            "INSERT OR REPLACE INTO profiles VALUES (?, ?, ?, ?, ?)",
+            (
+                profile.customer_id,
+                msgspec.json.encode(profile.attributes).decode(),
+                msgspec.json.encode(profile.consent).decode(),
+                profile.time_zone,
+                to_us(profile.updated_at) if profile.updated_at else 0,
+            ),
+        )
+
+    # The lake's file list
+
+    def lake_files(self, dataset: str) -> list[LakeFile]:
+        """The Parquet files that count, ordered by day and path."""
+        rows = self._rows("SELECT * FROM lake_files WHERE dataset = ? ORDER BY day, path", (dataset,))
+        return [LakeFile(*row) for row in rows]
+
+    def add_lake_files(self, files: Iterable[LakeFile]) -> None:
+        with self.transaction() as db:
+            db.executemany("INSERT INTO lake_files VALUES (?, ?, ?, ?, ?, ?)", list(files))
+
+
+def _check_match(old: Stored[Any] | None, if_match: str | None) -> None:
+    if if_match is None:
+        return
+    current = old.etag if old is not None else None
+    given = [tag.strip().removeprefix("W/") for tag in if_match.split(",")]
+    if current is None or (current not in given and "*" not in given):
+        raise StaleVersion(if_match, current)
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in {**old, **new}.items() if value is not None}
+
+
+def _stored(of: type[T], body: str, version: int, updated_us: int) -> Stored[T]:
+    return Stored(msgspec.json.decode(body, type=of), version, from_us(updated_us))
+
+
+def _profile(customer_id: str, attributes: str, consent: str, time_zone: str | None, updated_us: int) -> Profile:
+    return Profile(
+        customer_id=customer_id,
+        attributes=msgspec.json.decode(attributes),
+        consent=msgspec.json.decode(consent),
+        time_zone=time_zone,
+        updated_at=from_us(updated_us),
+    )
