@@ -81,8 +81,8 @@ class TooManyRefused(NboError):
 
     def __init__(self, n_refused: int, n_rows: int, limit: float, report: str) -> None:
         super().__init__(
-            f"{n_refused:,} of {n_rows:,} rows were refused ({n_refused / max(n_rows, 1):.2%}), the limit is {limit:.2%}; "
-            f"nothing was committed. The refused rows with their reasons: {report}"
+            f"{n_refused:,} of {n_rows:,} rows were refused ({n_refused / max(n_rows, 1):.2%}), "
+            f"the limit is {limit:.2%}; nothing was committed. The refused rows with their reasons: {report}"
         )
         self.n_refused, self.n_rows, self.limit, self.report = n_refused, n_rows, limit, report
 

@@ -172,7 +172,7 @@ class Facts:
             raise NotFound(_KINDS[of][0], name)
         return found
 
-    def list(self, of: type[T], limit: int, after: str = "") -> list[Stored[T]]:
+    def objects(self, of: type[T], limit: int, after: str = "") -> list[Stored[T]]:
         """Ordered by id, those behind `after`."""
         rows = self._rows(
             "SELECT body, version, updated_us FROM objects WHERE kind = ? AND id > ? ORDER BY id LIMIT ?",
@@ -191,10 +191,12 @@ class Facts:
             )
 
     def catalogue(self) -> Catalogue:
-        with self.transaction():
+        while True:
             version = self.catalogue_version()
-            offers = self.list(Offer, -1)
-            placements = self.list(Placement, -1)
+            offers = self.objects(Offer, -1)
+            placements = self.objects(Placement, -1)
+            if self.catalogue_version() == version:  # else another process changed it in between
+                break
         return Catalogue(version, tuple(o.body for o in offers), tuple(p.body for p in placements))
 
     def catalogue_at(self, version: int) -> Catalogue:
@@ -258,7 +260,10 @@ class Facts:
         now: datetime,
         on_progress: Callable[[int], None] | None = None,
     ) -> int:
-        """Bulk form of `merge_profile`: (customer_id, attributes, valid_from_us or None = always). Returns rows that changed something."""
+        """Bulk form of `merge_profile`; returns how many rows changed something.
+
+        A row is (customer_id, attributes, valid_from_us), the last None for "always known".
+        """
         n_changed = 0
         with self.transaction() as db:
             for n, (customer_id, attributes, valid_from_us) in enumerate(rows, start=1):
