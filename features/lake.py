@@ -87,7 +87,7 @@ def staging(home: Home, batch: str) -> Iterator[Staging]:
 def place(home: Home, staged: Staging) -> list[LakeFile]:
     """Rename all staged files to their place, on disk when this returns; they count once `add_lake_files` has them."""
     files = []
-    folders = set()
+    folders: set[Path] = set()
     for dataset in DATASETS:
         for path in sorted((staged.folder / dataset).glob("day=*/*.parquet")):
             relative = path.relative_to(staged.folder)
