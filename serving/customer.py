@@ -1,0 +1,61 @@
+"""One read of one customer: stored features, what happened since, profile."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from features.definitions import FeatureSet
+from features.errors import StoreUnavailable
+from features.facts import Facts
+from features.live import features_of
+from features.log import Log
+from features.online import OnlineStore
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerNow:
+    """A customer at one instant."""
+
+    features: Mapping[str, Any]
+    known: bool  # something is known of this customer: stored, live or told
+    snapshot_us: int | None  # the stored part covers what happened before this instant
+    degraded: tuple[tuple[str, str], ...] = ()  # (code, what was done)
+
+
+@dataclass(slots=True)
+class CustomerReader:
+    """Reads the online store, the log and the profile; `online` is None before the first materialization."""
+
+    facts: Facts
+    log: Log
+    feature_set: FeatureSet
+    online: OnlineStore | None
+    snapshot_us: int  # instant of the newest snapshot
+    snapshot_position: int  # the log's position that the snapshot covers
+
+    def read(self, customer_id: str, now_us: int) -> CustomerNow:
+        """What is known now. A store that fails is named in `degraded`, and its part falls to the defaults."""
+        degraded: list[tuple[str, str]] = []
+        stored, recent, profile = None, [], None
+        try:
+            if self.online is not None:
+                stored = self.online.customer(customer_id)
+        except (sqlite3.Error, StoreUnavailable) as error:
+            logger.warning("online store: %s", error)
+            degraded.append(("features_unavailable", "stored features were left at their defaults"))
+        try:
+            since_us = stored.as_of_us if stored is not None else self.snapshot_us
+            recent = self.log.recent(customer_id, since_us, self.snapshot_position)
+            profile = self.facts.profile(customer_id)
+        except (sqlite3.Error, StoreUnavailable) as error:
+            logger.warning("recent events: %s", error)
+            degraded.append(("state_unavailable", "today's events and profile were left out"))
+        features = features_of(self.feature_set, stored, recent, profile, now_us)
+        known = stored is not None or bool(recent) or profile is not None
+        return CustomerNow(features, known, stored.as_of_us if stored else None, tuple(degraded))

@@ -1,0 +1,69 @@
+"""The words of a decision: what is asked, and what is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRequest:
+    placement_id: str
+    limit: int  # 1 to 100; the placement's own max_offers also holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRequest:
+    """One question. `customer_id` is a visitor key, see `features.events.visitor_key`."""
+
+    customer_id: str
+    placements: tuple[PlacementRequest, ...]
+    channel: str | None = None  # None: each placement's own
+    context: Mapping[str, Any] = field(default_factory=dict)
+    exclude_offer_ids: frozenset[str] = frozenset()
+    deadline_ms: int = 100
+    dry_run: bool = False
+
+
+class OfferAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    rank: int  # from 1, within its placement
+    offer_id: str
+    treatment_id: str
+    score: float
+    p_accept: float
+    selection_probability: float  # of this offer at this rank, given the ranks above; 1 where overridden
+    value: float
+    reason_codes: tuple[str, ...]
+    payload: dict[str, Any]
+    is_fallback: bool = False
+
+
+class PlacementAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    placement_id: str
+    offers: tuple[OfferAnswer, ...]
+
+
+class Degraded(msgspec.Struct, frozen=True):
+    code: str
+    action: str
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer. `log_payload` is the row of the log: the answer with all that replay needs."""
+
+    decision_id: str
+    customer_id: str
+    decided_at: datetime
+    expires_at: datetime
+    currency: str
+    placements: tuple[PlacementAnswer, ...]
+    policy: str
+    model_versions: dict[str, str | None]
+    degraded: tuple[Degraded, ...] = ()
+    experiments: tuple[Any, ...] = ()
+    holdout: bool = False
+    log_payload: bytes = b""

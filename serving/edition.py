@@ -1,0 +1,82 @@
+"""One release and one version of the catalogue, prepared together; swapped whole, so that no answer mixes two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.definitions import FeatureSet
+from serving.catalogue_view import CatalogueView
+from training.scorers import Release
+
+PRIOR_ACCEPTANCE = 0.02  # P(accept) of an offer that nobody has been shown, when there is no model to ask
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What the models say of every offer for one customer; shapes (n_offers,)."""
+
+    p_accept: NDArray[np.float64]
+    affinity: NDArray[np.float32]
+    p_churn: float | None
+
+
+class Edition:
+    """A release prepared for the live catalogue; `release` is None before the first promotion."""
+
+    def __init__(
+        self,
+        view: CatalogueView,
+        feature_set: FeatureSet,
+        release: Release | None,
+        offer_features: Mapping[str, Mapping[str, Any]],
+        now_us: int,
+    ) -> None:
+        self.view, self.feature_set, self.release = view, feature_set, release
+        self._no_affinity = np.zeros(len(view), np.float32)
+        if release is None:
+            self.prior = np.array([_acceptance_rate(offer_features.get(o.offer_id)) for o in view.offers], np.float64)
+            return
+        self._affinity_side = release.recommender.prepare(view.offers)
+        self._acceptance_side = release.acceptance.prepare(view.offers, offer_features, now_us)
+
+    @property
+    def versions(self) -> dict[str, str | None]:
+        if self.release is None:
+            return {"release": None, "recommender": None, "acceptance": None, "churn": None}
+        return dict(self.release.versions)
+
+    def known(self, row: int) -> bool:
+        """Whether the release was trained with this offer."""
+        return self.release is not None and self.view.offers[row].offer_id in self.release.offers_known
+
+    def score(
+        self, customer_id: str, features: Mapping[str, Any], context: Mapping[str, Any], *, churn: bool = True
+    ) -> Scores:
+        """Scores of every offer in one placement; without a release, the offers' smoothed acceptance rates."""
+        if self.release is None:
+            return Scores(self.prior, self._no_affinity, None)
+        affinity = self.affinity(customer_id, features)
+        p_accept = self.release.acceptance.p_accept(features, context, affinity, self._acceptance_side)
+        p_churn = self.release.churn.p_churn(features) if churn and self.release.churn is not None else None
+        return Scores(p_accept, affinity, p_churn)
+
+    def affinity(self, customer_id: str, features: Mapping[str, Any]) -> NDArray[np.float32]:
+        assert self.release is not None
+        return self.release.recommender.affinity(customer_id, features, self._affinity_side)
+
+
+def context_of(moment: datetime, channel: str, placement_id: str) -> dict[str, Any]:
+    """The context that models are trained with; `moment` in UTC."""
+    return {"channel": channel, "placement_id": placement_id, "hour": moment.hour, "weekday": moment.weekday()}
+
+
+def _acceptance_rate(features: Mapping[str, Any] | None) -> float:
+    rates = [value for name, value in (features or {}).items() if name.startswith("acceptance_rate")]
+    known = [float(rate) for rate in rates if rate == rate]
+    return known[-1] if known else PRIOR_ACCEPTANCE

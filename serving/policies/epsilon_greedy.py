@@ -1,0 +1,22 @@
+"""Mostly the best offer, and with chance epsilon any eligible one."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def epsilon_greedy(
+    scores: NDArray[np.float64], eligible: NDArray[np.bool_], epsilon: float = 0.05
+) -> NDArray[np.float64]:
+    """Chance of showing each offer; shapes (n,), (n,) -> (n,). `scores` must be finite where eligible.
+
+    Zero where not eligible; sums to 1, or to 0 when nothing is eligible.
+    """
+    rows = np.flatnonzero(eligible)
+    chance = np.zeros(len(scores))
+    if rows.size:
+        best = rows[scores[rows] == scores[rows].max()]  # ties share the greedy part
+        chance[rows] = epsilon / rows.size
+        chance[best] += (1.0 - epsilon) / best.size
+    return chance

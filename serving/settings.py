@@ -1,0 +1,103 @@
+"""Settings of a deployment: read once at the door, from `nbo.toml` and the environment, and passed down."""
+
+from __future__ import annotations
+
+import os
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from features.errors import BadEvent, BadSettings
+from features.events import parse_time
+from features.home import Home
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting with its default; the metadata name its place in `nbo.toml`, its variable is `NBO_` and its name."""
+
+    home: Home
+    as_of: datetime | None = field(default=None, metadata={"toml": "clock.as_of"})  # None: the real time
+    policy: str = field(default="epsilon_greedy", metadata={"toml": "decision.policy"})
+    epsilon: float = field(default=0.05, metadata={"toml": "decision.epsilon"})  # share drawn at random, [0, 1]
+    expires_after_s: float = field(default=1800.0, metadata={"toml": "decision.expires_after_s"})
+    durable_decisions: bool = field(default=False, metadata={"toml": "decision.durable"})  # log before answering
+    refresh_s: float = field(default=0.2, metadata={"toml": "serve.refresh_s"})  # how often changes are looked for
+    max_refused: float = field(default=0.01, metadata={"toml": "ingest.max_refused"})  # share of rows, [0, 1]
+    started: float = field(default_factory=time.time)  # real time at which a set clock begins to tick
+
+    def __post_init__(self) -> None:
+        for name in ("epsilon", "max_refused"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise BadSettings(f"{name} == {getattr(self, name)}, must be in [0, 1]", name)
+        for name in ("expires_after_s", "refresh_s"):
+            if not getattr(self, name) > 0:
+                raise BadSettings(f"{name} == {getattr(self, name)}, must be above 0", name)
+
+    def now(self) -> datetime:
+        """The fixed instant of a command: `as_of`, or the real time."""
+        return self.as_of or datetime.now(UTC)
+
+    def clock(self) -> Clock:
+        """A clock that starts at `as_of` when the service starts, and ticks."""
+        as_of = self.as_of
+        if as_of is None:
+            return lambda: datetime.now(UTC)
+        return lambda: as_of + timedelta(seconds=time.time() - self.started)
+
+
+def configurable() -> dict[str, tuple[str, str]]:
+    """Setting -> (its place in nbo.toml, its environment variable)."""
+    return {f.name: (f.metadata["toml"], f"NBO_{f.name.upper()}") for f in fields(Settings) if "toml" in f.metadata}
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """From the environment, then `nbo.toml` (in NBO_HOME, else the working directory), then the defaults."""
+    environ = os.environ if environ is None else environ
+    home = Path(environ.get("NBO_HOME") or ".nbo").expanduser().absolute()
+    values, source = _from_toml(home)
+    for name, (_, variable) in configurable().items():
+        if environ.get(variable):
+            values[name], source[name] = environ[variable], variable
+    checked = {name: _convert(name, value, source[name]) for name, value in values.items()}
+    started = float(environ.get("NBO_SERVE_STARTED") or time.time())
+    return Settings(home=Home(home), started=started, **checked)
+
+
+def _from_toml(home: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    places = {place: name for name, (place, _) in configurable().items()}
+    for path in (home / "nbo.toml", Path("nbo.toml")):
+        if not path.is_file():
+            continue
+        try:
+            tables = tomllib.loads(path.read_text())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BadSettings(f"{path} is not valid TOML: {error}") from None
+        values = {}
+        for table, entries in tables.items():
+            for key, value in entries.items() if isinstance(entries, dict) else [("", entries)]:
+                place = f"{table}.{key}".rstrip(".")
+                if place not in places:
+                    raise BadSettings(f"{path}: {place} is not a setting; expected one of {', '.join(places)}", place)
+                values[places[place]] = value
+        return values, {name: f"{path}: {configurable()[name][0]}" for name in values}
+    return {}, {}
+
+
+def _convert(name: str, value: Any, source: str) -> Any:
+    kind = next(f.type for f in fields(Settings) if f.name == name)
+    try:
+        if name == "as_of":
+            text = value.isoformat() if isinstance(value, datetime) else str(value)
+            return parse_time(text, "as_of")
+        if kind == "bool":
+            return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
+        return float(value) if kind == "float" else str(value)
+    except (ValueError, TypeError, KeyError, BadEvent) as error:
+        raise BadSettings(f"{source} is {value!r}, expected {kind}: {error}", name) from None
