@@ -1,0 +1,271 @@
+"""What every log promises, run over each of LOGS."""
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.events import Event, to_us
+from features.log import Batch, DecisionRow, GroupCommit, Log, LogEvent, SqliteLog
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def sqlite_log(folder: Path) -> Log:
+    return SqliteLog(folder / "log.db")
+
+
+LOGS: tuple[Callable[[Path], Log], ...] = (sqlite_log,)  # each opens the same log again when given the same folder
+
+
+@pytest.fixture(params=LOGS, ids=lambda opened: opened.__name__)
+def open_log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Log]]:
+    opened: list[Log] = []
+
+    def open_one() -> Log:
+        opened.append(request.param(tmp_path))
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def log(open_log: Callable[[], Log]) -> Log:
+    return open_log()
+
+
+def event(event_id: str, at: datetime = NOW, **fields: object) -> Event:
+    given = {"event_id": event_id, "event_type": "visit", "customer_id": "c-1", "occurred_at": at, **fields}
+    return msgspec.convert(given, Event)
+
+
+def ids(events: list[LogEvent]) -> list[str]:
+    return [one.event_id for one in events]
+
+
+def test_an_event_comes_back_whole(log: Log) -> None:
+    written = event(
+        "e-1", event_type="purchase", decision_id="d", offer_id="o", placement_id="p", session_id="s", channel="web",
+        category="shoes", value=Decimal("25.2001"), currency="EUR", properties={"size": 42, "who": "Zoë"},
+    )  # fmt: skip
+    log.append([written], NOW)
+    (read,) = log.recent("c-1", to_us(NOW), 0)
+    assert read == LogEvent(
+        1, "e-1", "purchase", "c-1", to_us(NOW), "d", "o", "p", "s", "web", "shoes", Decimal("25.2001"), "EUR",
+        '{"size":42,"who":"Zoë"}', to_us(NOW),
+    )  # fmt: skip
+
+
+def test_a_known_event_id_is_a_duplicate_and_never_overwrites(log: Log) -> None:
+    assert log.append([event("e-1"), event("e-1", channel="app"), event("e-2")], NOW) == [True, False, True]
+    assert log.append([event("e-1", channel="app")], NOW) == [False]
+    assert [(one.event_id, one.channel) for one in log.events_after(0, 10)] == [("e-1", None), ("e-2", None)]
+
+
+def test_an_event_cannot_swallow_a_decision_of_the_same_id(log: Log) -> None:
+    assert log.append([event("same")], NOW) == [True]
+    log.append_decisions([DecisionRow("same", "c-1", to_us(NOW), b"payload")])
+    found = log.decision("same")
+    assert found is not None
+    assert found[:4] == ("same", "c-1", to_us(NOW), b"payload")
+    assert ids(log.recent("c-1", 0, 0)) == ["same"]
+
+
+def test_a_decision_is_written_once(log: Log) -> None:
+    log.append_decisions([DecisionRow("d", "c", 5, b"first")])
+    log.append_decisions([DecisionRow("d", "c", 6, b"second"), DecisionRow("e", "c", 7, b"")])
+    assert [(row.decision_id, row.payload) for row in log.decisions_after(0, 10)] == [("d", b"first"), ("e", b"")]
+    assert log.decision("unknown") is None
+
+
+def test_a_group_is_answered_batch_by_batch(log: Log) -> None:
+    decisions = [DecisionRow("d", "c-1", 1, b"x")]
+    batches = [Batch([event("a"), event("b")], NOW), Batch([], NOW, decisions), Batch([event("a"), event("c")], NOW)]
+    assert log.write(batches) == [[True, True], [], [False, True]]
+
+
+def test_a_batch_with_a_bad_row_writes_nothing(log: Log) -> None:
+    bad = DecisionRow("d", "c", None, b"x")  # type: ignore[arg-type]
+    with pytest.raises(Exception, match="NOT NULL"):
+        log.write([Batch([event("a")], NOW), Batch([], NOW, [bad])])
+    assert log.last_position() == 0
+    assert log.append([event("a")], NOW) == [True]
+
+
+def test_recent_is_what_occurred_since_or_arrived_after(log: Log) -> None:
+    log.append([event("old", NOW - timedelta(days=2)), event("today")], NOW)
+    position = log.last_position()
+    log.append([event("late", NOW - timedelta(days=3)), event("other", customer_id="c-2")], NOW)
+    since = to_us(NOW - timedelta(hours=1))
+    assert ids(log.recent("c-1", since, position)) == ["late", "today"]
+    assert ids(log.recent("c-1", since, 0)) == ["late", "old", "today"]
+    assert ids(log.recent("c-1", since, log.last_position())) == ["today"]
+    assert ids(log.recent("nobody", 0, 0)) == []
+
+
+def test_events_of_one_instant_are_ordered_by_id(log: Log) -> None:
+    log.append([event("b"), event("c"), event("a")], NOW)
+    assert ids(log.recent("c-1", 0, 0)) == ["a", "b", "c"]
+
+
+def test_positions_page_through_the_log(log: Log) -> None:
+    log.append([event(f"e-{n}") for n in range(5)], NOW)
+    log.append_decisions([DecisionRow("d", "c", 1, b"")])
+    first = log.events_after(0, 3)
+    rest = log.events_after(first[-1].position, 3)
+    assert ids(first + rest) == [f"e-{n}" for n in range(5)]
+    assert log.last_position() == 6
+    assert log.decisions_after(0, 10)[0].position == 6
+
+
+def tail_event(event_id: str, at: datetime = NOW, customer_id: str = "c-1") -> LogEvent:
+    nothing = (None,) * 6
+    return LogEvent(0, event_id, "visit", customer_id, to_us(at), *nothing, Decimal("1.5"), "EUR", "{}")
+
+
+def test_the_tail_is_read_beside_the_log(log: Log) -> None:
+    assert log.tail_snapshot_us() is None
+    log.append([event("live", NOW + timedelta(hours=1))], NOW)
+    log.replace_tail([tail_event("t-1"), tail_event("t-2", customer_id="c-2")], to_us(NOW))
+    assert ids(log.recent("c-1", 0, 0)) == ["t-1", "live"]
+    assert log.recent("c-1", 0, 0)[0] == tail_event("t-1")
+    assert ids(log.recent("c-1", to_us(NOW) + 1, 0)) == ["live"]
+    assert log.tail_snapshot_us() == to_us(NOW)
+
+
+def test_a_new_tail_replaces_the_old_one(log: Log) -> None:
+    log.replace_tail([tail_event("t-1")], 1)
+    log.replace_tail([tail_event("t-2")], 2)
+    assert ids(log.recent("c-1", 0, 0)) == ["t-2"]
+    log.replace_tail([], 3)
+    assert log.recent("c-1", 0, 0) == []
+
+
+def test_an_event_in_both_log_and_tail_counts_once_as_the_log_has_it(log: Log) -> None:
+    log.append([event("both", channel="web")], NOW)
+    log.replace_tail([tail_event("both"), tail_event("only")], to_us(NOW))
+    assert [(one.event_id, one.channel) for one in log.recent("c-1", 0, 0)] == [("both", "web"), ("only", None)]
+
+
+def test_an_unfinished_tail_is_not_seen_and_is_cleared_away(log: Log) -> None:
+    log.replace_tail([tail_event("old")], 1)
+
+    def broken() -> Iterator[LogEvent]:
+        yield from (tail_event(f"t-{n}") for n in range(3_000))
+        raise RuntimeError("the reader of the lake fell over")
+
+    with pytest.raises(RuntimeError):
+        log.replace_tail(broken(), 2)
+    assert ids(log.recent("c-1", 0, 0)) == ["old"]
+    assert log.tail_snapshot_us() == 1
+    log.replace_tail([tail_event("new")], 3)
+    assert ids(log.recent("c-1", 0, 0)) == ["new"]
+
+
+def test_of_two_tails_at_a_time_the_later_begun_stays(log: Log) -> None:
+    def slow() -> Iterator[LogEvent]:
+        yield tail_event("earlier")
+        log.replace_tail([tail_event("later")], 2)
+
+    log.replace_tail(slow(), 1)
+    assert ids(log.recent("c-1", 0, 0)) == ["later"]
+    assert log.tail_snapshot_us() == 2
+
+
+def test_another_opener_sees_what_was_written(open_log: Callable[[], Log]) -> None:
+    first, second = open_log(), open_log()
+    first.append([event("a")], NOW)
+    assert second.append([event("a"), event("b")], NOW) == [False, True]
+    assert ids(first.recent("c-1", 0, 0)) == ["a", "b"]
+
+
+def test_many_threads_write_every_event_exactly_once(open_log: Callable[[], Log]) -> None:
+    logs = [open_log(), open_log()]
+    new: list[bool] = []
+
+    def write(thread: int) -> None:
+        for n in range(20):
+            new.extend(logs[thread % 2].append([event(f"shared-{n}"), event(f"own-{thread}-{n}")], NOW))
+
+    threads = [threading.Thread(target=write, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(new) == 20 + 4 * 20  # each shared event is new to one thread alone
+    assert len(set(ids(logs[0].events_after(0, 1_000)))) == 100
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(-3, 3), st.sampled_from("uvwxyz")), max_size=30),
+    st.integers(-3, 4),
+    st.integers(0, 30),
+)
+def test_recent_equals_a_plain_filter(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, int, str]], since: int, after: int
+) -> None:
+    for open_one in LOGS:
+        log = open_one(tmp_path_factory.mktemp("log"))
+        for customer, hours, event_id in rows:
+            log.append([event(event_id, NOW + timedelta(hours=hours), customer_id=customer)], NOW)
+        since_us = to_us(NOW + timedelta(hours=since))
+        everything = log.events_after(0, 100)
+        for customer in "ab":
+            wanted = [
+                one
+                for one in everything
+                if one.customer_id == customer and (one.occurred_us >= since_us or one.position > after)
+            ]
+            assert log.recent(customer, since_us, after) == sorted(wanted, key=lambda e: (e.occurred_us, e.event_id))
+        log.close()
+
+
+def test_group_commit_answers_every_caller(log: Log) -> None:
+    writer = GroupCommit(log)
+    answers = [writer.submit([event(f"e-{n % 50}")], NOW) for n in range(100)]
+    decided = writer.submit_decisions([DecisionRow("d", "c", 1, b"x")])
+    assert sum(answer.result(10)[0] for answer in answers) == 50
+    assert decided.result(10) == []
+    assert log.decision("d") is not None
+    writer.close()
+
+
+def test_group_commit_close_writes_what_was_submitted(log: Log) -> None:
+    writer = GroupCommit(log, max_rows=3)
+    answers = [writer.submit([event(f"e-{n}")], NOW) for n in range(50)]
+    writer.close()
+    writer.close()
+    assert all(answer.result(0) == [True] for answer in answers)
+    assert log.last_position() == 50
+    with pytest.raises(Exception, match="closed"):
+        writer.submit([event("late")], NOW)
+
+
+def test_a_bad_row_fails_only_its_own_caller(log: Log) -> None:
+    writer = GroupCommit(log)
+    good = [writer.submit([event(f"e-{n}")], NOW) for n in range(3)]
+    bad = writer.submit_decisions([DecisionRow("d", "c", None, b"x")])  # type: ignore[arg-type]
+    good += [writer.submit([event("last")], NOW)]
+    assert all(answer.result(10) == [True] for answer in good)
+    with pytest.raises(Exception, match="NOT NULL"):
+        bad.result(10)
+    assert writer.n_lost == 1
+    writer.close()
+
+
+def test_a_cancelled_caller_does_not_stop_the_writer(log: Log) -> None:
+    writer = GroupCommit(log)
+    answers = [writer.submit([event(f"e-{n}")], NOW) for n in range(200)]
+    cancelled = sum(answer.cancel() for answer in answers)
+    assert writer.submit([event("last")], NOW).result(10) == [True]
+    assert log.last_position() == 201 - cancelled
+    writer.close()
