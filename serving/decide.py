@@ -7,7 +7,6 @@ import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -31,18 +30,11 @@ from serving.settings import Clock, Settings
 from serving.slate import Chances, Pick, fill
 
 
-class Customers(Protocol):
-    """One read of one customer."""
-
-    def read(self, customer_id: str, now_us: int) -> CustomerNow: ...
-
-
 @dataclass(slots=True)
 class Decider:
     """Decides for the edition it holds; `edition` is replaced by one assignment."""
 
     edition: Edition
-    customers: Customers
     settings: Settings
     clock: Clock
     currency: str
@@ -52,7 +44,7 @@ class Decider:
         edition = self.edition  # read once: no answer mixes two
         now = self.clock()
         placements = _placements(edition.view, request)
-        customer = self.customers.read(request.customer_id, to_us(now))
+        customer = edition.customers.read(request.customer_id, to_us(now))
         seed = secrets.randbits(64) if seed is None else seed
         rng = random.Random(seed)
         chances = partial(POLICIES[self.settings.policy], epsilon=self.settings.epsilon)

@@ -45,7 +45,7 @@ def log_row(
         "holdout": decision.holdout,
         "model_versions": decision.model_versions,
         "catalogue_version": edition.view.version,
-        "feature_set": edition.feature_set.digest,
+        "feature_set": edition.customers.feature_set.digest,
         "degraded": decision.degraded,
         "redrawn": False,
         "support": support,

@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.definitions import FeatureSet
 from serving.catalogue_view import CatalogueView
+from serving.customer import CustomerNow
 from training.scorers import Release
 
 PRIOR_ACCEPTANCE = 0.02  # P(accept) of an offer that nobody has been shown, when there is no model to ask
+
+
+class Customers(Protocol):
+    """One read of one customer."""
+
+    feature_set: FeatureSet
+
+    def read(self, customer_id: str, now_us: int) -> CustomerNow: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +41,13 @@ class Edition:
     def __init__(
         self,
         view: CatalogueView,
-        feature_set: FeatureSet,
+        customers: Customers,
         release: Release | None,
         offer_features: Mapping[str, Mapping[str, Any]],
         now_us: int,
     ) -> None:
-        self.view, self.feature_set, self.release = view, feature_set, release
+        self.view, self.customers, self.release = view, customers, release
+        self._offers_known = frozenset(release.offer_map if release is not None else ())
         self._no_affinity = np.zeros(len(view), np.float32)
         if release is None:
             self.prior = np.array([_acceptance_rate(offer_features.get(o.offer_id)) for o in view.offers], np.float64)
@@ -53,7 +63,7 @@ class Edition:
 
     def known(self, row: int) -> bool:
         """Whether the release was trained with this offer."""
-        return self.release is not None and self.view.offers[row].offer_id in self.release.offers_known
+        return self.view.offers[row].offer_id in self._offers_known
 
     def score(
         self, customer_id: str, features: Mapping[str, Any], context: Mapping[str, Any], *, churn: bool = True

@@ -20,7 +20,7 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Every setting with its default; the metadata name its place in `nbo.toml`, its variable is `NBO_` and its name."""
+    """Every setting with its default; the metadata name its place in `nbo.toml`. Variables are `NBO_` and the name."""
 
     home: Home
     as_of: datetime | None = field(default=None, metadata={"toml": "clock.as_of"})  # None: the real time

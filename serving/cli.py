@@ -1,0 +1,190 @@
+"""The command line: each command reads its arguments, calls one function and prints.
+
+Commands are imported when they run, so that `nbo --help` stays instant.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+JSON = Annotated[bool, typer.Option("--json", help="Print machine-readable results.")]
+
+app = typer.Typer(
+    name="nbo",
+    help="The next best offer for each customer: features, models, decisions.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+features_app = typer.Typer(no_args_is_help=True, help="Features: list, build, apply, materialize, check.")
+models_app = typer.Typer(no_args_is_help=True, help="Releases: list and promote.")
+keys_app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
+app.add_typer(features_app, name="features")
+app.add_typer(models_app, name="models")
+app.add_typer(keys_app, name="keys")
+
+
+@app.command()
+def demo(
+    smoke: Annotated[bool, typer.Option("--smoke", help="Small, no visitors: print one decision as JSON.")] = False,
+    keep: Annotated[Path | None, typer.Option("--keep", help="Keep all state in this folder.")] = None,
+) -> None:
+    """A simulated shop, end to end, with visitors to watch."""
+    from serving.commands.demo import run
+
+    raise typer.Exit(run(smoke=smoke, keep=keep))
+
+
+@app.command()
+def ingest(
+    recipe_or_dir: Annotated[str, typer.Argument(metavar="[RECIPE --source DIR] | DIR")],
+    source: Annotated[Path | None, typer.Option(help="The folder of raw files that the recipe reads.")] = None,
+    max_refused: Annotated[
+        float | None,
+        typer.Option(help="Share of refused rows above which nothing is committed (0.01)."),
+    ] = None,
+    json: JSON = False,
+) -> None:
+    """Customers, offers and events into the lake, every row checked."""
+    from serving.commands.ingest import run
+
+    raise typer.Exit(run(recipe_or_dir, source=source, max_refused=max_refused, as_json=json))
+
+
+@features_app.command("list")
+def features_list(json: JSON = False) -> None:
+    """Every feature: type, unit, default, time to live, description."""
+    from serving.commands.features import list_features
+
+    list_features(as_json=json)
+
+
+@features_app.command("build")
+def features_build(json: JSON = False) -> None:
+    """Daily aggregates and snapshots of every day that is new or changed."""
+    from serving.commands.features import build
+
+    build(as_json=json)
+
+
+@features_app.command("apply")
+def features_apply(json: JSON = False) -> None:
+    """Tell Feast the entities, views and services."""
+    from serving.commands.features import apply
+
+    apply(as_json=json)
+
+
+@features_app.command("materialize")
+def features_materialize(json: JSON = False) -> None:
+    """The newest snapshot into the online store."""
+    from serving.commands.features import materialize
+
+    materialize(as_json=json)
+
+
+@features_app.command("check")
+def features_check(
+    customers: Annotated[int, typer.Option(help="How many customers to compare.")] = 1000, json: JSON = False
+) -> None:
+    """Whether the online store says what the snapshots say, and how old it is."""
+    from serving.commands.features import check
+
+    raise typer.Exit(check(n_customers=customers, as_json=json))
+
+
+@app.command()
+def train(
+    which: Annotated[str, typer.Argument(metavar="[recommender|acceptance|churn|all]")] = "all",
+    seed: Annotated[int, typer.Option(help="Seed of everything that is random.")] = 0,
+    json: JSON = False,
+) -> None:
+    """Fit, compare with the baseline, log to MLflow, and register as challenger."""
+    from serving.commands.train import run
+
+    run(which, seed=seed, as_json=json)
+
+
+@models_app.command("list")
+def models_list(json: JSON = False) -> None:
+    """Every registered version with its metrics and aliases."""
+    from serving.commands.models import list_models
+
+    list_models(as_json=json)
+
+
+@models_app.command("promote")
+def models_promote(
+    release: Annotated[str, typer.Argument(help="A release number, or the challenger.")] = "challenger",
+    force: Annotated[bool, typer.Option("--force", help="Promote although a gate refuses; needs --reason.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Why; kept in the history.")] = None,
+    json: JSON = False,
+) -> None:
+    """Export a release and make it the champion that the service answers with."""
+    from serving.commands.models import promote
+
+    promote(release, force=force, reason=reason, as_json=json)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that answer.")] = 1,
+) -> None:
+    """Answer over HTTP."""
+    from serving.commands.serve import run
+
+    raise typer.Exit(run(host, port, workers))
+
+
+@keys_app.command("create")
+def keys_create(
+    kind: Annotated[str, typer.Option(help="secret or public")] = "secret",
+    scope: Annotated[str, typer.Option(help="decide,events,catalogue,admin")] = "decide,events",
+    name: Annotated[str, typer.Option(help="What it is for.")] = "",
+) -> None:
+    """Make a key and print it, alone, once."""
+    from serving.commands.keys import create
+
+    create(kind=kind, scope=scope, name=name)
+
+
+@keys_app.command("list")
+def keys_list(json: JSON = False) -> None:
+    """Every key by its id; the keys themselves are not stored."""
+    from serving.commands.keys import list_keys
+
+    list_keys(as_json=json)
+
+
+@keys_app.command("revoke")
+def keys_revoke(key_id: str) -> None:
+    """End a key; workers notice within a second."""
+    from serving.commands.keys import revoke
+
+    revoke(key_id)
+
+
+@app.command()
+def doctor(json: JSON = False) -> None:
+    """Check the installation and the settings, and say what to do."""
+    from serving.commands.doctor import run
+
+    raise typer.Exit(run(as_json=json))
+
+
+def main() -> None:
+    """Errors that we raise on purpose are one line and exit code 1; wrong usage is 2."""
+    from features.errors import NboError
+
+    try:
+        app()
+    except NboError as error:
+        print(f"nbo: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""The commands behind `nbo`: one file each, imported when it runs."""

@@ -1,0 +1,1 @@
+"""What the running service keeps between requests, apart from facts and log."""
