@@ -1,0 +1,199 @@
+"""Customer features, offers, context and affinity as one numeric row per (customer, offer).
+
+The columns are fitted once, kept as JSON in the release, and filled by the same rules in training (`rows`) and
+for one customer and all offers in serving (`prepare` and `fill`); a test holds the two equal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from features.catalogue import Offer
+
+Source = Literal["customer", "pair_category", "pair_offer", "offer", "offer_feature", "context", "affinity"]
+Rows = NDArray[np.float64]
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One column of the encoded row; with `values` it is a category, its code the position in `values`."""
+
+    source: Source
+    key: str  # the name in its source
+    values: tuple[str, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.source}.{self.key}" if self.key else self.source
+
+
+@dataclass(frozen=True)
+class OfferSide:
+    """What of the encoded rows depends on the offers alone; made once per catalogue and release."""
+
+    template: Rows  # (n_offers, n_columns), NaN where customer, context or affinity belong
+    categories: tuple[str, ...]
+    category_of: NDArray[np.int64]  # (n_offers,) position in `categories`, -1 without a category
+    row_of: Mapping[str, int]  # offer id -> row
+
+
+class Encoder(msgspec.Struct, frozen=True, dict=True):
+    """The columns in order, and how each is filled. Unknown and missing values are NaN."""
+
+    columns: tuple[Column, ...]
+
+    @cached_property
+    def _by_source(self) -> dict[str, list[tuple[int, str, dict[str, float] | None]]]:
+        found: dict[str, list[tuple[int, str, dict[str, float] | None]]] = {}
+        for at, column in enumerate(self.columns):
+            codes = None if column.values is None else {value: float(code) for code, value in enumerate(column.values)}
+            found.setdefault(column.source, []).append((at, column.key, codes))
+        return found
+
+    def of(self, source: Source) -> list[tuple[int, str, dict[str, float] | None]]:
+        """The columns of one source as (position, key, codes or None)."""
+        return self._by_source.get(source, [])
+
+    @property
+    def categorical(self) -> list[int]:
+        return [at for at, column in enumerate(self.columns) if column.values is not None]
+
+    def prepare(self, offers: Sequence[Offer], offer_features: Mapping[str, Mapping[str, Any]]) -> OfferSide:
+        template = np.full((len(offers), len(self.columns)), np.nan)
+        for row, offer in enumerate(offers):
+            fields = offer_fields(offer)
+            for at, key, codes in self.of("offer"):
+                template[row, at] = number(fields.get(key), codes)
+            known = offer_features.get(offer.offer_id, {})
+            for at, key, codes in self.of("offer_feature"):
+                template[row, at] = number(known.get(key), codes)
+        categories = tuple(sorted({offer.category for offer in offers if offer.category is not None}))
+        position = {category: at for at, category in enumerate(categories)}
+        category_of = np.array([position.get(o.category, -1) if o.category else -1 for o in offers], dtype=np.int64)
+        return OfferSide(template, categories, category_of, {o.offer_id: row for row, o in enumerate(offers)})
+
+    def fill(
+        self,
+        side: OfferSide,
+        features: Mapping[str, Any],
+        context: Mapping[str, Any],
+        affinity: NDArray[np.floating[Any]] | None,
+    ) -> Rows:
+        """One customer against all offers of the side, (n_offers, n_columns)."""
+        rows = side.template.copy()
+        for at, key, codes in self.of("customer"):
+            rows[:, at] = number(features.get(key), codes)
+        for at, key, codes in self.of("context"):
+            rows[:, at] = number(context.get(key), codes)
+        for at, key, _ in self.of("pair_category"):
+            counts = features.get(key) or {}
+            by_category = np.array([counts.get(category, 0.0) for category in side.categories] + [0.0])
+            rows[:, at] = by_category[side.category_of]  # -1 reads the last, which is 0
+        for at, key, _ in self.of("pair_offer"):
+            rows[:, at] = 0.0
+            for offer_id, count in (features.get(key) or {}).items():
+                row = side.row_of.get(offer_id)
+                if row is not None:
+                    rows[row, at] = count
+        for at, _, _ in self.of("affinity"):
+            rows[:, at] = np.nan if affinity is None else relative(affinity[None, :])[0]
+        return rows
+
+    def rows(
+        self,
+        n: int,
+        customers: Mapping[str, Sequence[Any]],
+        offers: Sequence[Offer],
+        offer_features: Mapping[str, Sequence[Any]],
+        context: Mapping[str, Sequence[Any]],
+        affinity: NDArray[np.floating[Any]] | None,
+    ) -> Rows:
+        """`n` training rows; every argument has one value per row; `affinity` is already relative, (n,)."""
+        out = np.full((n, len(self.columns)), np.nan)
+        for source, values in (("customer", customers), ("offer_feature", offer_features), ("context", context)):
+            for at, key, codes in self._by_source.get(source, []):
+                if key in values:
+                    out[:, at] = numbers(values[key], codes)
+        known = {offer.offer_id: offer_fields(offer) for offer in offers}
+        for at, key, codes in self.of("offer"):
+            each = {offer_id: number(fields.get(key), codes) for offer_id, fields in known.items()}
+            out[:, at] = [each[offer.offer_id] for offer in offers]
+        for at, key, _ in self.of("pair_category"):
+            out[:, at] = [
+                0.0 if counts is None or o.category is None else counts.get(o.category, 0.0)
+                for counts, o in zip(customers[key], offers, strict=True)
+            ]
+        for at, key, _ in self.of("pair_offer"):
+            out[:, at] = [
+                0.0 if counts is None else counts.get(o.offer_id, 0.0)
+                for counts, o in zip(customers[key], offers, strict=True)
+            ]
+        for at, _, _ in self.of("affinity"):
+            out[:, at] = np.nan if affinity is None else affinity
+        return out
+
+    def one(self, features: Mapping[str, Any]) -> Rows:
+        """One customer without an offer, (1, n_columns): for models of the customer alone."""
+        out = np.full((1, len(self.columns)), np.nan)
+        for at, key, codes in self.of("customer"):
+            out[0, at] = number(features.get(key), codes)
+        return out
+
+
+def offer_fields(offer: Offer) -> dict[str, Any]:
+    """What an offer is, as flat names: its own fields, and its attributes behind `attributes.`."""
+    fields: dict[str, Any] = {
+        "offer_id": offer.offer_id,
+        "category": offer.category,
+        "value": offer.value,
+        "retention": offer.retention,
+        "channels": len(offer.channels),
+    }
+    for channel in offer.channels:
+        fields[f"channel={channel}"] = 1.0
+    for name, value in offer.attributes.items():
+        if isinstance(value, list | tuple):
+            for item in value:
+                fields[f"attributes.{name}={item}"] = 1.0
+        else:
+            fields[f"attributes.{name}"] = value
+    return fields
+
+
+def number(value: Any, codes: Mapping[str, float] | None) -> float:
+    """A value as a column holds it: its code where there are codes, else itself; NaN if missing or unfit."""
+    if value is None:
+        return math.nan
+    if codes is not None:
+        return codes.get(str(value), math.nan)
+    return float(value) if isinstance(value, int | float | np.number | np.bool_) else math.nan
+
+
+def numbers(values: Sequence[Any], codes: Mapping[str, float] | None) -> NDArray[np.float64]:
+    """`number` of each; shape (n,)."""
+    array = np.asarray(values)
+    if codes is None and array.dtype.kind in "fiub":
+        return array.astype(np.float64)
+    return np.array([number(value, codes) for value in array.tolist()], dtype=np.float64)
+
+
+def relative(affinity: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Affinity in standard deviations from the customer's mean over the offers; (n, n_offers), zeros if all are equal.
+
+    A recommender's raw scale grows with the data it saw; this one does not, so that the acceptance model can be
+    fitted on the scores of an earlier recommender than the one it is served with.
+    """
+    wide = affinity.astype(np.float64)
+    if not wide.size:
+        return wide
+    spread = wide.std(axis=1, keepdims=True)
+    centred = wide - wide.mean(axis=1, keepdims=True)
+    np.divide(centred, spread, out=centred, where=spread > 1e-9)
+    return np.where(spread > 1e-9, centred, 0.0)

@@ -1,0 +1,91 @@
+"""Attributes as tokens: what a hybrid recommender knows of customers and offers beside their identity."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import msgspec
+import numpy as np
+
+
+class Field(msgspec.Struct, frozen=True, dict=True):
+    """One attribute: a number cut at `edges`, or a category of `values`. Missing values have a token of their own."""
+
+    name: str
+    edges: tuple[float, ...] | None = None
+    values: tuple[str, ...] | None = None
+    has_missing: bool = False  # whether training saw it missing
+
+    @cached_property
+    def position(self) -> dict[str, int]:
+        return {value: at for at, value in enumerate(self.values or ())}
+
+    @property
+    def n_tokens(self) -> int:
+        return (len(self.values or ()) if self.edges is None else len(self.edges) + 1) + self.has_missing
+
+    def token(self, value: Any) -> int:
+        """The token of a value, -1 if training never saw its like."""
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return self.n_tokens - 1 if self.has_missing else -1
+        if self.edges is not None:
+            return bisect.bisect_right(self.edges, float(value)) if isinstance(value, int | float | np.number) else -1
+        return self.position.get(str(value), -1)
+
+
+class Tokens(msgspec.Struct, frozen=True, dict=True):
+    """The fields of one side; token numbers run through them."""
+
+    fields: tuple[Field, ...] = ()
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        starts, at = [], 0
+        for field in self.fields:
+            starts.append(at)
+            at += field.n_tokens
+        return tuple(starts)
+
+    @property
+    def n_tokens(self) -> int:
+        return sum(field.n_tokens for field in self.fields)
+
+    def of(self, features: Mapping[str, Any]) -> list[int]:
+        """The tokens of one customer or offer, at most one per field."""
+        found = []
+        for start, field in zip(self.starts, self.fields, strict=True):
+            token = field.token(features.get(field.name))
+            if token >= 0:
+                found.append(start + token)
+        return found
+
+
+def fit_tokens(rows: Sequence[Mapping[str, Any]], names: Iterable[str], *, buckets: int, min_count: int) -> Tokens:
+    """Tokens learnt from the rows of training: quantile edges for numbers, frequent values for categories.
+
+    A field that is the same in every row says nothing and is left out.
+    """
+    fields = []
+    for name in names:
+        field = fit_field(name, [row.get(name) for row in rows], buckets=buckets, min_count=min_count)
+        if field.n_tokens > 1:
+            fields.append(field)
+    return Tokens(tuple(fields))
+
+
+def fit_field(name: str, values: Sequence[Any], *, buckets: int, min_count: int) -> Field:
+    known = [v for v in values if not (v is None or (isinstance(v, float) and math.isnan(v)))]
+    has_missing = len(values) - len(known) >= min_count
+    if known and all(isinstance(v, int | float | np.number) for v in known):
+        edges = np.unique(np.quantile(np.array(known, dtype=np.float64), np.arange(1, buckets) / buckets))
+        # An edge at the smallest value would leave its lower bucket empty.
+        return Field(name, edges=tuple(float(e) for e in edges if e > min(known)), has_missing=has_missing)
+    counts: dict[str, int] = {}
+    for value in known:
+        counts[str(value)] = counts.get(str(value), 0) + 1
+    frequent = tuple(sorted(value for value, count in counts.items() if count >= min_count))
+    return Field(name, values=frequent, has_missing=has_missing)

@@ -1,0 +1,132 @@
+"""Boosted trees as flat node arrays, walked by compiled code without scikit-learn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+LEAF, NUMBER, CATEGORY = 0, 1, 2
+MAX_CODES = 256  # category codes are 0 … 255
+
+
+@dataclass(frozen=True, slots=True)
+class Forest:
+    """All trees one after the other; a node's children are positions in the same arrays. Axis: n_nodes."""
+
+    roots: NDArray[np.int32]  # (n_trees,) position of each tree's first node
+    kind: NDArray[np.uint8]  # LEAF, NUMBER or CATEGORY
+    column: NDArray[np.int32]  # of the encoded row
+    threshold: NDArray[np.float64]  # NUMBER: at most this goes left
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    missing_left: NDArray[np.uint8]  # where NaN and unknown categories go
+    value: NDArray[np.float64]  # LEAF: added to the raw score
+    bitset: NDArray[np.int32]  # CATEGORY: row of `left_bits` and `known_bits`
+    left_bits: NDArray[np.uint32]  # (n_category_nodes, 8) codes that go left
+    known_bits: NDArray[np.uint32]  # (n_category_nodes, 8) codes seen in training
+    baseline: NDArray[np.float64]  # (1,) raw score before the first tree
+
+    def raw(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The log-odds of each row: (n, n_columns) -> (n,)."""
+        out = np.full(len(rows), self.baseline[0])
+        _walk(
+            rows, self.roots, self.kind, self.column, self.threshold, self.left, self.right, self.missing_left,
+            self.value, self.bitset, self.left_bits, self.known_bits, out,
+        )  # fmt: skip
+        return out
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@njit(nogil=True, cache=True)
+def _walk(  # type: ignore[no-untyped-def]
+    rows, roots, kind, column, threshold, left, right, missing_left, value, bitset, left_bits, known_bits, out
+):
+    for root in roots:  # trees outside: one tree stays in the cache while all rows pass
+        for i in range(rows.shape[0]):
+            node = root
+            while kind[node] != LEAF:
+                x = rows[i, column[node]]
+                if np.isnan(x):
+                    goes_left = missing_left[node] != 0
+                elif kind[node] == NUMBER:
+                    goes_left = x <= threshold[node]
+                elif x < 0 or x >= MAX_CODES:
+                    goes_left = missing_left[node] != 0
+                else:
+                    code = np.int64(x)
+                    word, bit = code >> 5, np.uint32(1) << np.uint32(code & 31)
+                    if left_bits[bitset[node], word] & bit:
+                        goes_left = True
+                    elif known_bits[bitset[node], word] & bit:
+                        goes_left = False
+                    else:
+                        goes_left = missing_left[node] != 0
+                node = left[node] if goes_left else right[node]
+            out[i] += value[node]
+
+
+def flatten(model: Any) -> Forest:
+    """A fitted binary HistGradientBoostingClassifier as a `Forest` over its own input columns.
+
+    scikit-learn moves categorical columns to the front and replaces their codes by ranks; both are undone here,
+    so that the forest reads rows as they were given to `fit`.
+    """
+    columns, categories = _input_columns(model)
+    trees = [predictor for (predictor,) in model._predictors]
+    sizes = np.array([len(tree.nodes) for tree in trees], dtype=np.int64)
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+    nodes = np.concatenate([tree.nodes for tree in trees])
+    start_of = np.repeat(starts, sizes)
+    leaf = nodes["is_leaf"].astype(bool)
+    category = nodes["is_categorical"].astype(bool) & ~leaf
+    tree_of = np.repeat(np.arange(len(trees)), sizes)
+    at = np.flatnonzero(category)
+    bitset = np.full(len(nodes), -1, dtype=np.int32)
+    bitset[at] = np.arange(len(at), dtype=np.int32)
+    left_bits = np.zeros((len(at), 8), dtype=np.uint32)
+    known_bits = np.zeros((len(at), 8), dtype=np.uint32)
+    for row, node in enumerate(at):
+        codes = categories[int(nodes["feature_idx"][node])]
+        ranks = trees[tree_of[node]].raw_left_cat_bitsets[nodes["bitset_idx"][node]]
+        known_bits[row] = _bits(codes)
+        left_bits[row] = _bits([code for rank, code in enumerate(codes) if ranks[rank >> 5] >> (rank & 31) & 1])
+    return Forest(
+        roots=starts.astype(np.int32),
+        kind=np.where(leaf, LEAF, np.where(category, CATEGORY, NUMBER)).astype(np.uint8),
+        column=np.where(leaf, 0, columns[np.where(leaf, 0, nodes["feature_idx"])]).astype(np.int32),
+        threshold=np.where(leaf | category, 0.0, nodes["num_threshold"]).astype(np.float64),
+        left=np.where(leaf, 0, nodes["left"] + start_of).astype(np.int32),
+        right=np.where(leaf, 0, nodes["right"] + start_of).astype(np.int32),
+        missing_left=np.where(leaf, 0, nodes["missing_go_to_left"]).astype(np.uint8),
+        value=np.where(leaf, nodes["value"], 0.0).astype(np.float64),
+        bitset=bitset,
+        left_bits=left_bits,
+        known_bits=known_bits,
+        baseline=np.asarray(model._baseline_prediction, dtype=np.float64).reshape(1),
+    )
+
+
+def _input_columns(model: Any) -> tuple[NDArray[np.int64], dict[int, list[int]]]:
+    """The input column of each inner column, and the codes, in rank order, of each inner categorical column."""
+    if model.is_categorical_ is None:
+        return np.arange(model.n_features_in_), {}
+    columns = np.concatenate([np.flatnonzero(model.is_categorical_), np.flatnonzero(~model.is_categorical_)])
+    encoder = model._preprocessor.named_transformers_["encoder"]
+    return columns, {
+        inner: [int(code) for code in codes if not np.isnan(code)] for inner, codes in enumerate(encoder.categories_)
+    }
+
+
+def _bits(codes: list[int]) -> NDArray[np.uint32]:
+    if codes and not 0 <= min(codes) <= max(codes) < MAX_CODES:
+        raise ValueError(f"category codes {min(codes)} … {max(codes)}, expected 0 … {MAX_CODES - 1}")
+    bits = np.zeros(8, dtype=np.uint32)
+    for code in codes:
+        bits[code >> 5] |= np.uint32(1 << (code & 31))
+    return bits
