@@ -1,0 +1,136 @@
+"""What we know, as stored."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.catalogue import Offer, Placement, Treatment
+from features.errors import NotFound, StaleVersion
+from features.facts import Facts, LakeFile
+from tests.conftest import NOW
+
+
+@pytest.fixture
+def facts(tmp_path):
+    opened = Facts(tmp_path / "facts.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def offer():
+    def make(offer_id="o-1", **changes):
+        treatment = Treatment(treatment_id=f"{offer_id}/a")
+        return Offer(offer_id=offer_id, name="an offer", value=2.0, currency="EUR", treatments=(treatment,), **changes)
+
+    return make
+
+
+def test_an_object_comes_back_as_it_was_put(facts, offer):
+    stored = facts.put(offer(starts_at=NOW, attributes={"depth": {"a": [1, None]}}), NOW)
+    assert stored.created
+    assert facts.get(Offer, "o-1").body == offer(starts_at=NOW, attributes={"depth": {"a": [1, None]}})
+
+
+def test_putting_the_same_again_changes_nothing(facts, offer):
+    first = facts.put(offer(), NOW)
+    again = facts.put(offer(), NOW)
+    assert (again.etag, again.created, again.changed) == (first.etag, False, False)
+    assert facts.catalogue_version() == 1
+
+
+def test_if_match_lets_only_the_current_version_through(facts, offer):
+    etag = facts.put(offer(), NOW).etag
+    newer = facts.put(offer(priority=1), NOW, if_match=etag)
+    with pytest.raises(StaleVersion):
+        facts.put(offer(priority=2), NOW, if_match=etag)
+    assert facts.get(Offer, "o-1").etag == newer.etag
+
+
+def test_if_match_on_an_absent_object_is_stale(facts, offer):
+    with pytest.raises(StaleVersion):
+        facts.put(offer(), NOW, if_match="*")
+
+
+def test_offers_and_placements_of_the_same_id_are_apart(facts, offer):
+    facts.put(offer("x"), NOW)
+    facts.put(Placement(placement_id="x", name="hero", channel="web"), NOW)
+    facts.remove(Placement, "x", NOW)
+    assert facts.get(Offer, "x")
+    with pytest.raises(NotFound):
+        facts.get(Placement, "x")
+
+
+def test_every_version_of_the_catalogue_can_be_read_again(facts, offer):
+    facts.put(offer("a"), NOW)
+    facts.put(offer("b"), NOW)
+    facts.put(offer("a", priority=9), NOW)
+    facts.put(Placement(placement_id="p", name="hero", channel="web"), NOW)
+    facts.remove(Placement, "p", NOW)
+    assert [o.priority for o in facts.catalogue_at(2).offers] == [0, 0]
+    assert [o.priority for o in facts.catalogue_at(3).offers] == [9, 0]
+    assert len(facts.catalogue_at(4).placements) == 1
+    assert facts.catalogue_at(5).placements == ()
+    assert facts.catalogue_at(5) == facts.catalogue()
+
+
+def test_pages_are_ordered_by_id(facts, offer):
+    for name in ("b", "c", "a"):
+        facts.put(offer(name), NOW)
+    assert [s.body.offer_id for s in facts.objects(Offer, 2)] == ["a", "b"]
+    assert [s.body.offer_id for s in facts.objects(Offer, 2, after="b")] == ["c"]
+
+
+def test_a_profile_is_merged_and_none_removes(facts):
+    facts.merge_profile("c", NOW, {"age": 30, "city": "Ulm"}, {"web": True})
+    merged = facts.merge_profile("c", NOW, {"age": 31, "city": None}, {"email": False}, "Europe/Berlin")
+    assert merged.attributes == {"age": 31}
+    assert merged.consent == {"web": True, "email": False}
+    assert facts.profile("c") == merged
+
+
+def test_bulk_profiles_count_only_what_changed(facts):
+    rows = [("a", {"age": 1}, None), ("b", {"age": 2}, 5)]
+    assert facts.merge_profiles(rows, NOW) == 2
+    assert facts.merge_profiles(rows, NOW) == 0
+    assert [(c, us) for c, us, _ in facts.profile_history()] == [("a", 0), ("b", 5)]
+
+
+def test_a_failed_transaction_leaves_everything_as_it_was(facts, offer):
+    def ingest():
+        with facts.transaction():
+            facts.put(offer(), NOW)
+            facts.merge_profiles([("a", {"age": 1}, None)], NOW)
+            facts.add_lake_files([LakeFile("events", "day=2026-01-01/x.parquet", "2026-01-01", 1, "00", "b1")])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest()
+    assert facts.catalogue_version() == 0
+    assert facts.profile("a") is None
+    assert facts.lake_files("events") == []
+
+
+def test_two_processes_may_open_the_same_file(facts, offer, tmp_path):
+    other = Facts(tmp_path / "facts.db")
+    facts.put(offer(), NOW)
+    assert other.get(Offer, "o-1").body == offer()
+    other.close()
+
+
+@given(st.dictionaries(st.text(max_size=5), st.none() | st.text() | st.integers(-(2**53), 2**53) | st.booleans()))
+def test_any_attributes_survive_storage(tmp_path_factory, attributes):
+    opened = Facts(tmp_path_factory.mktemp("facts") / "facts.db")
+    merged = opened.merge_profile("c", NOW, attributes)
+    assert merged.attributes == {k: v for k, v in attributes.items() if v is not None}
+    assert opened.profile("c") == merged
+    opened.close()
+
+
+def test_a_stored_object_is_plain_json(facts, offer):
+    facts.put(offer(), NOW)
+    ((body,),) = facts._rows("SELECT body FROM objects")
+    assert msgspec.json.decode(body)["offer_id"] == "o-1"
