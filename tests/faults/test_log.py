@@ -1,0 +1,231 @@
+"""The log and its export under kill -9: what was acknowledged is there, once, whatever the moment."""
+
+import json
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pyarrow.parquet as pq
+import pytest
+
+from features.events import Event, to_us
+from features.facts import Facts
+from features.home import Home
+from features.lake import EVENT_SCHEMA
+from features.log import DecisionRow, GroupCommit, SqliteLog
+from features.log_export import DECISION_SCHEMA, export, exported
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+WRITER = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from features.events import Event
+from features.log import DecisionRow, GroupCommit, SqliteLog
+
+now = datetime(2026, 11, 21, 12, tzinfo=UTC)
+writer = GroupCommit(SqliteLog(Path(sys.argv[1])))
+for n in range(1_000_000):
+    event = Event(event_id=f"e-{n}", event_type="visit", customer_id="c", occurred_at=now)
+    done = writer.submit([event, event], now), writer.submit_decisions([DecisionRow(f"e-{n}", "c", n, b"{}")])
+    for answer in done:
+        answer.result()
+    print(n, flush=True)
+"""
+
+EXPORTER = """
+import os, signal, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from features import log_export
+from features.facts import Facts
+from features.home import Home
+from features.log import SqliteLog
+
+home, n_steps = Home(Path(sys.argv[1])), int(sys.argv[2])
+log_export.CHUNK_ROWS = 15  # two commits
+
+def step(name):
+    global n_steps
+    n_steps -= 1
+    if n_steps == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+log_export.export(home, Facts(home.facts_db), SqliteLog(home.log_db), datetime(2026, 11, 21, 12, tzinfo=UTC), step)
+"""
+
+
+def visit(event_id: str, at: datetime = NOW) -> Event:
+    return Event(event_id=event_id, event_type="visit", customer_id="c", occurred_at=at)
+
+
+@pytest.mark.parametrize("n_acknowledged", [1, 40, 300])
+def test_what_a_killed_writer_acknowledged_is_there_once(tmp_path: Path, n_acknowledged: int) -> None:
+    path = tmp_path / "log.db"
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        acknowledged = [int(child.stdout.readline()) for _ in range(n_acknowledged)]
+        child.send_signal(signal.SIGKILL)
+        acknowledged += [int(line) for line in child.stdout if line.endswith("\n")]
+    log = SqliteLog(path)
+    there = [one.event_id for one in log.events_after(0, 1_000_000)]
+    decided = [one.decision_id for one in log.decisions_after(0, 1_000_000)]
+    for found in (there, decided):
+        assert found[: len(acknowledged)] == [f"e-{n}" for n in acknowledged]
+        assert len(found) == len(set(found))
+        assert len(found) <= len(acknowledged) + 1  # the one that was on its way
+    log.close()
+
+
+def test_two_killed_writers_leave_a_log_that_a_third_can_write(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    command = [sys.executable, "-c", WRITER, str(path)]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as one,
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other,
+    ):
+        for child in (one, other):
+            assert child.stdout is not None
+            child.stdout.readline()
+            child.kill()
+    log = SqliteLog(path)
+    assert log.append([visit("new")], NOW) == [True]
+    assert log.append([visit("e-0")], NOW) == [False]
+    log.close()
+
+
+def events_over_days() -> list[Event]:
+    """20 events over 4 days, two of one instant, one just before and one at midnight."""
+    midnight = NOW.replace(hour=0)
+    moments = [NOW - timedelta(hours=5 * n) for n in range(17)] + [NOW, midnight, midnight - timedelta(microseconds=1)]
+    return [
+        Event(
+            event_id=f"e-{n:02d}", event_type="purchase", customer_id=f"c-{n % 3}", occurred_at=moment,
+            value=Decimal("12.3401"), currency="EUR", category="shoes", properties={"n": n},
+        )
+        for n, moment in enumerate(moments)
+    ]  # fmt: skip
+
+
+def filled(home: Home) -> tuple[Facts, SqliteLog]:
+    log = SqliteLog(home.log_db)
+    log.append(events_over_days(), NOW)
+    log.append_decisions(
+        [DecisionRow(f"d-{n}", "c-1", to_us(NOW) - n, json.dumps({"n": n}).encode()) for n in range(9)]
+    )
+    return Facts(home.facts_db), log
+
+
+def lake_rows(home: Home, facts: Facts, dataset: str) -> list[dict[str, object]]:
+    """The listed rows; every file is checked for its order and its day."""
+    rows: list[dict[str, object]] = []
+    schema, moment = (EVENT_SCHEMA, "occurred_at") if dataset == "events" else (DECISION_SCHEMA, "decided_at")
+    for file in facts.lake_files(dataset):
+        table = pq.ParquetFile(home.lake / file.path).read()
+        assert table.schema.equals(schema)
+        part = table.to_pylist()
+        assert len(part) == file.n_rows
+        assert {row[moment].date().isoformat() for row in part} == {file.day}
+        assert part == sorted(part, key=lambda row: (row[moment], next(iter(row.values()))))
+        rows += part
+    return rows
+
+
+def test_export_brings_every_row_once_into_its_day(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    facts, log = filled(home)
+    report = export(home, facts, log, NOW)
+    assert (report.n_events, report.n_decisions, report.n_known, report.position) == (20, 9, 0, 29)
+    assert report.days == ("2026-11-18", "2026-11-19", "2026-11-20", "2026-11-21")
+    rows = {row["event_id"]: row for row in lake_rows(home, facts, "events")}
+    assert sorted(rows) == [event.event_id for event in events_over_days()]
+    for event in events_over_days():
+        assert rows[event.event_id] == {
+            **dict.fromkeys(EVENT_SCHEMA.names),
+            **{name: value for name, value in msgspec.structs.asdict(event).items() if name in EVENT_SCHEMA.names},
+            "properties": msgspec.json.encode(event.properties).decode(),
+            "received_at": NOW,
+        }
+    assert [row["payload"] for row in lake_rows(home, facts, "decisions")] == [f'{{"n": {n}}}' for n in range(9)][::-1]
+    log.close()
+    facts.close()
+
+
+def test_a_second_export_brings_only_what_is_new(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    facts, log = filled(home)
+    export(home, facts, log, NOW)
+    assert export(home, facts, log, NOW).n_events == 0
+    log.append([visit("new")], NOW)
+    report = export(home, facts, log, NOW)
+    assert (report.n_events, report.days, report.position) == (1, ("2026-11-21",), 30)
+    assert len(lake_rows(home, facts, "events")) == 21
+    assert exported(facts).position == 30
+    log.close()
+    facts.close()
+
+
+def test_an_event_that_the_lake_already_holds_is_not_exported_again(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    facts, log = filled(home)
+    export(home, facts, log, NOW)
+    other = SqliteLog(tmp_path / "other.db")  # the same event once more, through another log and on another day
+    other.append(
+        [Event(event_id=f"x-{n}", event_type="visit", customer_id="c", occurred_at=NOW) for n in range(29)], NOW
+    )
+    again = Event(event_id="e-03", event_type="visit", customer_id="c", occurred_at=NOW - timedelta(days=9))
+    other.append([again, Event(event_id="y", event_type="visit", customer_id="c", occurred_at=NOW)], NOW)
+    report = export(home, facts, other, NOW)
+    assert (report.n_events, report.n_known) == (1, 1)
+    for opened in (log, other, facts):
+        opened.close()
+
+
+def test_an_export_killed_at_any_step_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    n_steps = 0
+    killed = True
+    while killed:
+        n_steps += 1
+        home = Home(tmp_path / str(n_steps))
+        facts, log = filled(home)
+        command = [sys.executable, "-c", EXPORTER, str(home.root), str(n_steps)]
+        result = subprocess.run(command, check=False)
+        killed = result.returncode == -signal.SIGKILL
+        assert killed or result.returncode == 0
+        listed = lake_rows(home, facts, "events"), lake_rows(home, facts, "decisions")
+        assert sum(map(len, listed)) == exported(facts).position  # what counts is whole commits
+        export(home, facts, log, NOW)
+        assert sorted(str(row["event_id"]) for row in lake_rows(home, facts, "events")) == [
+            event.event_id for event in events_over_days()
+        ]
+        assert len(lake_rows(home, facts, "decisions")) == 9
+        on_disk = {path.relative_to(home.lake).as_posix() for path in home.lake.glob("*/day=*/*")}
+        assert on_disk == {file.path for dataset in ("events", "decisions") for file in facts.lake_files(dataset)}
+        assert not list((home.lake / ".staging").glob("*"))
+        log.close()
+        facts.close()
+    assert n_steps == 1 + 2 * 5 + 1  # 5 steps in each of two commits, and one run to the end
+
+
+def test_decisions_wait_for_a_store_that_is_away_and_are_written_when_it_is_back(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db")
+    writer = GroupCommit(log, retry_s=0.01)
+    blocker = SqliteLog(tmp_path / "log.db")
+    log._connection()
+    with pytest.MonkeyPatch.context() as patch, blocker._transaction():
+        patch.setattr("features.log.BUSY_TIMEOUT_S", 0.05)
+        answer = writer.submit_decisions([DecisionRow("d", "c", 1, b"{}")])
+        with pytest.raises(Exception, match="locked"):
+            answer.result(5)
+        assert writer.delayed_s > 0
+        assert writer.error is not None
+    writer.close()
+    assert log.decision("d") is not None
+    assert (writer.delayed_s, writer.n_lost, writer.error) == (0.0, 0, None)
+    log.close()
+    blocker.close()
