@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -206,10 +205,8 @@ def _check_money(raw: dict[str, Any]) -> tuple[Decimal | None, str | None]:
         return None, currency
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise BadEvent("invalid_field", f"value must be a number, this is {type(value).__name__}", "value")
-    if not math.isfinite(value) or abs(value) > MAX_VALUE:
-        raise BadEvent(
-            "invalid_field", f"value is {value}, expected a finite amount of at most {MAX_VALUE:.0e}", "value"
-        )
+    if not abs(value) <= MAX_VALUE:  # false for NaN, and true arithmetic for integers too large for a float
+        raise BadEvent("invalid_field", f"value must be finite and at most {MAX_VALUE:.0e} either way", "value")
     if currency is None:
         raise BadEvent("missing_field", "value needs currency", "currency")
     return Decimal(str(value)).quantize(Decimal("0.0001")), currency

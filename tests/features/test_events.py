@@ -56,6 +56,7 @@ def test_money_is_kept_exactly_to_four_decimals(event):
         ({"value": 5.0}, "missing_field", "currency"),
         ({"value": float("nan"), "currency": "EUR"}, "invalid_field", "value"),
         ({"value": float("inf"), "currency": "EUR"}, "invalid_field", "value"),
+        ({"value": 10**5000, "currency": "EUR"}, "invalid_field", "value"),
         ({"value": True, "currency": "EUR"}, "invalid_field", "value"),
         ({"value": "5", "currency": "EUR"}, "invalid_field", "value"),
         ({"value": 5, "currency": "eur"}, "invalid_field", "currency"),
