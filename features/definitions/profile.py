@@ -1,0 +1,83 @@
+"""What customers have told us or are known by: one feature per attribute found in the data."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from features.definitions.dsl import Attribute, AttributeKind, Family, Feature
+from features.errors import BadEvent
+from features.events import parse_time
+
+MAX_ATTRIBUTES = 200
+
+
+def profile(attributes: Mapping[str, AttributeKind], taken: Collection[str] = ()) -> Family:
+    """One feature per attribute, by name; an attribute named like another feature becomes `profile_<name>`."""
+    return Family(
+        name="profile",
+        description="Profile attributes",
+        features=tuple(
+            Feature(
+                name=f"profile_{name}" if name in taken else name,
+                value=Attribute(name, kind),
+                unit="days" if kind == "time" else kind,
+                description=f"Days since the profile attribute {name!r}"
+                if kind == "time"
+                else f"Profile attribute {name!r}",
+                default=None,
+                ttl_days=0.0,
+            )
+            for name, kind in sorted(attributes.items())
+        ),
+    )
+
+
+def kinds_of(profiles: Iterable[Mapping[str, Any]]) -> dict[str, AttributeKind]:
+    """The kind of each attribute that any profile has; lists and objects are no features and are left out.
+
+    Values of several kinds under one name are read as categories.
+    """
+    seen: dict[str, set[str]] = {}
+    for attributes in profiles:
+        for name, value in attributes.items():
+            kind = _kind(value)
+            if kind is not None:
+                seen.setdefault(name, set()).add(kind)
+    kept = sorted(seen)[:MAX_ATTRIBUTES]
+    return {name: _common(seen[name]) for name in kept}
+
+
+def category_of(value: Any) -> str | None:
+    """A category as text: strings as they are, other scalars as JSON would write them."""
+    if value is None or isinstance(value, list | dict):
+        return None
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _kind(value: Any) -> AttributeKind | None:
+    match value:
+        case bool():
+            return "boolean"
+        case int() | float():
+            return "number"
+        case str():
+            return "time" if _is_time(value) else "category"
+        case _:
+            return None
+
+
+def _is_time(text: str) -> bool:
+    if len(text) < 20 or not text[:4].isdigit():
+        return False
+    try:
+        parse_time(text)
+    except BadEvent:
+        return False
+    return True
+
+
+def _common(kinds: set[str]) -> AttributeKind:
+    return kinds.pop() if len(kinds) == 1 else "category"  # type: ignore[return-value]
