@@ -94,6 +94,15 @@ def check_id(text: Any, field: str, longest: int = 256) -> str:
     return text
 
 
+def shown(value: Any) -> str:
+    """A value as an error message may show it: short, whatever it is."""
+    if isinstance(value, int) and abs(value) > 10**15:
+        return "a huge number"  # Python refuses to print integers of thousands of digits
+    if isinstance(value, int | float | None):
+        return repr(value)
+    return repr(value[:40]) if isinstance(value, str) else f"of type {type(value).__name__}"
+
+
 def parse_time(text: Any, field: str = "occurred_at") -> datetime:
     """An RFC 3339 time with an offset as UTC, microseconds kept; `BadEvent` otherwise."""
     if not isinstance(text, str):
@@ -146,7 +155,7 @@ def check_event(raw: Any, now: datetime) -> Event:
     if kind is None:
         known = ", ".join(BY_NAME)
         raise BadEvent(
-            "unknown_event_type", f"event_type is {raw.get('event_type')!r}, expected one of {known}", "event_type"
+            "unknown_event_type", f"event_type is {shown(raw.get('event_type'))}, expected one of {known}", "event_type"
         )
     key = _check_visitor(raw)
     occurred_at = parse_time(raw.get("occurred_at"))
@@ -199,13 +208,14 @@ def _check_money(raw: dict[str, Any]) -> tuple[Decimal | None, str | None]:
         and currency.isalpha()
     ):
         raise BadEvent(
-            "invalid_field", f"currency is {str(currency)[:16]!r}, expected an ISO 4217 code such as EUR", "currency"
+            "invalid_field", f"currency is {shown(currency)}, expected an ISO 4217 code such as EUR", "currency"
         )
     if value is None:
         return None, currency
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise BadEvent("invalid_field", f"value must be a number, this is {type(value).__name__}", "value")
-    if not abs(value) <= MAX_VALUE:  # false for NaN, and true arithmetic for integers too large for a float
+    magnitude: Any = abs(value)
+    if not magnitude <= MAX_VALUE:  # false for NaN, and true arithmetic for integers too large for a float
         raise BadEvent("invalid_field", f"value must be finite and at most {MAX_VALUE:.0e} either way", "value")
     if currency is None:
         raise BadEvent("missing_field", "value needs currency", "currency")
@@ -220,7 +230,7 @@ def _check_feedback(properties: dict[str, Any]) -> None:
         ):
             raise BadEvent(
                 "invalid_field",
-                f"properties.{name} is {score!r}, expected a whole number from {lowest} to {highest}",
+                f"properties.{name} is {shown(score)}, expected a whole number from {lowest} to {highest}",
                 "properties",
             )
     if not any(properties.get(name) is not None for name in (*FEEDBACK_SCALES, "text", "reason")):
