@@ -24,12 +24,14 @@ FAMILIES = (
 )  # each: windows -> Family; profile comes first
 
 
-def feature_set(windows: Sequence[int] = WINDOWS, attributes: Mapping[str, AttributeKind] | None = None) -> FeatureSet:
+def feature_set(
+    windows: Sequence[int] = WINDOWS, attributes: Mapping[str, AttributeKind] | None = None, currency: str = "EUR"
+) -> FeatureSet:
     """All families over these windows (days), with the profile attributes found in the data."""
     ordered = tuple(sorted(set(windows)))
     families = tuple(make(ordered) for make in FAMILIES)
     taken = {feature.name for family in families for feature in family.features}
-    return FeatureSet((profile(attributes or {}, taken), *families))
+    return FeatureSet((profile(attributes or {}, taken), *families), currency)
 
 
 FEATURES: tuple[Feature, ...] = feature_set().features

@@ -234,14 +234,30 @@ class StoredColumn:
     description: str = ""
 
 
-@dataclass(frozen=True)
+class _Declaration(msgspec.Struct, frozen=True):
+    families: tuple[Family, ...]
+    currency: str
+
+
+@dataclass(frozen=True, eq=False)
 class FeatureSet:
     """Families in order, and all that follows from them. Equal sets have equal digests."""
 
     families: tuple[Family, ...]
+    currency: str = "EUR"  # the deployment's: a Sum adds up no other
 
     def __post_init__(self) -> None:
         _check(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, FeatureSet) and self.digest == other.digest)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.digest)
 
     @cached_property
     def features(self) -> tuple[Feature, ...]:
@@ -293,11 +309,12 @@ class FeatureSet:
         return max((days for days in spans if days is not None), default=1)
 
     def to_json(self) -> bytes:
-        return msgspec.json.encode(self.families, order="sorted")
+        return msgspec.json.encode(_Declaration(self.families, self.currency), order="sorted")
 
     @classmethod
     def from_json(cls, data: bytes | str) -> FeatureSet:
-        return cls(msgspec.json.decode(data, type=tuple[Family, ...]))
+        declared = msgspec.json.decode(data, type=_Declaration)
+        return cls(declared.families, declared.currency)
 
 
 _OF_KIND: dict[type, tuple[type, ...]] = {
@@ -336,6 +353,8 @@ def _check(features: FeatureSet) -> None:
         days = getattr(feature.value, "days", None)
         if days is not None and days < 1:
             raise ValueError(f"{feature.name}: a window has at least 1 day, this has {days}")
+        if isinstance(feature.value, Total | ActiveDays | ByKey | Size | Diversity) and feature.default != 0.0:
+            raise ValueError(f"{feature.name}: of nothing there are 0, the default is {feature.default}")
 
 
 def _daily_columns(features: FeatureSet, entity: Entity) -> Iterator[StoredColumn]:

@@ -9,7 +9,7 @@ import msgspec
 
 from features.definitions.dsl import Attribute, AttributeKind, Family, Feature
 from features.errors import BadEvent
-from features.events import parse_time
+from features.events import parse_time, to_us
 
 MAX_ATTRIBUTES = 200
 
@@ -50,11 +50,45 @@ def kinds_of(profiles: Iterable[Mapping[str, Any]]) -> dict[str, AttributeKind]:
     return {name: _common(seen[name]) for name in kept}
 
 
-def category_of(value: Any) -> str | None:
-    """A category as text: strings as they are, other scalars as JSON would write them."""
+def attribute_value(kind: AttributeKind, value: Any) -> float | str | None:
+    """An attribute as stored: a float (0.0 and 1.0 for booleans, microseconds since 1970 UTC for times) or a text.
+
+    `None` if it is missing or not of its kind: what a customer's record holds is no reason to fail.
+    """
+    match kind:
+        case "category":
+            return _category(value)
+        case "boolean":
+            return float(value) if isinstance(value, bool) else None
+        case "number":
+            return _number(value)
+        case "time":
+            return _time(value)
+
+
+def _category(value: Any) -> str | None:
+    """Strings as they are, other scalars as JSON writes them."""
     if value is None or isinstance(value, list | dict):
         return None
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _time(value: Any) -> float | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        return float(to_us(parse_time(value)))
+    except BadEvent:
+        return None
 
 
 def _kind(value: Any) -> AttributeKind | None:
