@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from features.catalogue import Offer
 
-Source = Literal["customer", "pair_category", "pair_offer", "offer", "offer_feature", "context", "affinity"]
+Source = Literal[
+    "customer",  # a customer feature
+    "by_category", "by_offer", "by_channel", "by_placement_id",  # of a keyed customer feature, the count under the row's key
+    "offer",  # a field of `offer_fields`
+    "offer_feature",
+    "context",
+    "affinity",
+]  # fmt: skip
+BY_CONTEXT = {"by_channel": "channel", "by_placement_id": "placement_id"}  # the context that holds the key
 Rows = NDArray[np.float64]
 
 
@@ -92,11 +100,14 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
             rows[:, at] = number(features.get(key), codes)
         for at, key, codes in self.of("context"):
             rows[:, at] = number(context.get(key), codes)
-        for at, key, _ in self.of("pair_category"):
+        for source, name in BY_CONTEXT.items():
+            for at, key, _ in self._by_source.get(source, []):
+                rows[:, at] = count(features.get(key), context.get(name))
+        for at, key, _ in self.of("by_category"):
             counts = features.get(key) or {}
             by_category = np.array([counts.get(category, 0.0) for category in side.categories] + [0.0])
             rows[:, at] = by_category[side.category_of]  # -1 reads the last, which is 0
-        for at, key, _ in self.of("pair_offer"):
+        for at, key, _ in self.of("by_offer"):
             rows[:, at] = 0.0
             for offer_id, count in (features.get(key) or {}).items():
                 row = side.row_of.get(offer_id)
@@ -125,16 +136,14 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
         for at, key, codes in self.of("offer"):
             each = {offer_id: number(fields.get(key), codes) for offer_id, fields in known.items()}
             out[:, at] = [each[offer.offer_id] for offer in offers]
-        for at, key, _ in self.of("pair_category"):
-            out[:, at] = [
-                0.0 if counts is None or o.category is None else counts.get(o.category, 0.0)
-                for counts, o in zip(customers[key], offers, strict=True)
-            ]
-        for at, key, _ in self.of("pair_offer"):
-            out[:, at] = [
-                0.0 if counts is None else counts.get(o.offer_id, 0.0)
-                for counts, o in zip(customers[key], offers, strict=True)
-            ]
+        keys: dict[str, Sequence[Any]] = {
+            "by_category": [offer.category for offer in offers],
+            "by_offer": [offer.offer_id for offer in offers],
+            **{source: context.get(name, [None] * n) for source, name in BY_CONTEXT.items()},
+        }
+        for source, key_of in keys.items():
+            for at, key, _ in self._by_source.get(source, []):
+                out[:, at] = [count(counts, of) for counts, of in zip(customers[key], key_of, strict=True)]
         for at, _, _ in self.of("affinity"):
             out[:, at] = np.nan if affinity is None else affinity
         return out
@@ -174,6 +183,11 @@ def number(value: Any, codes: Mapping[str, float] | None) -> float:
     if codes is not None:
         return codes.get(str(value), math.nan)
     return float(value) if isinstance(value, int | float | np.number | np.bool_) else math.nan
+
+
+def count(counts: Any, key: Any) -> float:
+    """What a keyed feature holds under `key`; 0 where either is missing."""
+    return float(counts.get(key, 0.0)) if isinstance(counts, dict) and key is not None else 0.0
 
 
 def numbers(values: Sequence[Any], codes: Mapping[str, float] | None) -> NDArray[np.float64]:

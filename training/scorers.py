@@ -12,20 +12,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import Offer
+from features.definitions import FeatureSet
 from features.errors import BrokenRelease
 from training.encoder import Encoder, OfferSide, offer_fields
 from training.tokens import Tokens
 from training.trees import Forest
-
-if TYPE_CHECKING:
-    from features.definitions import FeatureSet
 
 Arrays = Mapping[str, NDArray[Any]]
 Affinity = NDArray[np.float32]
@@ -427,9 +425,7 @@ def _load(folder: Path, sha256: str | None) -> Release:
     offer_map = tuple(json.loads(files["offers.json"]))
     if digest(files["offers.json"]) != manifest["offer_map_sha256"]:
         raise BrokenRelease(f"{folder.name}: the offer map is not the one the manifest names")
-    from features.definitions import FeatureSet
-
-    feature_set = FeatureSet.from_json(files["features.json"].decode())
+    feature_set = FeatureSet.from_json(files["features.json"])
     scorers = {name: read_scorer(files, name, offer_map) for name in manifest["models"]}
     popularity = scorers["popularity"]
     release = Release(

@@ -1,0 +1,154 @@
+"""LightFM with WARP: identity and attributes of customers and offers, stopped early on a validation part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from training.encoder import offer_fields
+from training.interactions import Interactions
+from training.scorers import FactorScorer
+from training.tokens import Tokens, fit_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class LightfmSettings:
+    n_factors: int = 48
+    learning_rate: float = 0.03
+    l2: float = 1e-6
+    max_sampled: int = 20  # negatives tried per positive before WARP gives up
+    max_epochs: int = 40
+    patience: int = 4  # epochs without a better validation figure
+    half_life_days: float | None = None  # ages the weight of an interaction
+    most_weight: float = 3.0  # of one customer and offer, however often it was taken
+    buckets: int = 8  # per numeric attribute
+    min_count: int = 5  # rows that a category needs to become a token
+    n_threads: int = 1  # with one thread the same seed gives the same factors
+
+
+@dataclass(frozen=True, slots=True)
+class LightfmFit:
+    scorer: FactorScorer
+    epochs: int
+    curve: tuple[float, ...]  # validation figure after each epoch; empty without validation
+
+
+def fit_lightfm(
+    past: Interactions,
+    until_us: int,
+    settings: LightfmSettings,
+    seed: int,
+    *,
+    repeats: bool,
+    epochs: int | None = None,
+    judge: Callable[[FactorScorer], float] | None = None,
+) -> LightfmFit:
+    """Fit on `past`: for `epochs`, or, with `judge`, until its figure stops growing; the best epoch is kept."""
+    from lightfm import LightFM
+
+    active = np.unique(past.customer)
+    attributes = [past.profiles[row] for row in active]
+    customer_tokens = _tokens(attributes, settings)
+    offer_tokens = _tokens([_described(offer_fields(offer)) for offer in past.offers], settings)
+    position = np.full(len(past.customers), -1, dtype=np.int64)
+    position[active] = np.arange(len(active))
+    positives, weights = _matrix(past, position, len(active), until_us, settings)
+    customer_side = _with_identity(len(active), customer_tokens, attributes)
+    offer_side = _with_identity(len(past.offers), offer_tokens, [offer_fields(offer) for offer in past.offers])
+    model = LightFM(
+        no_components=settings.n_factors,
+        loss="warp",
+        learning_rate=settings.learning_rate,
+        user_alpha=settings.l2,
+        item_alpha=settings.l2,
+        max_sampled=settings.max_sampled,
+        random_state=np.random.RandomState(seed),
+    )
+    starts, taken = past.part(np.isin(past.customer, active)).taken()
+    template = FactorScorer(
+        version="",
+        offer_map=past.offer_map,
+        customers={past.customers[row]: at for at, row in enumerate(active)},
+        customer_tokens=customer_tokens,
+        offer_tokens=offer_tokens,
+        customer_factors=np.zeros((0, 0), np.float32),
+        offer_factors=np.zeros((0, 0), np.float32),
+        offer_biases=np.zeros(0, np.float32),
+        customer_token_factors=np.zeros((0, 0), np.float32),
+        offer_token_factors=np.zeros((0, 0), np.float32),
+        offer_token_biases=np.zeros(0, np.float32),
+        new_offer_bias=0.0,
+        taken_start=np.concatenate([starts[active], starts[-1:]])
+        if not repeats
+        else np.zeros(len(active) + 1, np.int64),
+        taken=taken if not repeats else np.zeros(0, np.int32),
+    )
+    best, best_figure, best_epoch, curve = template, -np.inf, 0, []
+    for epoch in range(1, (epochs if epochs is not None else settings.max_epochs) + 1):
+        model.fit_partial(
+            positives, user_features=customer_side, item_features=offer_side, sample_weight=weights,
+            epochs=1, num_threads=settings.n_threads,
+        )  # fmt: skip
+        if judge is None:
+            continue
+        scorer = _scorer(template, model, len(active), positives)
+        curve.append(judge(scorer))
+        if curve[-1] > best_figure:
+            best, best_figure, best_epoch = scorer, curve[-1], epoch
+        elif epoch - best_epoch >= settings.patience:
+            break
+    if judge is None:
+        return LightfmFit(_scorer(template, model, len(active), positives), epochs or settings.max_epochs, ())
+    return LightfmFit(best, best_epoch, tuple(curve))
+
+
+def _tokens(rows: Sequence[Mapping[str, Any]], settings: LightfmSettings) -> Tokens:
+    names = sorted({name for row in rows for name in row})
+    return fit_tokens(rows, names, buckets=settings.buckets, min_count=min(settings.min_count, max(len(rows) // 10, 1)))
+
+
+def _described(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """An offer without its identity, which has a factor of its own."""
+    return {name: value for name, value in fields.items() if name != "offer_id"}
+
+
+def _matrix(
+    past: Interactions, position: NDArray[np.int64], n_active: int, until_us: int, settings: LightfmSettings
+) -> tuple[sparse.coo_matrix, sparse.coo_matrix]:
+    pairs, weight = past.pairs(until_us, settings.half_life_days)
+    customer, offer = np.divmod(pairs, max(len(past.offers), 1))
+    at = (position[customer].astype(np.int32), offer.astype(np.int32))
+    shape = (n_active, len(past.offers))
+    weight = np.minimum(weight, settings.most_weight).astype(np.float32)
+    ones = np.ones(len(pairs), dtype=np.float32)
+    return sparse.coo_matrix((ones, at), shape=shape), sparse.coo_matrix((weight, at), shape=shape)
+
+
+def _with_identity(n: int, tokens: Tokens, rows: Sequence[Mapping[str, Any]]) -> sparse.csr_matrix:
+    """(n, n + n_tokens): a one for the row itself and one for each of its tokens."""
+    found = [tokens.of(row) for row in rows]
+    lengths = np.array([len(of) for of in found], dtype=np.int64)
+    columns = np.concatenate([np.arange(n), *[n + np.array(of, dtype=np.int64) for of in found]]) if n else np.zeros(0)
+    at = np.concatenate([np.arange(n), np.repeat(np.arange(n), lengths)])
+    ones = np.ones(len(at), dtype=np.float32)
+    return sparse.csr_matrix((ones, (at, columns)), shape=(n, n + tokens.n_tokens), dtype=np.float32)
+
+
+def _scorer(template: FactorScorer, model: Any, n_active: int, positives: sparse.coo_matrix) -> FactorScorer:
+    n_offers = len(template.offer_map)
+    biases = model.item_biases[:n_offers].copy()
+    return replace(
+        template,
+        customer_factors=model.user_embeddings[:n_active].copy(),
+        offer_factors=model.item_embeddings[:n_offers].copy(),
+        offer_biases=biases,
+        customer_token_factors=model.user_embeddings[n_active:].copy(),
+        offer_token_factors=model.item_embeddings[n_offers:].copy(),
+        offer_token_biases=model.item_biases[n_offers:].copy(),
+        new_offer_bias=float(np.median(biases)) if n_offers else 0.0,
+    )
