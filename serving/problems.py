@@ -109,7 +109,8 @@ def problem(
         "code": code,
         "request_id": request_id,
         "errors": [
-            {"pointer": readable(f.pointer), "detail": readable(f.detail), "code": f.code, "in": f.where} for f in faults
+            {"pointer": readable(f.pointer), "detail": readable(f.detail), "code": f.code, "in": f.where}
+            for f in faults
         ],
         **extra,
     }

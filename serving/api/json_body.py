@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from serving.problems import Malformed
@@ -30,29 +29,28 @@ def parse(body: bytes) -> Any:
         raise Malformed("the body is nested too deeply") from None
 
 
-def oddities(value: Any, pointer: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+def oddities(value: Any, pointer: str = "") -> list[tuple[str, str]]:
     """(JSON pointer, what is wrong) of values that are JSON and yet cannot be kept faithfully everywhere."""
-    if isinstance(value, str):
-        if (fault := _text_fault(value)) is not None:
-            yield pointer, fault
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            yield pointer, "is out of the range of numbers"
-    elif isinstance(value, int):
-        if abs(value) > LARGEST_INT:
-            yield pointer, "is a whole number of more than 64 bits; send it as a string"
-    elif isinstance(value, dict | list):
-        if depth >= MAX_DEPTH:
-            yield pointer, f"is nested more than {MAX_DEPTH} levels deep"
-            return
-        if isinstance(value, list):
-            for i, item in enumerate(value):
-                yield from oddities(item, f"{pointer}/{i}", depth + 1)
-            return
+    found: list[tuple[str, str]] = []
+    _look_into(value, pointer, 0, found)
+    return found
+
+
+def _look_into(value: Any, pointer: str, depth: int, found: list[tuple[str, str]]) -> None:
+    if depth > MAX_DEPTH:
+        found.append((pointer, f"is nested more than {MAX_DEPTH} levels deep"))
+    elif isinstance(value, dict):
         for key, item in value.items():
-            if (fault := _text_fault(key)) is not None:
-                yield pointer, f"has a key that {fault}"
-            yield from oddities(item, f"{pointer}/{escaped(key)}", depth + 1)
+            if (fault := _fault(key)) is not None:
+                found.append((pointer, f"has a key that {fault}"))
+            if isinstance(item, dict | list) or _fault(item) is not None:
+                _look_into(item, f"{pointer}/{escaped(key)}", depth + 1, found)
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            if isinstance(item, dict | list) or _fault(item) is not None:
+                _look_into(item, f"{pointer}/{i}", depth + 1, found)
+    elif (fault := _fault(value)) is not None:
+        found.append((pointer, fault))
 
 
 def escaped(part: str) -> str:
@@ -60,22 +58,36 @@ def escaped(part: str) -> str:
     return part.replace("~", "~0").replace("/", "~1")
 
 
+def _fault(value: Any) -> str | None:
+    if isinstance(value, str):
+        return _text_fault(value)
+    if isinstance(value, float):
+        return None if math.isfinite(value) else "is out of the range of numbers"
+    if isinstance(value, int) and abs(value) > LARGEST_INT:
+        return "is a whole number of more than 64 bits; send it as a string"
+    return None
+
+
 def _text_fault(text: str) -> str | None:
+    if "\0" in text:
+        return "holds the character U+0000"
     if text.isascii():
-        return "holds the character U+0000" if "\0" in text else None
+        return None
     try:
         text.encode()
     except UnicodeEncodeError:
         return "holds half of a surrogate pair, which is not Unicode text"
-    return "holds the character U+0000" if "\0" in text else None
+    return None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise Malformed(f"the key {twice[:64]!r} is given more than once in one object")
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise Malformed(f"the key {name[:64]!r} is given more than once in one object")
+            seen.add(name)
     return found
 
 

@@ -1,0 +1,151 @@
+"""`/v1/customers/{id}`: what a customer has told us, and what we make of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar
+from zoneinfo import available_timezones
+
+import orjson
+import pydantic
+from fastapi import APIRouter, Response
+from pydantic import AfterValidator, Field
+
+from features.errors import BadInput
+from features.events import from_us, to_us
+from features.log import LogEvent
+from features.profile import Profile
+from serving.api.door import Door, needs, problems
+from serving.api.fields import Body, CustomerIdInPath, Label
+from serving.api.service import Served, Service
+
+MOST_RECENT = 50
+
+router = APIRouter(prefix="/v1/customers", tags=["customers"], route_class=Door)
+
+
+@lru_cache(1)
+def _time_zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _iana(name: str) -> str:
+    if name not in _time_zones():
+        raise ValueError("is not an IANA time zone such as Europe/Berlin")
+    return name
+
+
+class CustomerBody(Body):
+    """Merged into what is known; null removes."""
+
+    read_only: ClassVar[frozenset[str]] = frozenset(
+        {"customer_id", "updated_at", "scores", "recent_interactions", "caps_left"}
+    )
+
+    attributes: dict[Label, Any] = Field({}, description="Numbers, strings, booleans or RFC 3339 times; null removes.")
+    consent: dict[Label, bool | None] = Field({}, description="By channel; null removes.")
+    time_zone: Annotated[str, AfterValidator(_iana)] | None = Field(None, description="IANA name; null removes.")
+
+
+class ScoresOut(pydantic.BaseModel):
+    p_churn: float | None = Field(description="Null while the release has no churn model.")
+
+
+class InteractionOut(pydantic.BaseModel):
+    event_id: str
+    event_type: str
+    occurred_at: datetime
+    decision_id: str | None
+    offer_id: str | None
+    placement_id: str | None
+    session_id: str | None
+    channel: str | None
+    category: str | None
+    value: float | None
+    currency: str | None
+    properties: dict[str, Any]
+
+
+class CustomerOut(pydantic.BaseModel):
+    """A customer nobody knows is one without attributes."""
+
+    customer_id: str
+    attributes: dict[str, Any]
+    consent: dict[str, bool]
+    time_zone: str | None
+    updated_at: datetime | None = Field(description="Null for a customer without a profile.")
+    scores: ScoresOut
+    recent_interactions: list[InteractionOut] = Field(
+        description=f"Since the newest feature snapshot, newest first, at most {MOST_RECENT}."
+    )
+    caps_left: list[Any] = Field(description="Always empty until caps are built.")
+
+
+@router.put(
+    "/{customer_id}",
+    response_model=CustomerOut,
+    responses=problems(400, 401, 403, 413, 415, 422, 503),
+    **needs("events", "admin"),
+)
+def put(customer_id: CustomerIdInPath, body: CustomerBody, service: Served) -> Response:
+    """Merges attributes, consent and time zone; the next decision uses them."""
+    for name, value in body.attributes.items():
+        if isinstance(value, dict | list):
+            raise BadInput("an attribute is a number, a string, a boolean, a time or null", f"/attributes/{name}")
+    profile = service.facts.merge_profile(
+        customer_id, service.clock(), body.attributes, body.consent, _time_zone_of(body)
+    )
+    return _shown(service, customer_id, profile)
+
+
+@router.get(
+    "/{customer_id}",
+    response_model=CustomerOut,
+    responses=problems(401, 403, 422, 503),
+    **needs("events", "admin"),
+)
+def get(customer_id: CustomerIdInPath, service: Served) -> Response:
+    """Profile, scores and recent interactions."""
+    return _shown(service, customer_id, service.facts.profile(customer_id))
+
+
+def _time_zone_of(body: CustomerBody) -> str | None:
+    """The name; "" to remove it; None to leave it as it is."""
+    return (body.time_zone or "") if "time_zone" in body.model_fields_set else None
+
+
+def _shown(service: Service, customer_id: str, profile: Profile | None) -> Response:
+    profile = profile or Profile(customer_id=customer_id)
+    edition, now_us = service.decider.edition, to_us(service.clock())
+    customer = edition.customers.read(customer_id, now_us)
+    churn = edition.release.churn if edition.release is not None else None
+    recent = service.log_store.recent(customer_id, customer.snapshot_us or 0, 0)
+    body = {
+        "customer_id": customer_id,
+        "attributes": profile.attributes,
+        "consent": profile.consent,
+        "time_zone": profile.time_zone,
+        "updated_at": profile.updated_at,
+        "scores": {"p_churn": churn.p_churn(customer.features) if churn is not None else None},
+        "recent_interactions": [_interaction(event) for event in recent[: -MOST_RECENT - 1 : -1]],
+        "caps_left": [],
+    }
+    return Response(orjson.dumps(body, option=orjson.OPT_UTC_Z), media_type="application/json")
+
+
+def _interaction(event: LogEvent) -> dict[str, Any]:
+    return {
+        "event_id": event.event_id,
+        "event_type": event.event_type,
+        "occurred_at": from_us(event.occurred_us),
+        "decision_id": event.decision_id,
+        "offer_id": event.offer_id,
+        "placement_id": event.placement_id,
+        "session_id": event.session_id,
+        "channel": event.channel,
+        "category": event.category,
+        "value": None if event.value is None else float(event.value),
+        "currency": event.currency,
+        "properties": orjson.loads(event.properties_json),
+    }

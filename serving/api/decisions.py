@@ -1,0 +1,244 @@
+"""`/v1/decisions`: what to offer this customer now."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Annotated, Any
+
+import orjson
+import pydantic
+from fastapi import APIRouter, Response
+from pydantic import Field
+
+from features.errors import BadInput, NotFound, StoreUnavailable
+from features.events import is_anonymous, parse_time, to_us, visitor_key
+from features.log import DecisionRow
+from serving.api.door import Caller, Door, needs, problems
+from serving.api.fields import Body, CustomerId, Free, Label, ObjectId, ObjectIdInPath, Time
+from serving.api.service import Served, Service
+from serving.decision import Decision, DecisionRequest, PlacementRequest
+from serving.state.idempotency import Kept, Scope, digest_of
+
+MOST_CONTEXT_KEYS = 64
+MOST_CONTEXT_BYTES = 16 * 1024
+JSON = "application/json"
+
+router = APIRouter(prefix="/v1/decisions", tags=["decisions"], route_class=Door)
+
+
+class PlacementAsked(Body):
+    placement_id: ObjectId
+    limit: Annotated[int, Field(ge=1, le=100)]
+
+
+class DecisionIn(Body):
+    """Who is looking, and where something may be shown."""
+
+    customer_id: CustomerId | None = Field(None, description="Exactly one of customer_id and anonymous_id.")
+    anonymous_id: CustomerId | None = None
+    placements: Annotated[list[PlacementAsked], Field(min_length=1, max_length=20)]
+    channel: Label | None = Field(None, description="Left out: each placement's own.")
+    context: Free = Field({}, description=f"Free; at most {MOST_CONTEXT_KEYS} keys and {MOST_CONTEXT_BYTES:,} bytes.")
+    exclude_offer_ids: list[ObjectId] = Field([], max_length=1000)
+    idempotency_key: Label | None = Field(
+        None, description="The same body gives the same answer for 24 hours; another body is a 409."
+    )
+    deadline_ms: Annotated[int, Field(ge=5, le=5000)] = 100
+    explain: bool = Field(False, description="Not built yet: only false is taken.")
+    dry_run: bool = Field(False, description="Logs nothing and uses up nothing.")
+
+
+class OfferOut(pydantic.BaseModel):
+    rank: int
+    offer_id: str
+    treatment_id: str
+    score: float
+    p_accept: float = Field(description="The model's probability that this customer accepts this offer here and now.")
+    selection_probability: float = Field(
+        description="The policy's probability of this offer at this rank, given the offers above it."
+    )
+    value: float
+    reason_codes: list[str]
+    payload: Free
+    is_fallback: bool
+
+
+class PlacementOut(pydantic.BaseModel):
+    placement_id: str
+    offers: list[OfferOut]
+
+
+class ExperimentOut(pydantic.BaseModel):
+    experiment_id: str
+    variant: str
+    phase: int
+    is_control: bool
+
+
+class VersionsOut(pydantic.BaseModel):
+    release: str | None
+    recommender: str | None
+    acceptance: str | None
+    churn: str | None
+
+
+class DegradedOut(pydantic.BaseModel):
+    code: str
+    action: str
+
+
+class DecisionOut(pydantic.BaseModel):
+    """What to show. "No offer" is an empty list."""
+
+    decision_id: str
+    customer_id: str | None
+    anonymous_id: str | None = Field(None, description="Only in answers to an anonymous_id.")
+    decided_at: Time
+    expires_at: Time
+    currency: str
+    placements: list[PlacementOut]
+    policy: str
+    experiments: list[ExperimentOut]
+    holdout: bool
+    model_versions: VersionsOut
+    degraded: list[DegradedOut]
+
+
+class LoggedDecisionOut(DecisionOut):
+    """A decision as logged, with what it was made from."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+
+@router.post("", response_model=DecisionOut, responses=problems(400, 401, 403, 409, 413, 415, 422), **needs("decide"))
+async def decide(body: DecisionIn, caller: Caller, service: Served) -> Response:
+    """The next best offers for one customer, in one or more placements."""
+    request = _request_of(body)
+    if body.idempotency_key is None or body.dry_run:
+        answer, decision = _decided(service, request)
+        if not body.dry_run:
+            await _log(service, decision)
+        return Response(answer, media_type=JSON)
+    return Response(await _decided_once(service, caller.key_id, body, request), media_type=JSON)
+
+
+@router.get(
+    "/{decision_id}",
+    response_model=LoggedDecisionOut,
+    responses=problems(401, 403, 404, 422, 503),
+    **needs("decide", "admin"),
+)
+def logged(decision_id: ObjectIdInPath, service: Served) -> Response:
+    """One decision as it was logged."""
+    row = service.log_store.decision(decision_id)
+    if row is None:
+        raise NotFound("decision", decision_id)
+    found = orjson.loads(row.payload)
+    return Response(orjson.dumps({**found, **_visitor(found["customer_id"])}), media_type=JSON)
+
+
+async def _decided_once(service: Service, key_id: str, body: DecisionIn, request: DecisionRequest) -> bytes:
+    """The answer that this idempotency key has, or gets now. Without its store: an answer that says so."""
+    assert body.idempotency_key is not None
+    decided: list[Decision] = []
+
+    def make() -> Kept:
+        answer, decision = _decided(service, request)
+        decided.append(decision)
+        return Kept(answer, decision.log_payload)
+
+    scope = Scope(key_id, request.customer_id, body.idempotency_key)
+    try:
+        kept = await service.idempotency.once(scope, digest_of(body.model_dump()), make)
+    except StoreUnavailable as error:
+        logging.getLogger(__name__).warning("idempotency: %s", error)
+        answer, decision = _decided(service, request, ("state_unavailable", "the idempotency_key was not kept"))
+        await _log(service, decision)
+        return answer
+    if not kept.replayed:
+        await _log(service, decided[-1])
+    elif service.log_store.decision(orjson.loads(kept.answer)["decision_id"]) is None:
+        await _log_row(service, _row_of(kept.record))  # whoever decided it may have died before the log had it
+    return kept.answer
+
+
+def _decided(
+    service: Service, request: DecisionRequest, also_degraded: tuple[str, str] | None = None
+) -> tuple[bytes, Decision]:
+    decision = service.decider.decide(request)
+    degraded = [{"code": d.code, "action": d.action} for d in decision.degraded]
+    if also_degraded is not None:
+        degraded.append(dict(zip(("code", "action"), also_degraded, strict=True)))
+    if service.log.delayed_s > 0:
+        degraded.append({"code": "log_delayed", "action": "the decision waits in memory for the log"})
+    return orjson.dumps(_answer(decision, degraded), option=orjson.OPT_UTC_Z), decision
+
+
+def _request_of(body: DecisionIn) -> DecisionRequest:
+    """The question, with the checks that no single field can make."""
+    if (body.customer_id is None) == (body.anonymous_id is None):
+        raise BadInput("exactly one of customer_id and anonymous_id is needed", "/customer_id")
+    seen: set[str] = set()
+    for i, placement in enumerate(body.placements):
+        if placement.placement_id in seen:
+            raise BadInput("each placement may be asked for once", f"/placements/{i}/placement_id")
+        seen.add(placement.placement_id)
+    if len(body.context) > MOST_CONTEXT_KEYS or len(orjson.dumps(body.context)) > MOST_CONTEXT_BYTES:
+        raise BadInput(f"context has at most {MOST_CONTEXT_KEYS} keys and {MOST_CONTEXT_BYTES:,} bytes", "/context")
+    if body.explain:
+        raise BadInput("explain is not built yet", "/explain")
+    return DecisionRequest(
+        customer_id=visitor_key(body.customer_id, body.anonymous_id),
+        placements=tuple(PlacementRequest(p.placement_id, p.limit) for p in body.placements),
+        channel=body.channel,
+        context=body.context,
+        exclude_offer_ids=frozenset(body.exclude_offer_ids),
+        deadline_ms=body.deadline_ms,
+        dry_run=body.dry_run,
+    )
+
+
+def _answer(decision: Decision, degraded: list[dict[str, str]]) -> dict[str, Any]:
+    return {
+        "decision_id": decision.decision_id,
+        **_visitor(decision.customer_id),
+        "decided_at": decision.decided_at,
+        "expires_at": decision.expires_at,
+        "currency": decision.currency,
+        "placements": [
+            {
+                "placement_id": placement.placement_id,
+                "offers": [{name: getattr(offer, name) for name in _OFFER_FIELDS} for offer in placement.offers],
+            }
+            for placement in decision.placements
+        ],
+        "policy": decision.policy,
+        "experiments": list(decision.experiments),
+        "holdout": decision.holdout,
+        "model_versions": decision.model_versions,
+        "degraded": degraded,
+    }
+
+
+_OFFER_FIELDS = tuple(OfferOut.model_fields)
+
+
+def _visitor(key: str) -> dict[str, str | None]:
+    return {"customer_id": None, "anonymous_id": key[1:]} if is_anonymous(key) else {"customer_id": key}
+
+
+async def _log(service: Service, decision: Decision) -> None:
+    decided_us = to_us(decision.decided_at)
+    await _log_row(service, DecisionRow(decision.decision_id, decision.customer_id, decided_us, decision.log_payload))
+
+
+async def _log_row(service: Service, row: DecisionRow) -> None:
+    written = service.log.submit_decisions([row])
+    if service.settings.durable_decisions:
+        await asyncio.wrap_future(written)
+
+
+def _row_of(record: bytes) -> DecisionRow:
+    found = orjson.loads(record)
+    return DecisionRow(found["decision_id"], found["customer_id"], to_us(parse_time(found["decided_at"])), record)

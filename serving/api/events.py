@@ -1,0 +1,133 @@
+"""`/v1/events`: what happened, on disk before it is acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+import orjson
+import pydantic
+from fastapi import APIRouter, Response
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+
+from features.catalogue import Offer
+from features.errors import BadEvent, NotFound
+from features.events import BY_NAME, FIELDS, Event, check_event
+from features.facts import Facts
+from serving.api.door import BatchDoor, needs, problems
+from serving.api.fields import Body
+from serving.api.json_body import oddities
+from serving.api.service import Served, Service
+from serving.problems import readable
+
+MOST_EVENTS = 1000
+
+router = APIRouter(prefix="/v1/events", tags=["events"], route_class=BatchDoor)
+
+EVENT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "One event. What is wrong inside one event rejects that event only, so its fields are checked one "
+    "by one; see `rejected` in the answer.",
+    "required": ["event_id", "event_type", "occurred_at"],
+    "additionalProperties": False,
+    "properties": {
+        **{name: {"type": ["string", "null"], "maxLength": 256} for name in FIELDS},
+        "event_id": {"type": "string", "maxLength": 256, "description": "The dedupe key: a retry is harmless."},
+        "event_type": {"type": "string", "enum": list(BY_NAME)},
+        "occurred_at": {"type": "string", "format": "date-time", "description": "With an offset."},
+        "value": {"type": ["number", "null"], "description": "Needs currency."},
+        "currency": {"type": ["string", "null"], "pattern": "^[A-Z]{3}$"},
+        "properties": {"type": ["object", "null"], "description": "Free."},
+    },
+}
+
+
+class EventsIn(Body):
+    events: Annotated[
+        list[Annotated[Any, pydantic.WithJsonSchema(EVENT_SCHEMA)]], Field(min_length=1, max_length=MOST_EVENTS)
+    ]
+
+
+class RejectedOut(pydantic.BaseModel):
+    index: int = Field(description="Place in the request, from 0.")
+    code: str
+    detail: str
+
+
+class EventsOut(pydantic.BaseModel):
+    accepted: int = Field(description="New, and on disk.")
+    duplicates: int = Field(description="Known by their event_id; left as they were.")
+    rejected: list[RejectedOut]
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=EventsOut,
+    responses=problems(400, 401, 403, 413, 415, 422, 503),
+    **needs("events"),
+)
+async def accept(body: EventsIn, service: Served) -> Response:
+    """Up to 1,000 events. Each is accepted, known already, or rejected with a code, for itself."""
+    now = service.clock()
+    events, rejected, n_twice = _checked(body.events, now)
+    events = await _with_categories(events, service)
+    new = await asyncio.wrap_future(service.log.submit(events, now)) if events else []
+    n_new = sum(new)
+    answer = {"accepted": n_new, "duplicates": len(new) - n_new + n_twice, "rejected": rejected}
+    return Response(orjson.dumps(answer), 202, media_type="application/json")
+
+
+def _checked(given: list[Any], now: datetime) -> tuple[list[Event], list[dict[str, Any]], int]:
+    """The good ones, each id once; the rejected ones; and how many came twice in this very request."""
+    good: dict[str, Event] = {}
+    rejected: list[dict[str, Any]] = []
+    n_twice = 0
+    for index, raw in enumerate(given):
+        try:
+            event = _check(raw, now)
+        except BadEvent as error:
+            rejected.append({"index": index, "code": error.code, "detail": readable(error.detail)})
+            continue
+        n_twice += event.event_id in good
+        good.setdefault(event.event_id, event)
+    return list(good.values()), rejected, n_twice
+
+
+def _check(raw: Any, now: datetime) -> Event:
+    event = check_event(raw, now)
+    for pointer, detail in oddities(event.properties, "/properties"):
+        raise BadEvent("invalid_field", f"{pointer} {detail}", "properties")
+    return event
+
+
+async def _with_categories(events: list[Event], service: Service) -> list[Event]:
+    """Events without a category get their offer's, as the catalogue has it now; an unknown offer has none."""
+    open_ids = {event.offer_id for event in events if event.category is None and event.offer_id is not None}
+    if not open_ids:
+        return events
+    view = service.decider.edition.view
+    found = {name: view.offers[view.row[name]].category for name in open_ids if name in view.row}
+    if missing := open_ids - found.keys():  # archived, brand new, or unknown
+        found |= await run_in_threadpool(_stored_categories, service.facts, missing)
+    return [_with_category(event, found) for event in events]
+
+
+def _with_category(event: Event, categories: Mapping[str, str | None]) -> Event:
+    if event.category is not None or event.offer_id is None:
+        return event
+    return msgspec.structs.replace(event, category=categories.get(event.offer_id))
+
+
+def _stored_categories(facts: Facts, offer_ids: set[str]) -> dict[str, str | None]:
+    found = {}
+    for offer_id in offer_ids:
+        try:
+            found[offer_id] = facts.get(Offer, offer_id).body.category
+        except NotFound:
+            continue
+    return found

@@ -1,0 +1,35 @@
+"""The routes that the contract names and nobody has built yet: a clear answer instead of a puzzle."""
+
+from __future__ import annotations
+
+import re
+
+_ROUTES: tuple[tuple[str, str], ...] = (  # methods, path with its segments still percent-encoded
+    ("POST", "/v1/decisions/batch"),
+    ("POST", "/v1/decisions/{id}/replay"),
+    ("GET PUT", "/v1/customers/{id}/preferences"),
+    ("POST", "/v1/customers/{id}/identities"),
+    ("DELETE", "/v1/customers/{id}"),
+    ("GET", "/v1/contact-policies"),
+    ("GET PUT DELETE", "/v1/contact-policies/{id}"),
+    ("GET", "/v1/levers"),
+    ("GET PUT DELETE", "/v1/levers/{id}"),
+    ("GET", "/v1/experiments"),
+    ("GET PUT DELETE", "/v1/experiments/{id}"),
+    ("POST", "/v1/experiments/{id}/start"),
+    ("POST", "/v1/experiments/{id}/stop"),
+    ("POST", "/v1/experiments/{id}/decide"),
+    ("GET", "/v1/experiments/{id}/report"),
+    ("GET", "/metrics"),
+    ("GET", "/nbo.js"),
+    ("GET", "/"),
+)
+NOT_BUILT = tuple(
+    (frozenset(methods.split()), re.compile(re.escape(path).replace(re.escape("{id}"), "[^/]+") + r"\Z"))
+    for methods, path in _ROUTES
+)
+
+
+def is_promised(method: str, path: str) -> bool:
+    """Whether the contract names this route. Ask only where no route was found."""
+    return any(method in methods and pattern.match(path) for methods, pattern in NOT_BUILT)

@@ -1,0 +1,91 @@
+"""What the door needs of the service behind it, and how an endpoint gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Protocol, cast
+
+from fastapi import Depends, Request
+
+from features.events import Event
+from features.facts import Facts
+from features.log import DecisionRow, LogEvent
+from serving.decision import Decision, DecisionRequest
+from serving.keys import Keys
+from serving.settings import Clock, Settings
+from serving.state.idempotency import Idempotency
+
+if TYPE_CHECKING:
+    from serving.edition import Edition
+
+
+class Check(Protocol):
+    """One dependency; `needed` says whether the service cannot answer without it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def ok(self) -> bool: ...
+    @property
+    def detail(self) -> str: ...
+    @property
+    def needed(self) -> bool: ...
+
+
+class Writer(Protocol):
+    """The log as the door writes it: many callers, one durable commit."""
+
+    def submit(self, events: Sequence[Event], received_at: datetime) -> Future[list[bool]]: ...
+    def submit_decisions(self, rows: Sequence[DecisionRow]) -> Future[list[bool]]: ...
+    @property
+    def delayed_s(self) -> float: ...
+
+
+class Reader(Protocol):
+    """The log as the door reads it."""
+
+    def recent(self, customer_id: str, since_us: int, after_position: int) -> list[LogEvent]: ...
+    def decision(self, decision_id: str) -> DecisionRow | None: ...
+
+
+class Decides(Protocol):
+    """Answers for the edition it holds."""
+
+    @property
+    def edition(self) -> Edition: ...
+    def decide(self, request: DecisionRequest) -> Decision: ...
+
+
+class Service(Protocol):
+    """`serving.wiring.Service`, or a fake."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def currency(self) -> str: ...
+    @property
+    def facts(self) -> Facts: ...
+    @property
+    def keys(self) -> Keys: ...
+    @property
+    def idempotency(self) -> Idempotency: ...
+    @property
+    def log(self) -> Writer: ...
+    @property
+    def log_store(self) -> Reader: ...
+    @property
+    def decider(self) -> Decides: ...
+    def start(self) -> None: ...
+    def close(self) -> None: ...
+    def readiness(self) -> Sequence[Check]: ...
+
+
+async def _current(request: Request) -> Service:
+    return cast(Service, request.app.state.service)
+
+
+Served = Annotated[Service, Depends(_current)]

@@ -1,0 +1,155 @@
+"""The HTTP application: routers, and the one table that turns errors into problems."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from features.errors import BadInput, Conflict, NboError, NotFound, StaleVersion, StoreUnavailable
+from serving.api import customers, decisions, events, offers, operations, placements
+from serving.api.door import MOST_FAULTS
+from serving.api.json_body import escaped
+from serving.api.not_built import is_promised
+from serving.api.service import Service
+from serving.middleware import Envelope
+from serving.problems import (
+    MEDIA_TYPE,
+    Fault,
+    Forbidden,
+    Invalid,
+    Malformed,
+    NotImplementedYet,
+    Refused,
+    TooLarge,
+    Unauthorized,
+    UnsupportedMediaType,
+    problem,
+)
+
+ROUTERS = (
+    decisions.router, events.router, customers.router, offers.router, placements.router, operations.router,
+)  # fmt: skip
+STATUS: Mapping[type[NboError], int] = {  # the nearest class in the error's tree counts
+    Malformed: 400,
+    Unauthorized: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    NotImplementedYet: 404,
+    Conflict: 409,
+    StaleVersion: 412,
+    TooLarge: 413,
+    UnsupportedMediaType: 415,
+    BadInput: 422,
+    Invalid: 422,
+    StoreUnavailable: 503,
+    NboError: 500,
+}
+CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+FIELD_CODES = {"missing": "missing_field", "extra_forbidden": "unknown_field"}
+DESCRIPTION = (
+    "Which offer to show which customer, with the probability it was chosen with. Errors are RFC 9457 problems with a "
+    "stable code."
+)
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application over a service that it starts and closes."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(service.start)
+        yield
+        await run_in_threadpool(service.close)
+
+    app = FastAPI(
+        title="Next best offer",
+        version=version("next-best-offer"),
+        description=DESCRIPTION,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        strict_content_type=False,  # the door has looked
+        lifespan=lifespan,
+    )
+    app.state.service = service
+    app.add_middleware(Envelope)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_exception_handler(NboError, _error)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def from_settings() -> FastAPI:
+    """For uvicorn's workers: the application of the settings in the environment."""
+    from serving.settings import load_settings
+    from serving.wiring import build
+
+    return create_app(build(load_settings()))
+
+
+async def _error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, NboError)
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    if status == 500:
+        raise error
+    faults: Sequence[Fault] = ()
+    headers: dict[str, str] = {}
+    if isinstance(error, Refused):
+        faults, headers = error.faults, dict(error.headers)
+    elif isinstance(error, BadInput):
+        faults = [Fault(error.field or "", error.detail)]
+    if status == 503:
+        headers["Retry-After"] = "1"
+    return problem(status, error.code, str(error), request.state.request_id, faults=faults, headers=headers)
+
+
+async def _validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = [_fault(one) for one in error.errors()[:MOST_FAULTS]]
+    return await _error(request, Invalid(faults))
+
+
+def _fault(error: Mapping[str, Any]) -> Fault:
+    where, *parts = [str(part) for part in error["loc"]]
+    message = error["msg"].removeprefix("Value error, ")
+    pointer = "".join(f"/{escaped(part)}" for part in parts if part != "[key]")
+    if error["type"] == "extra_forbidden":
+        message = "is not a field that we know"
+    shown = f"{parts[-1]}: {message}" if parts else message
+    return Fault(pointer, shown, FIELD_CODES.get(error["type"], "invalid_field"), where)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    """What the router itself says: there is no such route, or not with this method."""
+    assert isinstance(error, HTTPException)
+    method, path = request.method, request.scope["path"]
+    if error.status_code in (404, 405) and is_promised(method, path):
+        return await _error(request, NotImplementedYet(f"{method} {path} is part of the contract and not built yet"))
+    code = CODES.get(error.status_code, "malformed" if error.status_code < 500 else "internal")
+    detail = f"there is no {method} {path}" if error.status_code in (404, 405) else str(error.detail)
+    return problem(error.status_code, code, detail, request.state.request_id, headers=error.headers)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """Made once: FastAPI's description, with problems under their own media type, and the keys."""
+    if app.openapi_schema is None:
+        found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for operation in (operation for path in found["paths"].values() for operation in path.values()):
+            for status, response in operation["responses"].items():
+                if int(status) >= 400:
+                    response["content"] = {MEDIA_TYPE: response["content"].pop("application/json")}
+        found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        app.openapi_schema = found
+    return app.openapi_schema
