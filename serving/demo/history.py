@@ -9,7 +9,7 @@ import numpy as np
 
 from features.events import US_PER_DAY
 from serving.demo.response import Bools, Crowd, new_crowd, on_offer, respond
-from serving.demo.world import Floats, Ints, World
+from serving.demo.world import PAGES, Floats, Ints, World
 
 TYPES = ("visit", "view", "impression", "click", "accept", "dismiss", "purchase", "cancel", "feedback")
 VISIT, VIEW, IMPRESSION, CLICK, ACCEPT, DISMISS, PURCHASE, CANCEL, FEEDBACK = range(len(TYPES))

@@ -18,25 +18,31 @@ from serving.demo.world import CATEGORIES, CHANNELS, CURRENCY, PLACEMENTS, Float
 
 SETTINGS = """\
 # What the shop's tables need that their rows do not say.
-[settings]
-currency = "EUR"
+currency = "{currency}"
 windows = [1, 7, 30]
 snapshot_days = {n_days}
 
-[settings.attribution]
+[attribution]
 outcomes = ["accept"]
 window_days = 1
 matching = "decision"
 
-[settings.churn]
+[churn]
 horizon_days = {horizon_days}
 every_days = 7
 active_within_days = 30
 
-[settings.recommender]
+[recommender]
 validation_days = {test_days}
 test_days = {test_days}
 repeats = true
+"""
+PLACEMENT = """
+[[placements]]
+placement_id = "{0.placement_id}"
+name = "{0.name}"
+channel = "{0.channel}"
+max_offers = {0.max_offers}
 """
 
 
@@ -44,8 +50,10 @@ def write_tables(world: World, rows: Rows, folder: Path) -> None:
     """customers.parquet, offers.parquet, events.parquet, and recipe.toml beside them."""
     folder.mkdir(parents=True, exist_ok=True)
     n_days = world.size.n_days
-    settings = SETTINGS.format(n_days=n_days, horizon_days=max(n_days // 5, 5), test_days=max(n_days // 8, 3))
-    (folder / "recipe.toml").write_text(settings)
+    settings = SETTINGS.format(
+        currency=CURRENCY, n_days=n_days, horizon_days=max(n_days // 5, 5), test_days=max(n_days // 8, 3)
+    )
+    (folder / "recipe.toml").write_text(settings + "".join(PLACEMENT.format(one) for one in PLACEMENTS))
     pq.write_table(pa.table(observed(world)), folder / "customers.parquet")
     pq.write_table(offer_table(world), folder / "offers.parquet")
     pq.write_table(event_table(world, rows), folder / "events.parquet")
