@@ -81,7 +81,7 @@ class Keys:
         matches = hmac.compare_digest(_hash(token), digest)
         return key if matches and key is not None and key.revoked_at is None else None
 
-    def list(self) -> list[Key]:
+    def all(self) -> list[Key]:
         """Every key, revoked ones too, oldest first."""
         return sorted((key for key, _ in self._current().values()), key=lambda key: (key.created_at, key.key_id))
 

@@ -168,7 +168,7 @@ def _keys(settings: Settings, facts: Facts) -> Finding:
 
     keys = Keys(settings.home.facts_db)
     try:
-        live = [key for key in keys.list() if key.revoked_at is None]
+        live = [key for key in keys.all() if key.revoked_at is None]
     finally:
         keys.close()
     if not live:

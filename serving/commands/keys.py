@@ -24,7 +24,7 @@ def create(kind: str = "secret", scope: str = "decide,events", name: str = "") -
 def list_keys(*, as_json: bool = False) -> None:
     """Prints every key by its id; the keys themselves are not stored."""
     with _opened() as (keys, _):
-        found = keys.list()
+        found = keys.all()
     if as_json:
         print(orjson.dumps({"keys": [_row(key) for key in found]}, option=orjson.OPT_UTC_Z).decode())
         return
