@@ -238,14 +238,14 @@ class Facts:
         consent: Mapping[str, bool | None] | None = None,
         time_zone: str | None = None,
     ) -> Profile:
-        """Merge into what is known; a value of None removes its key."""
+        """Merge into what is known; a value of None removes its key, and a `time_zone` of "" the time zone."""
         with self.transaction() as db:
             old = self.profile(customer_id) or Profile(customer_id=customer_id)
             new = Profile(
                 customer_id=customer_id,
                 attributes=_merged(old.attributes, attributes or {}),
                 consent=_merged(old.consent, consent or {}),
-                time_zone=time_zone or old.time_zone,
+                time_zone=old.time_zone if time_zone is None else time_zone or None,
                 updated_at=now,
             )
             self._write_profile(db, new)
