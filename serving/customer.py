@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from features.definitions import FeatureSet
 from features.errors import StoreUnavailable
+from features.events import US_PER_DAY
 from features.facts import Facts
 from features.live import features_of
 from features.log import Log
-from features.online import OnlineStore
+
+if TYPE_CHECKING:
+    from features.online import OnlineStore
 
 logger = logging.getLogger(__name__)
+NEVER = 2**62  # a log position that nothing reaches
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,11 @@ class CustomerReader:
     online: OnlineStore | None
     snapshot_us: int  # instant of the newest snapshot
     snapshot_position: int  # the log's position that the snapshot covers
+    _shortest_ttl_us: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        limits = [feature.ttl_days for feature in self.feature_set.customer if feature.ttl_days]
+        self._shortest_ttl_us = min(limits, default=math.inf) * US_PER_DAY
 
     def read(self, customer_id: str, now_us: int) -> CustomerNow:
         """What is known now. A store that fails is named in `degraded`, and its part falls to the defaults."""
@@ -51,11 +61,16 @@ class CustomerReader:
             degraded.append(("features_unavailable", "stored features were left at their defaults"))
         try:
             since_us = stored.as_of_us if stored is not None else self.snapshot_us
-            recent = self.log.recent(customer_id, since_us, self.snapshot_position)
+            # A row newer than the snapshot we know comes from a materialization that is under way: which late events
+            # it holds is not known yet, and counting none twice is the smaller error.
+            after = self.snapshot_position if since_us <= self.snapshot_us else NEVER
+            recent = self.log.recent(customer_id, since_us, after)
             profile = self.facts.profile(customer_id)
         except (sqlite3.Error, StoreUnavailable) as error:
             logger.warning("recent events: %s", error)
             degraded.append(("state_unavailable", "today's events and profile were left out"))
+        if stored is not None and now_us - stored.as_of_us > self._shortest_ttl_us:
+            degraded.append(("features_stale", "stored features past their time to live were left at their defaults"))
         features = features_of(self.feature_set, stored, recent, profile, now_us)
         known = stored is not None or bool(recent) or profile is not None
         return CustomerNow(features, known, stored.as_of_us if stored else None, tuple(degraded))

@@ -1,0 +1,74 @@
+"""A decider over a small catalogue, without models or stores."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from features.catalogue import Offer, Placement, Treatment
+from features.definitions import feature_set
+from features.facts import Catalogue
+from features.home import Home
+from serving.catalogue_view import CatalogueView
+from serving.customer import CustomerNow
+from serving.decide import Decider
+from serving.decision import DecisionRequest, PlacementRequest
+from serving.edition import Edition
+from serving.settings import Settings
+from tests.conftest import NOW
+
+
+class NobodyKnown:
+    """A ten-line fake of the customer read: everybody is new."""
+
+    feature_set = feature_set()
+
+    def __init__(self, degraded=()):
+        self.degraded = tuple(degraded)
+
+    def read(self, customer_id, now_us):
+        return CustomerNow(features={}, known=False, snapshot_us=None, degraded=self.degraded)
+
+
+def an_offer(offer_id, value=1.0, **changes):
+    treatment = Treatment(treatment_id=f"{offer_id}/a", payload={"title": offer_id})
+    given = {"status": "approved", "treatments": (treatment,), **changes}
+    return Offer(offer_id=offer_id, name=offer_id, value=value, currency="EUR", **given)
+
+
+@pytest.fixture
+def decider_with(tmp_path):
+    """Offers as {id: value} or Offer objects; the acceptance rate is the same for all, so value decides."""
+
+    def make(offers, *, placement=None, epsilon=0.0, policy="epsilon_greedy", now=NOW, degraded=(), rates=None):
+        made = [an_offer(o, offers[o]) if isinstance(o, str) else o for o in offers]
+        hero = Placement(placement_id="hero", name="hero", channel="web", **(placement or {}))
+        strip = Placement(placement_id="strip", name="strip", channel="web")
+        catalogue = Catalogue(1, tuple(sorted(made, key=lambda o: o.offer_id)), (hero, strip))
+        features = {offer: {"acceptance_rate_30d": rate} for offer, rate in (rates or {}).items()}
+        edition = Edition(CatalogueView(catalogue), NobodyKnown(degraded), None, features, 0)
+        settings = Settings(home=Home(tmp_path), epsilon=epsilon, policy=policy)
+        return Decider(edition, settings, lambda: now, "EUR")
+
+    return make
+
+
+@pytest.fixture
+def ask():
+    def make(decider, *placements, limit=1, **rest):
+        asked = tuple(PlacementRequest(name, limit) for name in placements or ("hero",))
+        return decider.decide(DecisionRequest(customer_id="c1", placements=asked, **rest), seed=1)
+
+    return make
+
+
+@pytest.fixture
+def logged():
+    return lambda decision: msgspec.json.decode(decision.log_payload)
+
+
+@pytest.fixture
+def soon():
+    return NOW + timedelta(seconds=1)
