@@ -20,7 +20,7 @@ from features.catalogue import Offer
 
 Source = Literal[
     "customer",  # a customer feature
-    "by_category", "by_offer", "by_channel", "by_placement_id",  # of a keyed customer feature, the count under the row's key
+    "by_category", "by_offer", "by_channel", "by_placement_id",  # a keyed customer feature, read under the row's key
     "offer",  # a field of `offer_fields`
     "offer_feature",
     "context",
@@ -109,10 +109,10 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
             rows[:, at] = by_category[side.category_of]  # -1 reads the last, which is 0
         for at, key, _ in self.of("by_offer"):
             rows[:, at] = 0.0
-            for offer_id, count in (features.get(key) or {}).items():
+            for offer_id, n in (features.get(key) or {}).items():
                 row = side.row_of.get(offer_id)
                 if row is not None:
-                    rows[row, at] = count
+                    rows[row, at] = n
         for at, _, _ in self.of("affinity"):
             rows[:, at] = np.nan if affinity is None else relative(affinity[None, :])[0]
         return rows

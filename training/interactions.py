@@ -55,7 +55,7 @@ class Interactions:
             weight = weight * 0.5 ** ((until_us - self.occurred_us) / (US_PER_DAY * half_life_days))
         pair = self.customer.astype(np.int64) * len(self.offers) + self.offer
         unique, at = np.unique(pair, return_inverse=True)
-        return unique, np.bincount(at, weights=weight, minlength=len(unique))
+        return unique, np.bincount(at, weights=weight, minlength=len(unique)).astype(np.float64)
 
     def taken(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Offers each customer took, as (starts (n_customers + 1,), offer rows), CSR style."""

@@ -73,7 +73,7 @@ def rank(
     side = scorer.prepare(past.offers)
     deepest = min(max(cutoffs), len(past.offers))
     ndcg, recall, known = [], [], []
-    for customer in judged:
+    for customer in judged.tolist():
         had = taken[start[customer] : start[customer + 1]]
         relevant = wanted[first[customer] : first[customer + 1]]
         if not repeats:

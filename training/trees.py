@@ -71,14 +71,14 @@ def _walk(  # type: ignore[no-untyped-def]
             out[i] += value[node]
 
 
-def flatten(model: Any) -> Forest:
-    """A fitted binary HistGradientBoostingClassifier as a `Forest` over its own input columns.
+def flatten(model: Any, n_trees: int | None = None) -> Forest:
+    """The first `n_trees`, or all, of a fitted binary HistGradientBoostingClassifier over its own input columns.
 
     scikit-learn moves categorical columns to the front and replaces their codes by ranks; both are undone here,
     so that the forest reads rows as they were given to `fit`.
     """
     columns, categories = _input_columns(model)
-    trees = [predictor for (predictor,) in model._predictors]
+    trees = [predictor for (predictor,) in model._predictors[:n_trees]]
     sizes = np.array([len(tree.nodes) for tree in trees], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
     nodes = np.concatenate([tree.nodes for tree in trees])

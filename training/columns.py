@@ -1,0 +1,129 @@
+"""Which columns an encoded row has: learnt from the features declared and the rows of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from features.catalogue import Offer
+from features.definitions import Feature, FeatureSet
+from features.definitions.dsl import ByKey, CountBy, Share, Smoothed
+from training.encoder import Column, Encoder, Source, offer_fields
+
+MAX_VALUES = 200  # categories per column; scikit-learn allows 255
+BY_KEY: dict[str, Source] = {
+    "category": "by_category",
+    "offer_id": "by_offer",
+    "channel": "by_channel",
+    "placement_id": "by_placement_id",
+}
+
+
+def customer_columns(features: FeatureSet, table: pd.DataFrame, *, pairs: bool, min_count: int) -> list[Column]:
+    """One column per customer feature that differs between rows; keyed ones, read by the row's key, only with `pairs`."""
+    columns: list[Column] = []
+    for feature in features.customer:
+        values = table[feature.name]
+        if feature.kind == "number":
+            columns += _number("customer", feature.name, values.to_numpy(np.float64))
+        elif feature.kind == "category":
+            columns += _category("customer", feature.name, values.tolist(), min_count)
+        elif pairs and any(values):
+            columns.append(Column(BY_KEY[_key_of(features, feature)], feature.name))
+    return columns
+
+
+def offer_columns(offers: Sequence[Offer], shown: Sequence[Offer], min_count: int) -> list[Column]:
+    """The fields and attributes that tell the offers shown apart; `shown` has one offer per row."""
+    fields = [offer_fields(offer) for offer in offers]
+    count: dict[str, int] = {}
+    for offer in shown:
+        count[offer.offer_id] = count.get(offer.offer_id, 0) + 1
+    columns: list[Column] = []
+    for name in sorted({name for of in fields for name in of}):
+        values = [of.get(name) for of in fields]
+        known = [value for value in values if value is not None]
+        if all(isinstance(value, bool | int | float) for value in known):
+            columns += _number("offer", name, np.array([np.nan if v is None else float(v) for v in values]))
+        elif all(isinstance(value, str) for value in known):
+            weighted = [
+                (str(v), count.get(o.offer_id, 0)) for o, v in zip(offers, values, strict=True) if v is not None
+            ]
+            columns += _weighted_category("offer", name, weighted, min_count)
+    return columns
+
+
+def offer_feature_columns(features: FeatureSet, table: pd.DataFrame) -> list[Column]:
+    """Rates alone: plain counts grow with the age of the log, so that later rows would look like none of training."""
+    return [
+        column
+        for feature in features.offer
+        if isinstance(feature.value, Smoothed | Share)
+        for column in _number("offer_feature", feature.name, table[feature.name].to_numpy(np.float64))
+    ]
+
+
+def context_columns(context: Mapping[str, Any], min_count: int) -> list[Column]:
+    columns: list[Column] = []
+    for name in ("channel", "placement_id"):
+        columns += _category("context", name, list(context[name]), min_count)
+    for name in ("hour", "weekday"):
+        columns += _number("context", name, np.asarray(context[name], dtype=np.float64))
+    return columns
+
+
+def acceptance_encoder(
+    features: FeatureSet,
+    customers: pd.DataFrame,
+    offers: Sequence[Offer],
+    shown: Sequence[Offer],
+    offer_features: pd.DataFrame,
+    context: Mapping[str, Any],
+    *,
+    affinity: bool,
+) -> Encoder:
+    """Fitted on training rows alone."""
+    min_count = max(20, len(shown) // 1000)
+    return Encoder(
+        (
+            *customer_columns(features, customers, pairs=True, min_count=min_count),
+            *offer_columns(offers, shown, min_count),
+            *offer_feature_columns(features, offer_features),
+            *context_columns(context, min_count),
+            *((Column("affinity", ""),) if affinity else ()),
+        )
+    )
+
+
+def churn_encoder(features: FeatureSet, customers: pd.DataFrame) -> Encoder:
+    return Encoder(tuple(customer_columns(features, customers, pairs=False, min_count=max(20, len(customers) // 1000))))
+
+
+def _key_of(features: FeatureSet, feature: Feature) -> str:
+    value = feature.value
+    assert isinstance(value, ByKey)
+    aggregate = features.aggregates(feature.entity)[value.of]
+    assert isinstance(aggregate, CountBy)
+    return aggregate.key
+
+
+def _number(source: Source, name: str, values: np.ndarray[Any, np.dtype[np.float64]]) -> list[Column]:
+    known = values[~np.isnan(values)]
+    differs = len(known) > 0 and (known.min() < known.max() or len(known) < len(values))
+    return [Column(source, name)] if differs else []
+
+
+def _category(source: Source, name: str, values: Sequence[Any], min_count: int) -> list[Column]:
+    return _weighted_category(source, name, [(str(v), 1) for v in values if isinstance(v, str)], min_count)
+
+
+def _weighted_category(source: Source, name: str, values: Sequence[tuple[str, int]], min_count: int) -> list[Column]:
+    count: dict[str, int] = {}
+    for value, n in values:
+        count[value] = count.get(value, 0) + n
+    frequent = sorted((value for value, n in count.items() if n >= min_count), key=lambda v: (-count[v], v))
+    kept = tuple(sorted(frequent[:MAX_VALUES]))
+    return [Column(source, name, kept)] if len(count) > 1 and kept else []

@@ -1,0 +1,223 @@
+"""From the lake to training tables: interactions, impressions with outcomes, customers at risk; all as of an instant.
+
+Only files that the lake lists are read, and nothing that happened after `as_of`. Features are not read here: the
+tables say for whom and when, and `features.history` answers what was known then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import msgspec
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.catalogue import Offer
+from features.data_settings import Churn, DataSettings
+from features.definitions import FeatureSet
+from features.errors import NotTrainable
+from features.events import US_PER_DAY
+from features.facts import Facts
+from features.home import Home
+from features.live import features_of
+from features.profile import Profile
+from training.attribution import Touches, labels, match, watched_us, windows_us
+from training.interactions import Interactions
+
+CONTEXT = ("channel", "placement_id", "hour", "weekday")
+
+
+@dataclass(frozen=True)
+class Log:
+    """The lake's events up to an instant, as one DuckDB view named `events`."""
+
+    db: duckdb.DuckDBPyConnection
+    as_of_us: int
+    digest: str  # SHA-256 over the files that were read and the instant
+
+    def frame(self, sql: str, *values: Any) -> pd.DataFrame:
+        return self.db.execute(sql, values).df()
+
+
+def open_log(home: Home, facts: Facts, as_of_us: int, n_threads: int = 2) -> Log:
+    """`NotTrainable` if the lake is empty."""
+    files = facts.lake_files("events")
+    if not files:
+        raise NotTrainable("every model", "the lake holds no events; run `nbo ingest` first")
+    text = "".join(f"{file.path}\t{file.sha256}\n" for file in files) + str(as_of_us)
+    db = duckdb.connect(config={"threads": n_threads})
+    db.execute("SET TimeZone = 'UTC'")
+    paths = [str(home.lake / file.path) for file in files]
+    read = db.read_parquet(paths, hive_partitioning=False)
+    read.create_view("lake")
+    db.execute(
+        "CREATE VIEW events AS SELECT *, epoch_us(occurred_at) AS us FROM lake "
+        f"WHERE epoch_us(occurred_at) <= {as_of_us:d}"
+    )
+    return Log(db, as_of_us, hashlib.sha256(text.encode()).hexdigest())
+
+
+# Interactions
+
+
+def read_interactions(log: Log, offers: Sequence[Offer], settings: DataSettings) -> Interactions:
+    """Positive events with an offer of the catalogue, in time order; events of other offers are left out."""
+    weights = settings.recommender.weights
+    frame = log.frame(
+        "SELECT customer_id, offer_id, event_type, us FROM events "
+        "WHERE offer_id IS NOT NULL AND list_contains($1, event_type) ORDER BY us, event_id",
+        sorted(weights),
+    )
+    ordered = tuple(sorted(offers, key=lambda offer: offer.offer_id))
+    offer_row = {offer.offer_id: row for row, offer in enumerate(ordered)}
+    offer = frame["offer_id"].map(offer_row)
+    frame, offer = frame[offer.notna()], offer[offer.notna()]
+    customers = sorted(frame["customer_id"].unique())
+    customer_row = {customer: row for row, customer in enumerate(customers)}
+    return Interactions(
+        customers=tuple(customers),
+        offers=ordered,
+        profiles=[{}] * len(customers),
+        customer=frame["customer_id"].map(customer_row).to_numpy(np.int32),
+        offer=offer.to_numpy(np.int32),
+        weight=frame["event_type"].map(weights).to_numpy(np.float32),
+        occurred_us=frame["us"].to_numpy(np.int64),
+    )
+
+
+class ProfilesAt:
+    """What the profile features of customers were, at any instant."""
+
+    def __init__(self, facts: Facts, feature_set: FeatureSet) -> None:
+        self._versions: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+        for customer_id, since_us, body in facts.profile_history():
+            self._versions.setdefault(customer_id, []).append((since_us, msgspec.json.decode(body)))
+        families = tuple(family for family in feature_set.families if family.name == "profile")
+        self._features = FeatureSet(families, feature_set.currency)
+
+    def __call__(self, customers: Sequence[str], us: int) -> list[dict[str, Any]]:
+        """One mapping per customer: the version strictly before `us`, read as serving reads it."""
+        return [self._one(customer, us) for customer in customers]
+
+    def _one(self, customer: str, us: int) -> dict[str, Any]:
+        known: dict[str, Any] = {}
+        for since_us, attributes in self._versions.get(customer, ()):
+            if since_us < us:
+                known = attributes
+        return features_of(self._features, None, (), Profile(customer_id=customer, attributes=known), us)
+
+
+# Impressions with outcomes
+
+
+@dataclass(frozen=True)
+class Impressions:
+    """Mature impressions in time order. `rows` has customer_id, offer_id, us, channel, placement_id, is_new."""
+
+    rows: pd.DataFrame
+    accepted: NDArray[np.bool_]
+    n_immature: int
+    n_unknown_offer: int
+
+
+def read_impressions(log: Log, offers: Sequence[Offer], settings: DataSettings, since_us: int) -> Impressions:
+    """Impressions since `since_us` with their outcomes; those not yet watched to their window's end are left out."""
+    rules = settings.attribution
+    shown = log.frame(
+        "WITH first AS (SELECT customer_id, min(us) AS first_us FROM events GROUP BY 1) "
+        "SELECT customer_id, offer_id, decision_id, us, channel, placement_id, us = first_us AS is_new "
+        "FROM events JOIN first USING (customer_id) WHERE event_type = 'impression' ORDER BY us, event_id"
+    )
+    taken = log.frame(
+        "SELECT customer_id, offer_id, decision_id, us FROM events "
+        "WHERE offer_id IS NOT NULL AND list_contains($1, event_type) ORDER BY us, event_id",
+        list(rules.outcomes),
+    )
+    offer_row = {offer.offer_id: row for row, offer in enumerate(offers)}
+    known = shown["offer_id"].isin(offer_row)
+    n_unknown = int((~known).sum())
+    shown = shown[known].reset_index(drop=True)
+    taken = taken[taken["offer_id"].isin(offer_row)]
+    customers, decisions = (
+        _codes(shown["customer_id"], taken["customer_id"]),
+        _codes(shown["decision_id"], taken["decision_id"]),
+    )
+    impressions = _touches(shown, offer_row, customers, decisions)
+    outcomes = _touches(taken, offer_row, customers, decisions)
+    windows = windows_us(list(offers), rules)
+    accepted, mature = labels(
+        impressions, match(impressions, outcomes, windows, rules), watched_us(windows, rules), log.as_of_us
+    )
+    recent = impressions.occurred_us >= since_us
+    keep = mature & recent
+    return Impressions(shown[keep].reset_index(drop=True), accepted[keep], int((~mature & recent).sum()), n_unknown)
+
+
+def _codes(*columns: pd.Series) -> dict[str, int]:
+    return {value: code for code, value in enumerate(pd.unique(pd.concat(columns).dropna()))}
+
+
+def _touches(
+    frame: pd.DataFrame, offers: Mapping[str, int], customers: Mapping[str, int], decisions: Mapping[str, int]
+) -> Touches:
+    return Touches(
+        customer=frame["customer_id"].map(customers).to_numpy(np.int64),
+        offer=frame["offer_id"].map(offers).to_numpy(np.int64),
+        decision=frame["decision_id"].map(decisions).fillna(-1).to_numpy(np.int64),
+        occurred_us=frame["us"].to_numpy(np.int64),
+    )
+
+
+def context_of(rows: pd.DataFrame) -> dict[str, Any]:
+    """The context columns of impressions; hour and weekday in UTC, Monday is 0."""
+    us = rows["us"].to_numpy(np.int64)
+    return {
+        "channel": rows["channel"].to_numpy(object),
+        "placement_id": rows["placement_id"].to_numpy(object),
+        "hour": (us // 3_600_000_000 % 24).astype(np.float64),
+        "weekday": ((us // US_PER_DAY + 3) % 7).astype(np.float64),  # 1970-01-01 was a Thursday
+    }
+
+
+# Customers at risk
+
+
+@dataclass(frozen=True)
+class Risks:
+    """Customers at snapshot instants. `rows` has customer_id and us, by time and customer."""
+
+    rows: pd.DataFrame
+    churned: NDArray[np.bool_]
+
+
+def snapshot_instants(first_us: int, as_of_us: int, rules: Churn) -> list[int]:
+    """Midnights UTC, ascending, `every_days` apart, back from the last whose label is known at `as_of_us`."""
+    ahead = (rules.gap_days + rules.horizon_days) * US_PER_DAY
+    last = (as_of_us - ahead) // US_PER_DAY * US_PER_DAY
+    return sorted(range(last, first_us - 1, -rules.every_days * US_PER_DAY))
+
+
+def read_risks(log: Log, instants: Sequence[int], rules: Churn) -> Risks:
+    """Everybody active in the days before each instant; churned without activity in (t + gap, t + gap + horizon].
+
+    `began` is the day for "before t", `ended` the day for "after t": they differ at midnight itself.
+    """
+    frame = log.frame(
+        f"WITH instants AS (SELECT unnest($1) AS t), activity AS MATERIALIZED (SELECT DISTINCT customer_id, "
+        f"us // {US_PER_DAY} AS began, (us - 1) // {US_PER_DAY} AS ended FROM events "
+        f"WHERE list_contains($2, event_type)) "
+        f"SELECT customer_id, t * {US_PER_DAY} AS us, NOT bool_or(ended >= t + $3 AND ended < t + $4) AS churned "
+        f"FROM activity JOIN instants ON began >= t - $5 AND ended < t + $4 "
+        f"GROUP BY customer_id, t HAVING bool_or(began < t) ORDER BY t, customer_id",
+        [int(t // US_PER_DAY) for t in instants],
+        list(rules.activity),
+        rules.gap_days,
+        rules.gap_days + rules.horizon_days,
+        rules.active_within_days,
+    )
+    return Risks(frame[["customer_id", "us"]], frame["churned"].to_numpy(np.bool_))

@@ -1,0 +1,152 @@
+"""How good probabilities are: discrimination, calibration, lift, and by how much they beat a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+P = NDArray[np.float64]
+Y = NDArray[np.bool_]
+Metric = Callable[[Y, P, P], float]  # labels, probabilities, row weights
+
+
+def auc(y: Y, p: P, w: P) -> float:
+    """Chance that an accepted row is scored above one that is not, ties half; NaN with one class."""
+    order = np.argsort(p, kind="stable")
+    y, p, w = y[order], p[order], w[order]
+    group = np.concatenate([[0], np.cumsum(p[1:] != p[:-1])])
+    positive = np.bincount(group, weights=w * y)
+    negative = np.bincount(group, weights=w * ~y)
+    below = np.cumsum(negative) - negative
+    total = positive.sum() * negative.sum()
+    return float((positive * (below + negative / 2)).sum() / total) if total > 0 else float("nan")
+
+
+def log_loss(y: Y, p: P, w: P) -> float:
+    p = np.clip(p, 1e-15, 1 - 1e-15)
+    return float(-(w * np.where(y, np.log(p), np.log1p(-p))).sum() / w.sum())
+
+
+def brier(y: Y, p: P, w: P) -> float:
+    return float((w * (p - y) ** 2).sum() / w.sum())
+
+
+def ece(y: Y, p: P, w: P, n_bins: int = 10) -> float:
+    """Expected calibration error: |mean probability - rate| over bins of equal numbers of rows, by their weight."""
+    bins = _equal_bins(p, n_bins)
+    weight = np.bincount(bins, weights=w, minlength=n_bins)
+    gap = np.abs(np.bincount(bins, weights=w * (p - y), minlength=n_bins))
+    return float(gap.sum() / weight.sum())
+
+
+def top_lift(y: Y, p: P, w: P, share: float = 0.1) -> float:
+    """The rate among the `share` of rows scored highest, divided by the overall rate; NaN if nobody accepted."""
+    order = np.argsort(-p, kind="stable")
+    inside = np.cumsum(w[order]) <= share * w.sum()
+    inside[0] = True
+    overall = float((w * y).sum() / w.sum())
+    top = float((w * y)[order][inside].sum() / w[order][inside].sum()) if w[order][inside].sum() > 0 else float("nan")
+    return top / overall if overall > 0 else float("nan")
+
+
+METRICS: Mapping[str, Metric] = {"auc": auc, "log_loss": log_loss, "brier": brier, "ece": ece, "top_lift": top_lift}
+
+
+def _equal_bins(p: P, n_bins: int) -> NDArray[np.int64]:
+    """The bin of each row, 0 … n_bins - 1; equal values share a bin."""
+    edges = np.quantile(p, np.arange(1, n_bins) / n_bins)
+    return np.searchsorted(edges, p, side="left").astype(np.int64)
+
+
+def metrics(y: Y, p: P) -> dict[str, float]:
+    w = np.ones(len(y))
+    return {name: of(y, p, w) for name, of in METRICS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with the 95 % interval of a bootstrap over customers."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def bootstrap(
+    y: Y,
+    p: P,
+    baseline: P,
+    clusters: NDArray[np.int64],
+    rng: np.random.Generator,
+    n_draws: int = 200,
+) -> dict[str, Interval]:
+    """Each metric, and its gain over the baseline as `<metric>_gain`, positive when the model is better.
+
+    Customers are drawn, not rows, because the rows of one customer go together. `clusters` is 0 … n_customers - 1.
+    """
+    n = int(clusters.max()) + 1
+    names = [*METRICS, *(f"{name}_gain" for name in METRICS)]
+    draws = np.empty((n_draws, len(names)))
+    for draw in range(n_draws):
+        w = np.bincount(rng.integers(0, n, n), minlength=n)[clusters].astype(np.float64)
+        draws[draw] = _values(y, p, baseline, w)
+    low, high = np.nanquantile(draws, [0.025, 0.975], axis=0) if np.isfinite(draws).any() else (draws[0], draws[0])
+    estimate = _values(y, p, baseline, np.ones(len(y)))
+    return {name: Interval(float(estimate[at]), float(low[at]), float(high[at])) for at, name in enumerate(names)}
+
+
+def _values(y: Y, p: P, baseline: P, w: P) -> list[float]:
+    of_model = [metric(y, p, w) for metric in METRICS.values()]
+    of_baseline = [metric(y, baseline, w) for metric in METRICS.values()]
+    signs = [1.0 if name in ("auc", "top_lift") else -1.0 for name in METRICS]
+    return of_model + [s * (m - b) for s, m, b in zip(signs, of_model, of_baseline, strict=True)]
+
+
+def mean_interval(values: P, rng: np.random.Generator, n_draws: int = 500) -> Interval:
+    """The mean of one value per customer."""
+    if not len(values):
+        return Interval(float("nan"), float("nan"), float("nan"))
+    draws = values[rng.integers(0, len(values), (n_draws, len(values)))].mean(axis=1)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def verdict(gain: Interval) -> str:
+    """Whether the model beats its baseline: `beats`, `lost`, or `undecided` where the interval holds 0."""
+    if gain.low > 0:
+        return "beats"
+    return "lost" if gain.high < 0 else "undecided"
+
+
+def slices(y: Y, p: P, by: Mapping[str, Sequence[object]], at_least: int = 30) -> pd.DataFrame:
+    """Metrics per value of each column in `by`, with `at_least` rows; the smaller ones go together as `(other)`."""
+    rows = []
+    for name, values in by.items():
+        value = pd.Series(values, dtype=object).fillna("(none)").astype(str)
+        count = value.map(value.value_counts())
+        value = value.where(count >= at_least, "(other)")
+        for one in sorted(value.unique()):
+            inside = (value == one).to_numpy()
+            found = metrics(y[inside], p[inside])
+            rows.append(
+                {
+                    "slice": name,
+                    "value": one,
+                    "n_rows": int(inside.sum()),
+                    "rate": float(y[inside].mean()),
+                    "mean_p": float(p[inside].mean()),
+                    **found,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def reliability(y: Y, p: P, n_bins: int = 10) -> pd.DataFrame:
+    """Mean probability against rate in bins of equal numbers of rows."""
+    bins = _equal_bins(p, n_bins)
+    frame = pd.DataFrame({"bin": bins, "mean_p": p, "rate": y.astype(float), "n_rows": 1})
+    return frame.groupby("bin").agg({"mean_p": "mean", "rate": "mean", "n_rows": "sum"}).reset_index()

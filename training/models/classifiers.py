@@ -1,0 +1,144 @@
+"""The ways to turn encoded rows into log-odds: a base rate, one column, a logistic regression, boosted trees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from training.encoder import Encoder
+from training.scorers import Linear
+from training.trees import Forest, flatten
+
+Rows = NDArray[np.float64]
+Labels = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Encoded rows (n, n_columns) with labels (n,)."""
+
+    rows: Rows
+    y: Labels
+
+
+@dataclass(frozen=True, slots=True)
+class TreeSettings:
+    learning_rate: float = 0.06
+    max_leaf_nodes: int = 15
+    min_samples_leaf: int = 40
+    l2: float = 1.0
+    max_trees: int = 300
+    patience: int = 20  # trees without a better validation log loss
+
+
+def logit(p: float) -> float:
+    return float(np.log(p / (1.0 - p)))
+
+
+def smoothed_rate(y: Labels, prior: float, weight: float = 20.0) -> float:
+    return float((y.sum() + prior * weight) / (len(y) + weight))
+
+
+def fit_constant(train: Part) -> Linear:
+    """The same log-odds for all."""
+    return _linear(intercept=logit(smoothed_rate(train.y, 0.5, 1.0)))
+
+
+def fit_base_rates(encoder: Encoder, train: Part, column: str) -> Linear:
+    """The smoothed rate of each category of one column, the overall rate for others."""
+    at = next(i for i, of in enumerate(encoder.columns) if of.name == column)
+    values = encoder.columns[at].values or ()
+    overall = smoothed_rate(train.y, 0.5, 1.0)
+    codes = train.rows[:, at]
+    odds = [logit(smoothed_rate(train.y[codes == code], overall)) - logit(overall) for code in range(len(values))]
+    return _linear(logit(overall), categories=[at], category_weights=[[*odds, 0.0]])
+
+
+def fit_logistic(encoder: Encoder, train: Part, c: float, only: str | None = None) -> Linear:
+    """L2-penalised logistic regression on all columns, or on `only` one; `c` is the inverse penalty."""
+    from sklearn.linear_model import LogisticRegression
+
+    columns = [(i, of) for i, of in enumerate(encoder.columns) if only is None or of.name == only]
+    numbers = np.array([i for i, of in columns if of.values is None], dtype=np.int64)
+    categories = np.array([i for i, of in columns if of.values is not None], dtype=np.int64)
+    logs = np.sign(train.rows[:, numbers]) * np.log1p(np.abs(train.rows[:, numbers]))
+    known = ~np.isnan(logs)
+    n_known = np.maximum(known.sum(axis=0), 1)
+    centre = np.where(known, logs, 0.0).sum(axis=0) / n_known
+    spread = np.sqrt(np.where(known, (logs - centre) ** 2, 0.0).sum(axis=0) / n_known)
+    scale = np.where(spread > 1e-9, spread, 1.0)
+    sizes = [len(encoder.columns[i].values or ()) + 1 for i in categories]
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    z = np.clip((logs - centre) / scale, -5.0, 5.0)
+    codes = [
+        np.where(np.isnan(train.rows[:, i]), size - 1, train.rows[:, i]).astype(np.int64) + start
+        for i, size, start in zip(categories, sizes, starts, strict=False)
+    ]
+    design = sparse.hstack(
+        [
+            sparse.csr_matrix(np.where(known, z, 0.0)),
+            sparse.csr_matrix((~known).astype(np.float64)),
+            *[_one_hot(of - start, size) for of, start, size in zip(codes, starts, sizes, strict=False)],
+        ],
+        format="csr",
+    )
+    fitted = LogisticRegression(C=c, max_iter=500, tol=1e-4).fit(design, train.y)
+    weights = fitted.coef_[0]
+    k = len(numbers)
+    return Linear(
+        numbers=numbers, centre=centre, scale=scale, weights=weights[:k].copy(),
+        missing_weights=weights[k : 2 * k].copy(), categories=categories, starts=starts,
+        category_weights=weights[2 * k :].copy(), intercept=fitted.intercept_.astype(np.float64),
+    )  # fmt: skip
+
+
+def _one_hot(codes: NDArray[np.int64], size: int) -> sparse.csr_matrix:
+    n = len(codes)
+    return sparse.csr_matrix((np.ones(n), (np.arange(n), codes)), shape=(n, size))
+
+
+def _linear(
+    intercept: float, categories: list[int] | None = None, category_weights: list[list[float]] | None = None
+) -> Linear:
+    weights = category_weights or []
+    none = np.zeros(0)
+    return Linear(
+        numbers=np.zeros(0, np.int64), centre=none, scale=none, weights=none, missing_weights=none,
+        categories=np.array(categories or [], dtype=np.int64),
+        starts=np.cumsum([0, *[len(of) for of in weights]]).astype(np.int64),
+        category_weights=np.array([w for of in weights for w in of], dtype=np.float64),
+        intercept=np.array([intercept]),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TreeFit:
+    forest: Forest
+    n_trees: int
+    curve: tuple[float, ...]  # validation log loss after each tree, from none
+
+
+def fit_trees(encoder: Encoder, train: Part, validation: Part, settings: TreeSettings, seed: int) -> TreeFit:
+    """Boosted until the validation log loss stops falling; the trees after its lowest point are cut off."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    model = HistGradientBoostingClassifier(
+        learning_rate=settings.learning_rate,
+        max_iter=settings.max_trees,
+        max_leaf_nodes=settings.max_leaf_nodes,
+        min_samples_leaf=settings.min_samples_leaf,
+        l2_regularization=settings.l2,
+        categorical_features=encoder.categorical or None,
+        early_stopping=True,
+        scoring="loss",
+        n_iter_no_change=settings.patience,
+        tol=0.0,
+        random_state=seed,
+    )
+    model.fit(train.rows, train.y, X_val=validation.rows, y_val=validation.y)
+    curve = tuple(-float(loss) for loss in model.validation_score_)
+    n_trees = max(int(np.argmin(curve)), 1)
+    return TreeFit(flatten(model, n_trees), n_trees, curve)
