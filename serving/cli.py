@@ -33,11 +33,12 @@ app.add_typer(keys_app, name="keys")
 def demo(
     smoke: Annotated[bool, typer.Option("--smoke", help="Small, no visitors: print one decision as JSON.")] = False,
     keep: Annotated[Path | None, typer.Option("--keep", help="Keep all state in this folder.")] = None,
+    visits: Annotated[int | None, typer.Option(min=0, help="End after so many visits (left out: on Ctrl-C).")] = None,
 ) -> None:
     """A simulated shop, end to end, with visitors to watch."""
     from serving.commands.demo import run
 
-    raise typer.Exit(run(smoke=smoke, keep=keep))
+    raise typer.Exit(run(smoke=smoke, keep=keep, visits=visits))
 
 
 @app.command()

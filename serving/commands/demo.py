@@ -1,0 +1,30 @@
+"""`nbo demo`: a simulated shop, end to end."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from pathlib import Path
+from types import FrameType
+
+from features.home import Home
+
+
+def run(smoke: bool = False, keep: Path | None = None, visits: int | None = None) -> int:
+    """The exit code: 0 when it was shown, 130 when interrupted before there was anything to see."""
+    from serving.demo.story import tell
+
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(ending, _interrupt)  # end what we started, as on Ctrl-C
+    try:
+        if keep is not None:
+            return tell(Home(keep.expanduser().absolute()), smoke=smoke, n_visits=visits, kept=True)
+        with tempfile.TemporaryDirectory(prefix="nbo-demo-", ignore_cleanup_errors=True) as folder:
+            return tell(Home(Path(folder)), smoke=smoke, n_visits=visits, kept=False)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
