@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -50,7 +50,7 @@ class Visitors:
     client: httpx.Client  # of the service, with its key
     rng: np.random.Generator
     per_second: float = 20.0
-    began: float = 0.0
+    began: float = field(default_factory=time.monotonic)
 
     def come(self, n_visits: int | None = None) -> Iterator[Visit]:
         """Visit after visit at the pace, for ever or `n_visits` times."""
