@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from itertools import islice
 from typing import Any
 
 import httpx
@@ -42,9 +43,7 @@ class FakeService:
         placements = [
             {
                 "placement_id": asked["placement_id"],
-                "offers": [
-                    {"offer_id": WORLD.offer_ids[row]} for _, row in zip(range(asked["limit"]), rows, strict=False)
-                ],
+                "offers": list(islice(chosen, asked["limit"])),
             }
             for asked in body["placements"]
         ]
