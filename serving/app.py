@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -54,6 +56,7 @@ STATUS: Mapping[type[NboError], int] = {  # the nearest class in the error's tre
 }
 CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 FIELD_CODES = {"missing": "missing_field", "extra_forbidden": "unknown_field"}
+SEGMENT = re.compile(r"\{\w+\}")
 DESCRIPTION = (
     "Which offer to show which customer, with the probability it was chosen with. Errors are RFC 9457 problems with a "
     "stable code."
@@ -85,6 +88,7 @@ def create_app(service: Service) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     app.add_exception_handler(NboError, _error)
+    app.add_exception_handler(sqlite3.OperationalError, _store)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
@@ -115,6 +119,11 @@ async def _error(request: Request, error: Exception) -> Response:
     return problem(status, error.code, str(error), request.state.request_id, faults=faults, headers=headers)
 
 
+async def _store(request: Request, error: Exception) -> Response:
+    """A SQLite file that is locked, full or gone."""
+    return await _error(request, StoreUnavailable(f"a store did not answer: {error}"))
+
+
 async def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     faults = [_fault(one) for one in error.errors()[:MOST_FAULTS]]
@@ -139,7 +148,16 @@ async def _http(request: Request, error: Exception) -> Response:
         return await _error(request, NotImplementedYet(f"{method} {path} is part of the contract and not built yet"))
     code = CODES.get(error.status_code, "malformed" if error.status_code < 500 else "internal")
     detail = f"there is no {method} {path}" if error.status_code in (404, 405) else str(error.detail)
-    return problem(error.status_code, code, detail, request.state.request_id, headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request.app, path))  # the router knows of one only
+    return problem(error.status_code, code, detail, request.state.request_id, headers=headers)
+
+
+def _methods(app: FastAPI, path: str) -> list[str]:
+    templates: dict[str, dict[str, Any]] = app.openapi()["paths"]
+    fits = [methods for template, methods in templates.items() if re.fullmatch(SEGMENT.sub("[^/]+", template), path)]
+    return sorted({method.upper() for methods in fits for method in methods})
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

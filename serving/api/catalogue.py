@@ -53,7 +53,7 @@ def put(stored: Stored[T], show: Show[T]) -> Response:
 
 def page(facts: Facts, of: type[T], asked: Page, show: Show[T], name: str, key: str) -> Response:
     """One page, ordered by id; one more row is read to know whether there is another."""
-    found = facts.list(of, asked.limit + 1, _after(asked.cursor))
+    found = facts.objects(of, asked.limit + 1, _after(asked.cursor))
     shown = [show(stored) for stored in found[: asked.limit]]
     more = len(found) > asked.limit
     return _json({name: shown, "next_cursor": _cursor(shown[-1][key]) if more else None})

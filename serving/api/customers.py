@@ -11,16 +11,21 @@ import orjson
 import pydantic
 from fastapi import APIRouter, Response
 from pydantic import AfterValidator, Field
+from starlette.concurrency import run_in_threadpool
 
 from features.errors import BadInput
-from features.events import from_us, to_us
+from features.events import US_PER_DAY, from_us, to_us
 from features.log import LogEvent
 from features.profile import Profile
 from serving.api.door import Door, needs, problems
 from serving.api.fields import Body, CustomerIdInPath, Label
+from serving.api.json_body import escaped
 from serving.api.service import Served, Service
 
 MOST_RECENT = 50
+RECENT_DAYS = 30
+RECENT_US = RECENT_DAYS * US_PER_DAY
+NO_LATE_ONES = 2**62  # a position that the log never reaches
 
 router = APIRouter(prefix="/v1/customers", tags=["customers"], route_class=Door)
 
@@ -77,7 +82,7 @@ class CustomerOut(pydantic.BaseModel):
     updated_at: datetime | None = Field(description="Null for a customer without a profile.")
     scores: ScoresOut
     recent_interactions: list[InteractionOut] = Field(
-        description=f"Since the newest feature snapshot, newest first, at most {MOST_RECENT}."
+        description=f"From the live log: of the last {RECENT_DAYS} days, newest first, at most {MOST_RECENT}."
     )
     caps_left: list[Any] = Field(description="Always empty until caps are built.")
 
@@ -88,13 +93,15 @@ class CustomerOut(pydantic.BaseModel):
     responses=problems(400, 401, 403, 413, 415, 422, 503),
     **needs("events", "admin"),
 )
-def put(customer_id: CustomerIdInPath, body: CustomerBody, service: Served) -> Response:
+async def put(customer_id: CustomerIdInPath, body: CustomerBody, service: Served) -> Response:
     """Merges attributes, consent and time zone; the next decision uses them."""
     for name, value in body.attributes.items():
         if isinstance(value, dict | list):
-            raise BadInput("an attribute is a number, a string, a boolean, a time or null", f"/attributes/{name}")
-    profile = service.facts.merge_profile(
-        customer_id, service.clock(), body.attributes, body.consent, _time_zone_of(body)
+            raise BadInput(
+                f"{name}: an attribute is a number, a string, a boolean, a time or null", f"/attributes/{escaped(name)}"
+            )
+    profile = await run_in_threadpool(
+        service.facts.merge_profile, customer_id, service.clock(), body.attributes, body.consent, _time_zone_of(body)
     )
     return _shown(service, customer_id, profile)
 
@@ -105,9 +112,10 @@ def put(customer_id: CustomerIdInPath, body: CustomerBody, service: Served) -> R
     responses=problems(401, 403, 422, 503),
     **needs("events", "admin"),
 )
-def get(customer_id: CustomerIdInPath, service: Served) -> Response:
+async def get(customer_id: CustomerIdInPath, service: Served) -> Response:
     """Profile, scores and recent interactions."""
-    return _shown(service, customer_id, service.facts.profile(customer_id))
+    profile = await run_in_threadpool(service.facts.profile, customer_id)
+    return _shown(service, customer_id, profile or Profile(customer_id=customer_id))
 
 
 def _time_zone_of(body: CustomerBody) -> str | None:
@@ -115,12 +123,12 @@ def _time_zone_of(body: CustomerBody) -> str | None:
     return (body.time_zone or "") if "time_zone" in body.model_fields_set else None
 
 
-def _shown(service: Service, customer_id: str, profile: Profile | None) -> Response:
-    profile = profile or Profile(customer_id=customer_id)
+def _shown(service: Service, customer_id: str, profile: Profile) -> Response:
+    """On the event loop, as a decision: the customer's stores are read by one thread."""
     edition, now_us = service.decider.edition, to_us(service.clock())
     customer = edition.customers.read(customer_id, now_us)
     churn = edition.release.churn if edition.release is not None else None
-    recent = service.log_store.recent(customer_id, customer.snapshot_us or 0, 0)
+    recent = service.log_store.recent(customer_id, now_us - RECENT_US, NO_LATE_ONES)
     body = {
         "customer_id": customer_id,
         "attributes": profile.attributes,

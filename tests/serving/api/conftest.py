@@ -1,0 +1,39 @@
+"""A client in front of a fake service, with a key that may do everything."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+
+from serving.app import create_app
+from tests.serving.api.fakes import NOW, FakeService
+
+
+@pytest.fixture
+def service(tmp_path):
+    made = FakeService(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def anybody(service):
+    """A client without a key. Not a context manager: the fixture above closes the service."""
+    return TestClient(create_app(service), raise_server_exceptions=False)
+
+
+@pytest.fixture
+def client(anybody, service):
+    anybody.headers["Authorization"] = f"Bearer {service.secret}"
+    return anybody
+
+
+@pytest.fixture
+def client_with(anybody, service):
+    """A client whose key has only these scopes."""
+
+    def make(*scopes, kind="secret"):
+        anybody.headers["Authorization"] = f"Bearer {service.keys.create(kind, scopes, '', NOW)}"
+        return anybody
+
+    return make
