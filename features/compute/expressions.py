@@ -11,7 +11,6 @@ from functools import reduce
 from typing import Any
 
 import ibis
-from ibis import _
 
 from features.definitions.dsl import (
     E4,
@@ -100,7 +99,7 @@ def daily_by(features: FeatureSet, entity: Entity, by: str, events: Expr) -> Exp
     """One day's counts by a column: one row per entity and value, ordered by both."""
     key = KEY[entity]
     counts = {
-        name: holds(a.where, events).sum().cast("int64").fill_null(0)
+        name: _int64(holds(a.where, events).sum().fill_null(0))
         for name, a in features.aggregates(entity).items()
         if isinstance(a, CountBy) and a.key == by
     }
@@ -115,7 +114,7 @@ def _aggregate(aggregate: Aggregate, events: Expr, currency: str) -> Expr:
     condition = holds(aggregate.where, events)
     match aggregate:
         case Count():
-            return condition.sum().cast("int64").fill_null(0)
+            return _int64(condition.sum().fill_null(0))
         case Sum():
             valued = condition & (events.currency == currency) & events.value.notnull()
             amount = (events.value * E4).cast("decimal(38, 0)")
@@ -125,14 +124,19 @@ def _aggregate(aggregate: Aggregate, events: Expr, currency: str) -> Expr:
         case First():
             return ibis.cases((condition, events.occurred_us), else_=None).min()
         case Days():
-            return condition.sum().cast("int64").fill_null(0)
+            return _int64(condition.sum().fill_null(0))
         case CountBy():
             raise AssertionError("kept apart, by key")
 
 
 def _whole(total: Expr) -> Expr:
-    """A sum as int64; a log full of absurd amounts must not stop the build."""
-    return total.fill_null(0).clip(-LARGEST, LARGEST).cast("int64")
+    """A sum of money as int64; a log full of absurd amounts must not stop the build."""
+    return _int64(total.fill_null(0).clip(-LARGEST, LARGEST))
+
+
+def _int64(total: Expr) -> Expr:
+    """DuckDB adds whole numbers up in 128 bits, which Ibis takes for int64: the detour makes it write the cast."""
+    return total.cast("decimal(38, 0)").cast("int64")
 
 
 def _any_of(rows: Expr, names: Mapping[str, Any]) -> Expr:
@@ -198,7 +202,7 @@ def _merged(rows: Expr, column: StoredColumn, money: bool) -> Expr:
     value = rows[column.name]
     match column.kind:
         case "sum":
-            return _whole(value.sum()) if money else value.sum().cast("int64")
+            return _whole(value.sum()) if money else _int64(value.sum())
         case "first":
             return value.min()
         case "last":
@@ -226,7 +230,7 @@ def _with_counts(
     joined = days.inner_join(weights.filter(weights[f"w{span}"] != 0), "day")
     since = joined.select(key, key_=joined.key, **{c.name: joined[c.of] * joined[f"w{span}"] for c in counts})
     united = before.union(since)
-    summed = united.group_by([key, "key_"]).aggregate(**{c.name: _[c.name].sum().cast("int64") for c in counts})
+    summed = united.group_by([key, "key_"]).aggregate(**{c.name: _int64(united[c.name].sum()) for c in counts})
     kept = summed.filter(_any_of(summed, {c.name: None for c in counts}))
     packed = kept.select(key, "key_", item=ibis.struct({"k": kept.key_, **{c.name: kept[c.name] for c in counts}}))
     lists = packed.group_by(key).aggregate(items=packed["item"].collect(order_by=packed.key_))

@@ -1,0 +1,137 @@
+"""Brings the newest snapshot into the online store, and today's events into the log's tail."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+import msgspec
+
+from features.compute import built, current_features
+from features.compute.files import files_of
+from features.errors import NboError
+from features.events import from_us, to_us
+from features.facts import Facts
+from features.feast_repo.apply import check_applied, open_feast, write_yaml
+from features.home import Home
+from features.log import LogEvent, SqliteLog
+from features.online import SERVED, SNAPSHOT, VIEWS, Snapshot, read_snapshot
+
+Progress = Callable[[int, int, str], None]
+START = datetime(1970, 1, 1, tzinfo=UTC)
+TAIL_COLUMNS = (
+    "0, event_id, event_type, customer_id, epoch_us(occurred_at), decision_id, offer_id, placement_id, session_id, "
+    "channel, category, value, currency, properties, epoch_us(received_at)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Materialized:
+    """What is online now."""
+
+    snapshot: Snapshot
+    n_tail: int  # events since the snapshot that were copied from the lake
+
+
+def materialize(
+    home: Home, facts: Facts, as_of: datetime, progress: Progress = lambda done, total, what: None
+) -> Materialized:
+    """The newest snapshot not after `as_of` goes online, and the lake's events from then until `as_of` into the tail.
+
+    The new online store is a new file: readers of the one before keep a consistent state until they open the new.
+    """
+    check_applied(facts)
+    state, features = built(facts), current_features(facts)
+    today = as_of.astimezone(UTC).date().isoformat()
+    days = [day for day in state.days if day <= today]
+    if not days:
+        raise NboError(f"there is no snapshot as of {as_of.isoformat()}: run `nbo features build` as of then")
+    at = datetime.fromisoformat(days[-1]).replace(tzinfo=UTC)
+    before = read_snapshot(facts)
+    online = _fresh_name(home, days[-1])
+    views = [view for view in VIEWS if features.stored(view)]
+    _load(home, facts, online, views, at, as_of, progress)
+    progress(len(views), len(views) + 1, "events of today")
+    since = min(at, from_us(before.as_of_us)) if before else at
+    n_tail = _fill_tail(home, facts, since, as_of)
+    snapshot = Snapshot(days[-1], to_us(at), state.log_position, online, features.digest)
+    with facts.transaction():
+        facts.set_meta(SERVED, features.to_json().decode())
+        facts.set_meta(SNAPSHOT, msgspec.json.encode(snapshot).decode())
+    write_yaml(home, home.feast / online)
+    _remove_old(home, {online, before.online if before else ""})
+    return Materialized(snapshot, n_tail)
+
+
+def _load(
+    home: Home, facts: Facts, online: str, views: list[Any], at: datetime, as_of: datetime, progress: Progress
+) -> None:
+    """Feast's own materialization into the new file."""
+    from features.feast_repo.objects import feast_objects
+
+    features = current_features(facts)
+    store = open_feast(home, facts, home.feast / online)
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # Feast prints what `progress` reports
+        store.apply(feast_objects(features, files_of(home, features)))  # makes the tables
+        for n, view in enumerate(views):
+            progress(n, len(views) + 1, VIEWS[view])
+            since, until = (START, as_of) if view == "profile" else (at, at)
+            store.materialize(since, until, feature_views=[VIEWS[view]])
+
+
+def _fill_tail(home: Home, facts: Facts, since: datetime, as_of: datetime) -> int:
+    """Copies the lake's events from `since` to `as_of`, both included, to the log's tail."""
+    paths = [
+        str(home.lake / file.path)
+        for file in facts.lake_files("events")
+        if since.date().isoformat() <= file.day <= as_of.astimezone(UTC).date().isoformat()
+    ]
+    log = SqliteLog(home.log_db)
+    try:
+        counted = _Counted(_events(paths, since, as_of))
+        log.replace_tail(counted, to_us(since))
+    finally:
+        log.close()
+    return counted.n
+
+
+def _events(paths: list[str], since: datetime, as_of: datetime) -> Iterator[LogEvent]:
+    if not paths:
+        return
+    with duckdb.connect() as db:
+        rows = db.execute(
+            f"SELECT {TAIL_COLUMNS} FROM read_parquet(?) "
+            "WHERE epoch_us(occurred_at) BETWEEN ? AND ? ORDER BY occurred_at, event_id",
+            [paths, to_us(since), to_us(as_of)],
+        )
+        while some := rows.fetchmany(10_000):
+            yield from (LogEvent._make(row) for row in some)
+
+
+class _Counted:
+    """Counts what passes."""
+
+    def __init__(self, events: Iterator[LogEvent]) -> None:
+        self._events, self.n = events, 0
+
+    def __iter__(self) -> Iterator[LogEvent]:
+        for event in self._events:
+            self.n += 1
+            yield event
+
+
+def _fresh_name(home: Home, day: str) -> str:
+    taken = {path.name for path in home.feast.glob("online-*")}
+    return next(name for n in range(1, 1_000_000) if (name := f"online-{day}-{n}.db") not in taken)
+
+
+def _remove_old(home: Home, kept: set[str]) -> None:
+    """The store before stays, for readers that have not opened the new one yet."""
+    for path in home.feast.glob("online*.db"):
+        if path.name not in kept:
+            path.unlink()
