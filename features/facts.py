@@ -262,7 +262,8 @@ class Facts:
     ) -> int:
         """Bulk form of `merge_profile`; returns how many rows changed something.
 
-        A row is (customer_id, attributes, valid_from_us), the last None for "always known".
+        A row is (customer_id, attributes, valid_from_us), the last None for "always", or, if the customer was known
+        before, "from now on".
         """
         n_changed = 0
         with self.transaction() as db:
@@ -272,7 +273,8 @@ class Facts:
                 if old.updated_at is None or new.attributes != old.attributes:
                     n_changed += 1
                     self._write_profile(db, new)
-                    since = ALWAYS_US if valid_from_us is None else valid_from_us
+                    unsaid = ALWAYS_US if old.updated_at is None else to_us(now)
+                    since = unsaid if valid_from_us is None else valid_from_us
                     body = msgspec.json.encode(new.attributes).decode()
                     db.execute("INSERT OR REPLACE INTO profile_history VALUES (?, ?, ?)", (customer_id, since, body))
                 if on_progress is not None and n % 10_000 == 0:

@@ -12,15 +12,21 @@ import hashlib
 import os
 import shutil
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.errors import StoreUnavailable
+from features.events import US_PER_DAY
 from features.facts import Facts, LakeFile
 from features.home import Home
 
@@ -44,6 +50,7 @@ EVENT_SCHEMA = pa.schema(
 )
 DATASETS = ("events", "decisions")
 ROWS_PER_GROUP = 122_880
+EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 
 @contextmanager
@@ -139,3 +146,62 @@ def _flushed_digest(path: Path) -> str:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
         os.fsync(handle.fileno())
     return digest
+
+
+class DayWriter:
+    """Writes rows that come in time order, one file per UTC day; encodes on a second thread. Use as a context manager."""
+
+    def __init__(self, staged: Staging, dataset: str, schema: pa.Schema, time_column: str = "occurred_at") -> None:
+        self._staged, self._dataset, self._schema, self._column = staged, dataset, schema, time_column
+        self._pool = ThreadPoolExecutor(1, "lake-writer")
+        self._jobs: deque[Future[None]] = deque()
+        self._day: int | None = None  # days since 1970
+        self._rows: list[pa.RecordBatch] = []
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> DayWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._next_day(None)
+                while self._jobs:
+                    self._jobs.popleft().result()
+        finally:
+            self._pool.shutdown(cancel_futures=True)
+            if self._writer is not None:
+                self._writer.close()
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        days = batch[self._column].cast(pa.int64()).to_numpy() // US_PER_DAY
+        edges = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
+        for start, end in pairwise(edges):
+            if end > start:
+                self._next_day(int(days[start]))
+                self._rows.append(batch.slice(start, end - start))
+        if sum(rows.num_rows for rows in self._rows) >= 4 * ROWS_PER_GROUP:
+            self._encode(last=False)
+
+    def _next_day(self, day: int | None) -> None:
+        if day != self._day and self._day is not None:
+            self._encode(last=True)
+        self._day = day
+
+    def _encode(self, last: bool) -> None:
+        """Hand the rows of one day to the other thread, whole row groups unless it is the last part."""
+        table = pa.Table.from_batches(self._rows, self._schema)
+        n_now = table.num_rows if last else table.num_rows // ROWS_PER_GROUP * ROWS_PER_GROUP
+        self._rows = table.slice(n_now).to_batches()
+        day = date.fromordinal(EPOCH_ORDINAL + self._day) if self._day is not None else None
+        self._jobs.append(self._pool.submit(self._append, table.slice(0, n_now), str(day), last))
+        while len(self._jobs) > 2:  # what waits is held in memory
+            self._jobs.popleft().result()
+
+    def _append(self, table: pa.Table, day: str, last: bool) -> None:
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._staged.path(self._dataset, day), self._schema, compression="zstd")
+        self._writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+        if last:
+            self._writer.close()
+            self._writer = None
