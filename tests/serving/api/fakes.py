@@ -37,9 +37,16 @@ class FakeDecider:
                 raise BadInput(f"there is no placement {placement.placement_id!r}", f"/placements/{i}/placement_id")
         self.asked.append(request)
         offer = OfferAnswer(
-            rank=1, offer_id="o-1", treatment_id="o-1/a", score=0.5, p_accept=0.05, selection_probability=0.975,
-            value=10.0, reason_codes=("similar_customers",), payload={"title": "hello"},
-        )  # fmt: skip
+            rank=1,
+            offer_id="o-1",
+            treatment_id="o-1/a",
+            score=0.5,
+            p_accept=0.05,
+            selection_probability=0.975,
+            value=10.0,
+            reason_codes=("similar_customers",),
+            payload={"title": "hello"},
+        )
         decision = Decision(
             decision_id=f"01J{len(self.asked):023}",
             customer_id=request.customer_id,
@@ -73,9 +80,14 @@ class FakeService:
         self.log = GroupCommit(self.log_store)
         self.idempotency = Idempotency(home.state_db, self.clock)
         offer = Offer(
-            offer_id="o-1", name="one", value=10.0, currency="EUR", category="shoes", status="approved",
+            offer_id="o-1",
+            name="one",
+            value=10.0,
+            currency="EUR",
+            category="shoes",
+            status="approved",
             treatments=(Treatment(treatment_id="o-1/a", payload={"title": "hello"}),),
-        )  # fmt: skip
+        )
         self.facts.put(offer, NOW)
         self.facts.put(Placement(placement_id="hero", name="hero", channel="web"), NOW)
         view = SimpleNamespace(row={"o-1": 0}, offers=[offer])

@@ -14,11 +14,20 @@ from tests.serving.api.fakes import NOW
 DECISION = {"customer_id": "c-1", "placements": [{"placement_id": "hero", "limit": 1}]}
 JSON = {"Content-Type": "application/json"}
 KEYED = [
-    ("POST", "/v1/decisions"), ("GET", "/v1/decisions/x"), ("POST", "/v1/events"),
-    ("PUT", "/v1/customers/c"), ("GET", "/v1/customers/c"),
-    ("GET", "/v1/offers"), ("PUT", "/v1/offers/o"), ("GET", "/v1/offers/o"), ("DELETE", "/v1/offers/o"),
-    ("GET", "/v1/placements"), ("PUT", "/v1/placements/p"), ("GET", "/v1/placements/p"), ("DELETE", "/v1/placements/p"),
-]  # fmt: skip
+    ("POST", "/v1/decisions"),
+    ("GET", "/v1/decisions/x"),
+    ("POST", "/v1/events"),
+    ("PUT", "/v1/customers/c"),
+    ("GET", "/v1/customers/c"),
+    ("GET", "/v1/offers"),
+    ("PUT", "/v1/offers/o"),
+    ("GET", "/v1/offers/o"),
+    ("DELETE", "/v1/offers/o"),
+    ("GET", "/v1/placements"),
+    ("PUT", "/v1/placements/p"),
+    ("GET", "/v1/placements/p"),
+    ("DELETE", "/v1/placements/p"),
+]
 
 
 def is_problem(answer, status, code):
@@ -73,11 +82,28 @@ def test_a_public_key_exists_and_is_not_usable_yet(client_with):
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"   ", b"{", b"nope", b'{"a": NaN}', b'{"a": Infinity}', b'{"a": -Infinity}', b'{"a": 1, "a": 2}',
-        b'{"a": {"b": 1, "b": 2}}', b"[" * 100_000, b'{"a":' * 100_000, b'{"a": "\x00"}', b'"\xff"', b'\xff\xfe{\x00}\x00',
-        b"\xef\xbb\xbf{}", b'{"a": 01}', b'{"a": 1}{}', b"{'a': 1}", b'{"a": 1,}', b'{"\xed\xa0\x80": 1}',
+        b"",
+        b"   ",
+        b"{",
+        b"nope",
+        b'{"a": NaN}',
+        b'{"a": Infinity}',
+        b'{"a": -Infinity}',
+        b'{"a": 1, "a": 2}',
+        b'{"a": {"b": 1, "b": 2}}',
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"a": "\x00"}',
+        b'"\xff"',
+        b"\xff\xfe{\x00}\x00",
+        b"\xef\xbb\xbf{}",
+        b'{"a": 01}',
+        b'{"a": 1}{}',
+        b"{'a': 1}",
+        b'{"a": 1,}',
+        b'{"\xed\xa0\x80": 1}',
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("path", ["/v1/decisions", "/v1/events"])
 def test_what_is_not_json_is_a_400(client, path, body):
     is_problem(client.post(path, content=body, headers=JSON), 400, "malformed")
@@ -86,10 +112,15 @@ def test_what_is_not_json_is_a_400(client, path, body):
 @pytest.mark.parametrize(
     ("value", "pointer"),
     [
-        ("1e999", "/context/a/0"), ("1" * 5000, "/context/a/0"), (str(2**63), "/context/a/0"), ('"\\ud800"', "/context/a/0"),
-        ('"\\u0000"', "/context/a/0"), ('{"\\u0000": 1}', "/context/a/0"), ("[" * 40 + "]" * 40, None),
+        ("1e999", "/context/a/0"),
+        ("1" * 5000, "/context/a/0"),
+        (str(2**63), "/context/a/0"),
+        ('"\\ud800"', "/context/a/0"),
+        ('"\\u0000"', "/context/a/0"),
+        ('{"\\u0000": 1}', "/context/a/0"),
+        ("[" * 40 + "]" * 40, None),
     ],
-)  # fmt: skip
+)
 def test_json_that_cannot_be_kept_faithfully_is_a_422_that_points_at_it(client, value, pointer):
     body = json.dumps(DECISION | {"context": {}}).replace('"context": {}', f'"context": {{"a": [{value}]}}')
     errors = is_problem(client.post("/v1/decisions", content=body, headers=JSON), 422, "invalid")["errors"]
@@ -137,12 +168,21 @@ def test_a_body_at_its_limit_is_read(client):
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/v1/decisions/batch"), ("POST", "/v1/decisions/01J/replay"), ("PUT", "/v1/customers/a%2Fb/preferences"),
-        ("POST", "/v1/customers/c/identities"), ("DELETE", "/v1/customers/c"), ("PUT", "/v1/contact-policies/p"),
-        ("PUT", "/v1/levers/l"), ("PUT", "/v1/experiments/e"), ("POST", "/v1/experiments/e/start"),
-        ("GET", "/v1/experiments/e/report"), ("GET", "/metrics"), ("GET", "/nbo.js"), ("GET", "/"),
+        ("POST", "/v1/decisions/batch"),
+        ("POST", "/v1/decisions/01J/replay"),
+        ("PUT", "/v1/customers/a%2Fb/preferences"),
+        ("POST", "/v1/customers/c/identities"),
+        ("DELETE", "/v1/customers/c"),
+        ("PUT", "/v1/contact-policies/p"),
+        ("PUT", "/v1/levers/l"),
+        ("PUT", "/v1/experiments/e"),
+        ("POST", "/v1/experiments/e/start"),
+        ("GET", "/v1/experiments/e/report"),
+        ("GET", "/metrics"),
+        ("GET", "/nbo.js"),
+        ("GET", "/"),
     ],
-)  # fmt: skip
+)
 def test_a_route_that_is_promised_and_not_built_says_so(client, method, path):
     is_problem(client.request(method, path), 404, "not_implemented")
 

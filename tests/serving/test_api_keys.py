@@ -1,0 +1,122 @@
+"""Keys: shown once, kept as hashes, ended at once; and the `nbo keys` commands."""
+
+from __future__ import annotations
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from features.errors import BadInput, NotFound
+from serving.commands import keys as commands
+from serving.keys import SCOPES, Keys
+from tests.conftest import NOW
+
+
+@pytest.fixture
+def open_keys(tmp_path):
+    opened = []
+
+    def make():
+        opened.append(Keys(tmp_path / "facts.db"))
+        return opened[-1]
+
+    yield make
+    for keys in opened:
+        keys.close()
+
+
+def test_a_key_is_known_by_its_text_and_only_by_all_of_it(open_keys):
+    keys = open_keys()
+    token = keys.create("secret", ["events", "decide"], "shop", NOW)
+    found = keys.verify(token)
+    assert (found.kind, found.scopes, found.name, found.created_at) == ("secret", ("decide", "events"), "shop", NOW)
+    assert token.startswith(f"{found.key_id}_")
+    for wrong in (token[:-1], token + "x", found.key_id, found.key_id + "_", "", "sk", "\udcff", token.upper()):
+        assert keys.verify(wrong) is None
+
+
+def test_no_file_holds_the_text_of_a_key(open_keys, tmp_path):
+    token = open_keys().create("secret", ["admin"], "", NOW)
+    secret = token.split("_", 2)[2].encode()
+    for file in tmp_path.iterdir():
+        assert secret not in file.read_bytes()
+
+
+def test_a_key_made_or_revoked_elsewhere_is_seen_at_once(open_keys):
+    here, there = open_keys(), open_keys()
+    token = there.create("public", ["decide"], "", NOW)
+    key_id = here.verify(token).key_id
+    there.revoke(key_id, NOW)
+    assert here.verify(token) is None
+    assert there.verify(token) is None
+    assert here.all()[0].revoked_at == NOW
+
+
+def test_the_first_start_makes_keys_once_also_when_many_start(open_keys):
+    with ThreadPoolExecutor(8) as pool:
+        made = [keys for keys in pool.map(lambda _: open_keys().first_start(NOW), range(8)) if keys is not None]
+    ((secret, public),) = made
+    keys = open_keys()
+    assert keys.verify(secret).scopes == SCOPES
+    assert keys.verify(public).kind == "public"
+    assert keys.first_start(NOW) is None
+
+
+def test_revoking_every_key_does_not_bring_back_the_first_start(open_keys):
+    keys = open_keys()
+    keys.first_start(NOW)
+    for key in keys.all():
+        keys.revoke(key.key_id, NOW)
+    assert keys.first_start(NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "scopes"),
+    [
+        ("secret", []),
+        ("secret", ["everything"]),
+        ("public", ["catalogue"]),
+        ("public", ["admin"]),
+        ("open", ["decide"]),
+    ],
+)
+def test_a_kind_or_scope_that_is_none_is_refused(open_keys, kind, scopes):
+    with pytest.raises(BadInput):
+        open_keys().create(kind, scopes, "", NOW)
+
+
+def test_revoking_an_unknown_key_says_so(open_keys):
+    with pytest.raises(NotFound):
+        open_keys().revoke("sk_none", NOW)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("NBO_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_create_prints_the_key_alone(home, capsys):
+    commands.create(kind="secret", scope="decide, events")
+    token = capsys.readouterr().out
+    assert re.fullmatch(r"sk_[0-9a-f]{12}_[\w-]{43}\n", token)
+
+
+def test_list_shows_ids_and_never_keys(home, capsys):
+    commands.create(name="shop")
+    token = capsys.readouterr().out.strip()
+    commands.list_keys(as_json=True)
+    (shown,) = json.loads(capsys.readouterr().out)["keys"]
+    assert (shown["kind"], shown["scopes"], shown["name"], shown["revoked_at"]) == (
+        "secret",
+        ["decide", "events"],
+        "shop",
+        None,
+    )
+    commands.revoke(shown["key_id"])
+    commands.list_keys()
+    out = capsys.readouterr().out
+    assert "revoked" in out
+    assert token not in out
