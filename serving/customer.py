@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from features.online import OnlineStore
 
 logger = logging.getLogger(__name__)
-NEVER = 2**62  # a log position that nothing reaches
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +48,10 @@ class CustomerReader:
         limits = [feature.ttl_days for feature in self.feature_set.customer if feature.ttl_days]
         self._shortest_ttl_us = min(limits, default=math.inf) * US_PER_DAY
 
+    @property
+    def has_store(self) -> bool:
+        return self.online is not None
+
     def read(self, customer_id: str, now_us: int) -> CustomerNow:
         """What is known now. A store that fails is named in `degraded`, and its part falls to the defaults."""
         degraded: list[tuple[str, str]] = []
@@ -61,10 +64,7 @@ class CustomerReader:
             degraded.append(("features_unavailable", "stored features were left at their defaults"))
         try:
             since_us = stored.as_of_us if stored is not None else self.snapshot_us
-            # A row newer than the snapshot we know comes from a materialization that is under way: which late events
-            # it holds is not known yet, and counting none twice is the smaller error.
-            after = self.snapshot_position if since_us <= self.snapshot_us else NEVER
-            recent = self.log.recent(customer_id, since_us, after)
+            recent = self.log.recent(customer_id, since_us, self.snapshot_position)
             profile = self.facts.profile(customer_id)
         except (sqlite3.Error, StoreUnavailable) as error:
             logger.warning("recent events: %s", error)

@@ -49,7 +49,8 @@ class Decider:
         rng = random.Random(seed)
         chances = partial(POLICIES[self.settings.policy], epsilon=self.settings.epsilon)
         free = np.ones(len(edition.view), dtype=bool)  # no offer twice in one decision
-        answers, supports = [], []
+        answers: list[PlacementAnswer] = []
+        supports = []
         for placement, limit in placements:
             channel = request.channel or placement.channel
             asked = Asked(placement.placement_id, channel, to_us(now), request.exclude_offer_ids)

@@ -23,6 +23,11 @@ class Customers(Protocol):
 
     feature_set: FeatureSet
 
+    @property
+    def has_store(self) -> bool:
+        """Whether stored features can be read at all."""
+        ...
+
     def read(self, customer_id: str, now_us: int) -> CustomerNow: ...
 
 

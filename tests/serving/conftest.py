@@ -24,6 +24,7 @@ class NobodyKnown:
     """A ten-line fake of the customer read: everybody is new."""
 
     feature_set = feature_set()
+    has_store = False
 
     def __init__(self, degraded=()):
         self.degraded = tuple(degraded)
