@@ -12,8 +12,9 @@ from features.definitions import feature_set
 from features.errors import NboError
 from features.events import to_us
 from features.facts import Facts
+from features.group_commit import GroupCommit
 from features.live import offer_features_of
-from features.log import GroupCommit, Log, SqliteLog
+from features.log import Log, SqliteLog
 from features.online import SNAPSHOT, open_online
 from serving.catalogue_view import CatalogueView
 from serving.customer import CustomerReader
@@ -168,9 +169,9 @@ class Service:
         online = open_online(self.settings.home, self.facts)
         if online is None or online.snapshot is None:
             declared = feature_set(currency=self.currency)
-            return CustomerReader(self.facts, self.log_store, declared, None, snapshot_us=0, snapshot_position=0)
+            return CustomerReader(self.profiles, self.log_store, declared, None, snapshot_us=0, snapshot_position=0)
         at, position = online.snapshot.as_of_us, online.snapshot.log_position
-        return CustomerReader(self.facts, self.log_store, online.feature_set, online, at, position)
+        return CustomerReader(self.profiles, self.log_store, online.feature_set, online, at, position)
 
 
 def build(settings: Settings) -> Service:
