@@ -42,8 +42,8 @@ class DataSet:
 
 
 DATA_SETS = (
-    DataSet("Starbucks offers", "starbucks", "starbucks_offers", "app", calibrated=True),
-    DataSet("Online Retail", "online_retail", "online_retail", "shop", calibrated=False),
+    DataSet("Starbucks offers", "starbucks", "starbucks_offers", "app-offers", calibrated=True),
+    DataSet("Online Retail", "online_retail", "online_retail", "shop-home", calibrated=False),
 )
 PROOFS = {
     "a planted feature that looks into the future is caught": "future",
@@ -187,34 +187,29 @@ def _run(environ: dict[str, str], *arguments: str) -> str:
 
 def _end_of_data(home: Path) -> str:
     """One second after the last event."""
-    from features.facts import Facts
-    from features.home import Home
-
-    facts = Facts(Home(home).facts_db)
-    files = [str(Home(home).lake / f.path) for f in facts.lake_files("events")]
-    facts.close()
-    last: datetime = _query("SELECT max(occurred_at) FROM read_parquet(?)", files)
+    last: datetime = _from_lake(home, "SELECT max(occurred_at) FROM read_parquet(?)")
     return (last + timedelta(seconds=1)).isoformat()
 
 
 def _a_customer(home: Path) -> str:
     """The customer with the most offers taken or bought; ties by id."""
-    from features.facts import Facts
-    from features.home import Home
-
-    facts = Facts(Home(home).facts_db)
-    files = [str(Home(home).lake / f.path) for f in facts.lake_files("events")]
-    facts.close()
     query = (
         "SELECT customer_id FROM read_parquet(?) WHERE event_type IN ('accept', 'purchase') "
         "GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1"
     )
-    return str(_query(query, files))
+    return str(_from_lake(home, query))
 
 
-def _query(query: str, files: list[str]) -> Any:
+def _from_lake(home: Path, query: str) -> Any:
+    """The first value of a query over all events."""
     import duckdb
 
+    from features.facts import Facts
+    from features.home import Home
+
+    facts = Facts(Home(home).facts_db)
+    files = [str(Home(home).lake / file.path) for file in facts.lake_files("events")]
+    facts.close()
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         row = connection.execute(query, [files]).fetchone()

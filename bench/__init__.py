@@ -1,0 +1,1 @@
+"""What is claimed, and how to repeat it: one command each."""
