@@ -37,6 +37,7 @@ class Built(msgspec.Struct, frozen=True):
 
     days: tuple[str, ...]  # YYYY-MM-DD, ascending
     log_position: int
+    complete: bool  # nothing happened before the first of these days
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,8 @@ def build(home: Home, facts: Facts, *, until: date, progress: Progress = lambda 
         report = work.run(began)
         with facts.transaction():
             facts.set_meta(FEATURE_SET, features.to_json().decode())
-            facts.set_meta(BUILT, msgspec.json.encode(Built(report.days, log_position)).decode())
+            complete = min(lake, default=report.days[0]) >= report.days[0]
+            facts.set_meta(BUILT, msgspec.json.encode(Built(report.days, log_position, complete)).decode())
         for other in home.features.iterdir():
             if other != files.folder and other.is_dir():
                 shutil.rmtree(other)
@@ -314,7 +316,7 @@ class _Writer:
 
 
 def _weights(base: date | None, day: date, spans: Sequence[int], known: Sequence[str]) -> pa.Table:
-    """How often each day counts in each window when rolling from `base` to `day`, as `weights_schema`; 0 is left out."""
+    """As `weights_schema`: how often each day counts in each window when rolling from `base` to `day`, if it does."""
     rows = []
     for text in known:
         d = date.fromisoformat(text)

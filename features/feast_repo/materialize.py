@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -76,7 +77,8 @@ def _load(
 
     features = current_features(facts)
     store = open_feast(home, facts, home.feast / online)
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # Feast prints what `progress` reports
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Ibis with DuckDB 2: fetch_arrow_table
         store.apply(feast_objects(features, files_of(home, features)))  # makes the tables
         for n, view in enumerate(views):
             progress(n, len(views) + 1, VIEWS[view])

@@ -1,0 +1,181 @@
+"""Features as they were at past instants: stored parts by Feast's point-in-time join, plus what happened since.
+
+Training asks here what serving would have known, strictly before each instant.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from features.compute import built, current_features
+from features.definitions.dsl import Entity, FeatureSet, View
+from features.errors import BadInput
+from features.events import US_PER_DAY, from_us, to_us
+from features.facts import Facts
+from features.feast_repo import open_feast
+from features.home import Home
+from features.live import Instant, StoredRow, feature_table
+from features.log import LogEvent
+from features.online import VIEWS
+
+ROW = "row_"  # marks the caller's rows through the join
+ROWS_PER_READ = 50_000  # rows whose events are in memory together
+EVENT_COLUMNS = "event_type, customer_id, offer_id, placement_id, channel, category, value, currency"
+
+
+def customer_features_at(home: Home, facts: Facts, rows: pd.DataFrame) -> pd.DataFrame:
+    """One column per customer feature, in the order and with the index of `rows`: customer_id, event_timestamp (UTC).
+
+    `BadInput` when an instant lies outside of the days that have a snapshot.
+    """
+    features = current_features(facts)
+    at_us = _instants(rows, "customer_id")
+    snapshot_us = _snapshots_of(facts, features, at_us)
+    customers = rows["customer_id"].to_numpy(object)
+    stored = _joined(home, facts, features, "customer", customers, at_us)
+    told = _joined(home, facts, features, "profile", customers, at_us)
+    nothing = (None,) * len(features.stored("profile"))
+    instants = (
+        Instant(None if columns is None else StoredRow(columns, since), events, attributes or nothing, now)
+        for columns, attributes, events, since, now in zip(
+            stored, told, _recent(home, facts, customers, snapshot_us, at_us), snapshot_us.tolist(), at_us.tolist(),
+            strict=True,
+        )
+    )  # fmt: skip
+    return _frame(features, "customer", instants, rows.index)
+
+
+def offer_features_at(home: Home, facts: Facts, rows: pd.DataFrame) -> pd.DataFrame:
+    """One column per offer feature, in the order and with the index of `rows`: offer_id, event_timestamp (UTC)."""
+    features = current_features(facts)
+    at_us = _instants(rows, "offer_id")
+    snapshot_us = _snapshots_of(facts, features, at_us)
+    stored = _joined(home, facts, features, "offer", rows["offer_id"].to_numpy(object), at_us)
+    instants = (
+        Instant(None if columns is None else StoredRow(columns, since), (), (), now)
+        for columns, since, now in zip(stored, snapshot_us.tolist(), at_us.tolist(), strict=True)
+    )
+    return _frame(features, "offer", instants, rows.index)
+
+
+def _frame(features: FeatureSet, entity: Entity, instants: Iterable[Instant], index: pd.Index) -> pd.DataFrame:
+    return pd.DataFrame(feature_table(features, entity, instants), index=index)
+
+
+def _instants(rows: pd.DataFrame, key: str) -> NDArray[np.int64]:
+    """Microseconds since 1970 UTC, shape (n,)."""
+    for column in (key, "event_timestamp"):
+        if column not in rows.columns:
+            raise BadInput(f"the rows need a column {column}", column)
+        if rows[column].isna().any():
+            raise BadInput(f"{int(rows[column].isna().sum())} rows have no {column}", column)
+    times = pd.to_datetime(rows["event_timestamp"], utc=True)
+    found: NDArray[np.int64] = times.to_numpy("datetime64[us]").astype(np.int64)
+    return found
+
+
+def _snapshots_of(facts: Facts, features: FeatureSet, at_us: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The start of the snapshot that serves each instant: its own UTC day, or the last built day while it lives."""
+    state = built(facts)
+    first, last = (to_us(datetime.fromisoformat(day).replace(tzinfo=UTC)) for day in (state.days[0], state.days[-1]))
+    of_day = at_us // US_PER_DAY * US_PER_DAY
+    ttl_us = max(feature.ttl_days for feature in features.features) * US_PER_DAY
+    late = at_us > last + max(ttl_us, US_PER_DAY)
+    early = np.zeros(len(at_us), bool) if state.complete else of_day < first
+    outside = late | early
+    if outside.any():
+        asked = from_us(int(at_us[outside][0])).isoformat()
+        raise BadInput(
+            f"{int(outside.sum())} rows, among them {asked}, lie outside of the snapshots {state.days[0]} to "
+            f"{state.days[-1]}: run `nbo features build`, or raise snapshot_days",
+            "event_timestamp",
+        )
+    return np.minimum(of_day, last)
+
+
+def _joined(
+    home: Home, facts: Facts, features: FeatureSet, view: View, keys: NDArray[Any], at_us: NDArray[np.int64]
+) -> list[tuple[Any, ...] | None]:
+    """Per row the stored columns of a view as of its instant; None where the view has no row."""
+    columns = [column.name for column in features.stored(view)]
+    if not columns or not len(keys):
+        return [None] * len(keys)
+    entities = pd.DataFrame(
+        {
+            "offer_id" if view == "offer" else "customer_id": keys,
+            "event_timestamp": pd.Series(at_us.astype("datetime64[us]")).dt.tz_localize("UTC"),
+            ROW: np.arange(len(keys)),
+        }
+    )
+    store = open_feast(home, facts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Ibis with DuckDB 2: fetch_arrow_table
+        job = store.get_historical_features(entities, features=[f"{VIEWS[view]}:{name}" for name in columns])
+        table = job.to_arrow().sort_by(ROW)
+    known = zip(*(table[name].to_pylist() for name in columns), strict=True)
+    return [None if all(value is None for value in row) else row for row in known]
+
+
+def _recent(
+    home: Home, facts: Facts, customers: NDArray[Any], since_us: NDArray[np.int64], until_us: NDArray[np.int64]
+) -> Iterator[Sequence[LogEvent]]:
+    """Per row the customer's events in the lake, from `since_us` until strictly before `until_us`, in time order."""
+    for start in range(0, len(customers), ROWS_PER_READ):
+        part = slice(start, start + ROWS_PER_READ)
+        yield from _recent_part(home, facts, customers[part], since_us[part], until_us[part])
+
+
+def _recent_part(
+    home: Home, facts: Facts, customers: NDArray[Any], since_us: NDArray[np.int64], until_us: NDArray[np.int64]
+) -> Iterator[Sequence[LogEvent]]:
+    asked = pd.DataFrame({"customer_id": customers, "since_us": since_us, "until_us": until_us})
+    spans = asked.groupby(["customer_id", "since_us"], sort=True).until_us.max().reset_index()
+    span_of = asked.merge(spans.assign(span=np.arange(len(spans))), on=["customer_id", "since_us"], how="left")["span"]
+    table = _events_of(home, facts, spans)
+    events = _log_events(table)
+    times = table["occurred_us"].to_numpy()
+    starts = np.searchsorted(table["span"].to_numpy(), np.arange(len(spans) + 1))
+    for span, until in zip(span_of.tolist(), until_us.tolist(), strict=True):
+        low, high = int(starts[span]), int(starts[span + 1])
+        yield events[low : low + int(np.searchsorted(times[low:high], until, side="left"))]
+
+
+def _events_of(home: Home, facts: Facts, spans: pd.DataFrame) -> pa.Table:
+    """The events of each span, ordered by span, time and id."""
+    first = from_us(int(spans["since_us"].min())).date().isoformat()
+    last = from_us(int(spans["until_us"].max())).date().isoformat()
+    paths = [str(home.lake / file.path) for file in facts.lake_files("events") if first <= file.day <= last]
+    if not paths:
+        return pa.table({name: pa.array([], kind) for name, kind in NO_EVENTS.items()})
+    with duckdb.connect() as db:
+        db.register("spans", pa.Table.from_pandas(spans.assign(span=np.arange(len(spans))), preserve_index=False))
+        query = (
+            f"SELECT span, epoch_us(occurred_at) AS occurred_us, {EVENT_COLUMNS} "
+            "FROM read_parquet(?) JOIN spans USING (customer_id) "
+            "WHERE occurred_us >= since_us AND occurred_us < until_us ORDER BY span, occurred_us, event_id"
+        )
+        return db.sql(query, params=[paths]).to_arrow_table()
+
+
+NO_EVENTS = {
+    "span": pa.int64(), "occurred_us": pa.int64(), "event_type": pa.string(), "customer_id": pa.string(),
+    "offer_id": pa.string(), "placement_id": pa.string(), "channel": pa.string(), "category": pa.string(),
+    "value": pa.decimal128(18, 4), "currency": pa.string(),
+}  # fmt: skip
+
+
+def _log_events(table: pa.Table) -> list[LogEvent]:
+    columns = [table[name].to_pylist() for name in NO_EVENTS if name != "span"]
+    return [
+        LogEvent(0, "", kind, customer, at, None, offer, placement, None, channel, category, value, currency, "{}")
+        for at, kind, customer, offer, placement, channel, category, value, currency in zip(*columns, strict=True)
+    ]
