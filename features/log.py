@@ -1,7 +1,7 @@
 """The live log: what happened and what was decided, on disk before it is acknowledged, in the order it arrived.
 
-`Log` is the promise (held by tests/contracts/test_logs.py), `SqliteLog` the embedded default, and `GroupCommit` lets
-many callers share one durable transaction of either. `features/log_export.py` copies the log to the lake.
+`Log` is the promise (held by tests/contracts/test_logs.py), `SqliteLog` the embedded default. `group_commit.py` lets
+many callers share one durable transaction, `log_export.py` copies the log to the lake.
 """
 
 from __future__ import annotations
@@ -9,22 +9,18 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
 
 import msgspec
 
-from features.errors import NboError, StoreUnavailable
+from features.errors import StoreUnavailable
 from features.events import Event, from_us, to_us
 
 EVENT, DECISION = 0, 1  # kinds: an id is unique within its kind, so that no client's event can swallow a decision
@@ -336,126 +332,3 @@ def _event_of(row: Sequence[Any]) -> LogEvent:
 def _by_time(row: Sequence[Any]) -> tuple[int, str, int]:
     """Time, id, and of two copies of one event the tail's (position 0) first, so that the log's wins."""
     return row[4], row[1], row[0]
-
-
-@dataclass(slots=True)
-class _Waiting:
-    batch: Batch
-    answer: Future[list[bool]]
-
-
-class GroupCommit:
-    """Many callers, one durable transaction: what arrives while one commit is on its way goes into the next.
-
-    A group that the store refuses is tried again alone per caller, so that one bad row fails only its own. Decisions
-    that nobody waits for are tried again until the store takes them; `delayed_s` says for how long they have waited.
-    """
-
-    def __init__(self, log: Log, *, max_rows: int = 5_000, max_kept: int = 100_000, retry_s: float = 0.1) -> None:
-        self.log = log
-        self.error: NboError | None = None  # of the last transaction
-        self.n_lost = 0  # decisions given up: `max_kept` others were waiting, or no store would take the row
-        self._max_rows, self._max_kept, self._retry_s = max_rows, max_kept, retry_s
-        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
-        self._kept: deque[tuple[float, DecisionRow]] = deque()
-        self._closed = False
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
-        self._thread.start()
-
-    def submit(self, events: Sequence[Event], received_at: datetime) -> Future[list[bool]]:
-        """Resolves when the events are on disk: True if new, False if known. `StoreUnavailable` if they are not."""
-        return self._enqueue(Batch(events, received_at))
-
-    def submit_decisions(self, rows: Sequence[DecisionRow]) -> Future[list[bool]]:
-        """Resolves when the rows are on disk, or fails as soon as the store does; they are then tried again."""
-        return self._enqueue(Batch((), from_us(0), rows))
-
-    @property
-    def delayed_s(self) -> float:
-        """How long the oldest decision that could not be written has been waiting; 0.0 if there is none."""
-        try:
-            return time.monotonic() - self._kept[0][0]
-        except IndexError:
-            return 0.0
-
-    def close(self) -> None:
-        """Writes what was submitted, tries the kept decisions once more, and ends the thread."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            self._queue.put(None)
-        self._thread.join()
-
-    def _enqueue(self, batch: Batch) -> Future[list[bool]]:
-        waiting = _Waiting(batch, Future())
-        with self._lock:
-            if self._closed:
-                raise StoreUnavailable("the log's writer is closed")
-            self._queue.put(waiting)
-        return waiting.answer
-
-    def _run(self) -> None:
-        last = False
-        while not last:
-            group, last = self._next_group()
-            self._write_group([one for one in group if one.answer.set_running_or_notify_cancel()])
-            self._write_kept()
-
-    def _next_group(self) -> tuple[list[_Waiting], bool]:
-        """What is waiting, up to `max_rows`, and whether it is the last."""
-        group: list[_Waiting] = []
-        n_rows = 0
-        try:
-            one = self._queue.get(timeout=self._retry_s if self._kept else None)
-            while one is not None:
-                group.append(one)
-                n_rows += len(one.batch.events) + len(one.batch.decisions)
-                if n_rows >= self._max_rows:
-                    return group, False
-                one = self._queue.get_nowait()
-        except Empty:
-            return group, False
-        return group, True
-
-    def _write_group(self, group: Sequence[_Waiting]) -> None:
-        if not group:
-            return
-        try:
-            answers = self.log.write([one.batch for one in group])
-        except StoreUnavailable as error:
-            self.error = error
-            for one in group:
-                self._keep(one.batch.decisions)
-                one.answer.set_exception(error)
-        except Exception as error:  # a row that cannot be written: find whose it is
-            if len(group) == 1:
-                self.n_lost += len(group[0].batch.decisions)
-                group[0].answer.set_exception(error)
-                return
-            for one in group:
-                self._write_group([one])
-        else:
-            self.error = None
-            for one, answer in zip(group, answers, strict=True):
-                one.answer.set_result(answer)
-
-    def _keep(self, rows: Sequence[DecisionRow]) -> None:
-        room = max(self._max_kept - len(self._kept), 0)
-        self._kept.extend((time.monotonic(), row) for row in rows[:room])
-        self.n_lost += len(rows[room:])
-
-    def _write_kept(self) -> None:
-        if not self._kept:
-            return
-        try:
-            self.log.append_decisions([row for _, row in self._kept])
-        except StoreUnavailable as error:
-            self.error = error
-        except Exception:  # a row that no store takes; the thread must live on
-            self.n_lost += len(self._kept)
-            self._kept.clear()
-        else:
-            self.error = None
-            self._kept.clear()

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.events import Event, to_us
-from features.log import Batch, DecisionRow, GroupCommit, Log, LogEvent, SqliteLog
+from features.group_commit import GroupCommit
+from features.log import Batch, DecisionRow, Log, LogEvent, SqliteLog
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

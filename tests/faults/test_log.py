@@ -14,9 +14,10 @@ import pytest
 
 from features.events import Event, to_us
 from features.facts import Facts
+from features.group_commit import GroupCommit
 from features.home import Home
 from features.lake import EVENT_SCHEMA
-from features.log import DecisionRow, GroupCommit, SqliteLog
+from features.log import DecisionRow, SqliteLog
 from features.log_export import DECISION_SCHEMA, export, exported
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -26,7 +27,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from features.events import Event
-from features.log import DecisionRow, GroupCommit, SqliteLog
+from features.group_commit import GroupCommit
+from features.log import DecisionRow, SqliteLog
 
 now = datetime(2026, 11, 21, 12, tzinfo=UTC)
 writer = GroupCommit(SqliteLog(Path(sys.argv[1])))

@@ -13,8 +13,9 @@ import msgspec
 from features.catalogue import Offer, Placement, Treatment
 from features.errors import BadInput
 from features.facts import Facts
+from features.group_commit import GroupCommit
 from features.home import Home
-from features.log import GroupCommit, SqliteLog
+from features.log import SqliteLog
 from serving.decision import Decision, DecisionRequest, OfferAnswer, PlacementAnswer
 from serving.keys import SCOPES, Keys
 from serving.settings import Settings
