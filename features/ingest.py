@@ -1,8 +1,8 @@
-"""Raw tables in, checked: what is good goes to the lake and to facts.db in one commit, what is not to a file with reasons.
+"""Raw tables in, checked: the good rows become lake and facts in one commit, the others a file with reasons.
 
-An event is kept under the checks of `features.events.check_event`, written as SQL in `ingest_events.py`. Of several rows
-with one event_id the earliest is kept; rows whose event_id the lake has are duplicates, so running an ingest again adds
-nothing. Memory is bounded by DuckDB, which spills into the staging folder.
+An event is kept under the checks of `features.events.check_event`, written as SQL in `ingest_events.py`. Of several
+rows with one event_id the earliest is kept; rows whose event_id the lake has are duplicates, so running an ingest again
+adds nothing. Memory is bounded by DuckDB, which spills into the staging folder.
 """
 
 from __future__ import annotations
@@ -132,7 +132,12 @@ def _engine(staged: Staging, source: Path, settings: DataSettings, memory: str) 
         con.execute(f"SET temp_directory = {quoted(str(staged.folder / 'spill'))}")
         con.execute("SET preserve_insertion_order = false")
         con.execute("SET TimeZone = 'UTC'")
-        variables = {"source": str(source), "epoch": settings.epoch, "time_zone": settings.time_zone, "currency": settings.currency}  # fmt: skip
+        variables = {
+            "source": str(source),
+            "epoch": settings.epoch,
+            "time_zone": settings.time_zone,
+            "currency": settings.currency,
+        }
         for name, value in variables.items():
             con.execute(f"SET VARIABLE {name} = {'NULL' if value is None else quoted(value)}")
         yield con
@@ -229,28 +234,29 @@ class _Batch:
         known = {offer.offer_id: offer.category for offer in self.facts.catalogue().offers}
         known |= {offer.offer_id: offer.category for offer in offers.values()}
         self._remember_offers(known)
-        query = self._resolved(table, offers_known=bool(known), report=report)
+        query, n_rows = self._resolved(table, offers_known=bool(known))
         self.progress("sorting events")
         rows = self.con.sql(f"SELECT * FROM ({query}) ORDER BY fault IS NOT NULL, occurred_at, event_id")
-        n_good = 0
+        n_good = n_refused = 0
         with DayWriter(self.staged, "events", EVENT_SCHEMA) as days:
             for batch in rows.to_arrow_reader(ROWS_PER_BATCH):
                 good = batch.num_rows - len(batch) + batch["fault"].null_count
                 n_good += good
                 if good:
                     days.write(batch.slice(0, good).select(EVENT_SCHEMA.names).cast(EVENT_SCHEMA))
-                _refuse(batch.slice(good), report, refusals)
+                n_refused += _refuse(batch.slice(good), report, refusals)
                 self.progress(f"writing events: {n_good:,}")
         report.kept = n_good
-        report.n_rows += n_good + report.duplicates
+        report.duplicates = n_rows - n_good - n_refused
+        report.n_rows += n_rows
 
     def _remember_offers(self, known: Mapping[str, str | None]) -> None:
         columns = {"offer_id": pa.array(known, pa.string()), "category": pa.array(known.values(), pa.string())}
         self.con.register("known_now", pa.table(columns))
         self.con.execute("CREATE TEMP TABLE known_offers AS FROM known_now")
 
-    def _resolved(self, table: Table, offers_known: bool, report: TableReport) -> str:
-        """A query that gives each event once, with its fault; counts the duplicates that it leaves out.
+    def _resolved(self, table: Table, offers_known: bool) -> tuple[str, int]:
+        """A query that gives each event once, with its fault, and the number of raw rows.
 
         Only rows whose event_id hashes like another's, in the table or the lake, are compared; they are few as a rule.
         """
@@ -258,30 +264,33 @@ class _Batch:
         files = [quoted(str(self.home.lake / file.path)) for file in self.facts.lake_files("events")]
         lake = f"read_parquet([{', '.join(files)}])" if files else "(SELECT NULL::VARCHAR AS event_id WHERE false)"
         self.con.execute(
+            f"CREATE TEMP TABLE hashes AS SELECT id_hash, count(*) AS n FROM ({id_hashes(table)}) GROUP BY id_hash"
+        )
+        counted = self.con.execute("SELECT coalesce(sum(n), 0)::BIGINT FROM hashes").fetchone()
+        self.con.execute(
             f"""CREATE TEMP TABLE suspects AS
-            WITH mine AS (SELECT id_hash, count(*) AS n FROM ({id_hashes(table)}) GROUP BY id_hash)
-            SELECT id_hash FROM mine WHERE n > 1
-            UNION SELECT id_hash FROM mine SEMI JOIN (SELECT hash(event_id) AS id_hash FROM {lake}) USING (id_hash)"""
+            SELECT id_hash FROM hashes WHERE n > 1
+            UNION SELECT id_hash FROM hashes SEMI JOIN (SELECT hash(event_id) AS id_hash FROM {lake}) USING (id_hash)"""
         )
 
         def part(where: str) -> str:
             latest_us = to_us(self.now + MAX_AHEAD)
             return checked(table, self.time_zone, where=where, latest_us=latest_us, offers_known=offers_known)
 
-        self.con.execute(f"CREATE TEMP TABLE doubtful AS {part('id_hash IN (FROM suspects)')}")
+        self.con.execute(
+            f"CREATE TEMP TABLE taken AS SELECT event_id FROM {lake} WHERE hash(event_id) IN (FROM suspects)"
+        )
         everything = ", ".join(EVENT_SCHEMA.names[1:])
         self.con.execute(
             f"""CREATE TEMP TABLE settled AS
-            SELECT * FROM doubtful WHERE fault IS NOT NULL
-            UNION ALL
-            SELECT * FROM (SELECT DISTINCT ON (event_id) * FROM doubtful WHERE fault IS NULL
-                           ORDER BY event_id, occurred_at, {everything})
-            WHERE event_id NOT IN (SELECT event_id FROM {lake} WHERE hash(event_id) IN (FROM suspects))"""
+            SELECT * EXCLUDE (nth) FROM (
+                SELECT *, row_number() OVER (
+                    PARTITION BY fault IS NULL, event_id ORDER BY occurred_at, {everything}) AS nth
+                FROM ({part("id_hash IN (FROM suspects)")})
+                WHERE fault IS NOT NULL OR event_id NOT IN (FROM taken))
+            WHERE fault IS NOT NULL OR nth = 1"""
         )
-        counted = self.con.execute("SELECT (SELECT count(*) FROM doubtful) - (SELECT count(*) FROM settled)").fetchone()
-        report.duplicates = int(counted[0]) if counted else 0
-        self.con.execute("DROP TABLE doubtful")
-        return f"FROM ({part('id_hash NOT IN (FROM suspects)')}) UNION ALL FROM settled"
+        return f"FROM ({part('id_hash NOT IN (FROM suspects)')}) UNION ALL FROM settled", counted[0] if counted else 0
 
 
 @contextmanager
@@ -313,12 +322,12 @@ def _keep(report: TableReport, found: dict[str, R], key: str, row: R) -> None:
         raise BadEvent("contradiction", f"an earlier row says otherwise about {key}")
 
 
-def _refuse(batch: pa.RecordBatch, report: TableReport, refusals: _Refusals) -> None:
+def _refuse(batch: pa.RecordBatch, report: TableReport, refusals: _Refusals) -> int:
     for fault, row in zip(batch["fault"].to_pylist(), batch["row"].to_pylist(), strict=True):
         code, _, detail = fault.partition(": ")
-        report.n_rows += 1
         report.refused[code] += 1
         refusals.add(report.source, row, code, detail)
+    return int(batch.num_rows)
 
 
 def _check_share(reports: list[TableReport], max_refused: float, refused_file: Path | None) -> None:

@@ -149,7 +149,7 @@ def _flushed_digest(path: Path) -> str:
 
 
 class DayWriter:
-    """Writes rows that come in time order, one file per UTC day; encodes on a second thread. Use as a context manager."""
+    """Writes rows that come in time order, one file per UTC day, encoding on a second thread; a context manager."""
 
     def __init__(self, staged: Staging, dataset: str, schema: pa.Schema, time_column: str = "occurred_at") -> None:
         self._staged, self._dataset, self._schema, self._column = staged, dataset, schema, time_column
