@@ -11,7 +11,6 @@ import orjson
 import pydantic
 from fastapi import APIRouter, Response
 from pydantic import AfterValidator, Field
-from starlette.concurrency import run_in_threadpool
 
 from features.errors import BadInput
 from features.events import US_PER_DAY, from_us, to_us
@@ -93,15 +92,15 @@ class CustomerOut(pydantic.BaseModel):
     responses=problems(400, 401, 403, 413, 415, 422, 503),
     **needs("events", "admin"),
 )
-async def put(customer_id: CustomerIdInPath, body: CustomerBody, service: Served) -> Response:
+def put(customer_id: CustomerIdInPath, body: CustomerBody, service: Served) -> Response:
     """Merges attributes, consent and time zone; the next decision uses them."""
     for name, value in body.attributes.items():
         if isinstance(value, dict | list):
             raise BadInput(
                 f"{name}: an attribute is a number, a string, a boolean, a time or null", f"/attributes/{escaped(name)}"
             )
-    profile = await run_in_threadpool(
-        service.facts.merge_profile, customer_id, service.clock(), body.attributes, body.consent, _time_zone_of(body)
+    profile = service.facts.merge_profile(
+        customer_id, service.clock(), body.attributes, body.consent, _time_zone_of(body)
     )
     return _shown(service, customer_id, profile)
 
@@ -112,10 +111,10 @@ async def put(customer_id: CustomerIdInPath, body: CustomerBody, service: Served
     responses=problems(401, 403, 422, 503),
     **needs("events", "admin"),
 )
-async def get(customer_id: CustomerIdInPath, service: Served) -> Response:
+def get(customer_id: CustomerIdInPath, service: Served) -> Response:
     """Profile, scores and recent interactions."""
-    profile = await run_in_threadpool(service.facts.profile, customer_id)
-    return _shown(service, customer_id, profile or Profile(customer_id=customer_id))
+    profile = service.facts.profile(customer_id) or Profile(customer_id=customer_id)
+    return _shown(service, customer_id, profile)
 
 
 def _time_zone_of(body: CustomerBody) -> str | None:
@@ -124,7 +123,6 @@ def _time_zone_of(body: CustomerBody) -> str | None:
 
 
 def _shown(service: Service, customer_id: str, profile: Profile) -> Response:
-    """On the event loop, as a decision: the customer's stores are read by one thread."""
     edition, now_us = service.decider.edition, to_us(service.clock())
     customer = edition.customers.read(customer_id, now_us)
     churn = edition.release.churn if edition.release is not None else None
