@@ -23,7 +23,7 @@ BY_KEY: dict[str, Source] = {
 
 
 def customer_columns(features: FeatureSet, table: pd.DataFrame, *, pairs: bool, min_count: int) -> list[Column]:
-    """One column per customer feature that differs between rows; with `pairs` also keyed ones, by the key of the row."""
+    """One column per customer feature that differs between rows; with `pairs` also keyed ones, by the row's key."""
     columns: list[Column] = []
     for feature in features.customer:
         values = table[feature.name]

@@ -132,7 +132,8 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
             for at, key, codes in self._by_source.get(source, []):
                 if key in values:
                     out[:, at] = numbers(values[key], codes)
-        known = {offer.offer_id: offer_fields(offer) for offer in offers}
+        distinct = {offer.offer_id: offer for offer in offers}
+        known = {offer_id: offer_fields(offer) for offer_id, offer in distinct.items()}
         for at, key, codes in self.of("offer"):
             each = {offer_id: number(fields.get(key), codes) for offer_id, fields in known.items()}
             out[:, at] = [each[offer.offer_id] for offer in offers]

@@ -96,6 +96,15 @@ def rank(
     )
 
 
+def n_judgeable(past: Interactions, future: Interactions, *, repeats: bool) -> int:
+    """How many customers `rank` would judge."""
+    n_offers = max(len(past.offers), 1)
+    wanted = np.unique(future.customer.astype(np.int64) * n_offers + future.offer)
+    if not repeats:
+        wanted = np.setdiff1d(wanted, past.customer.astype(np.int64) * n_offers + past.offer)
+    return len(np.unique(wanted // n_offers))
+
+
 def top(scores: NDArray[np.float64], k: int) -> NDArray[np.int64]:
     """Rows of the k highest scores, best first; ties in row order."""
     if k < len(scores):

@@ -35,8 +35,8 @@ SMALLEST = 1e-6  # no probability is nearer to 0 or 1 than this
 class RecommenderScorer(Protocol):
     """Affinity of a customer to offers: finite, higher is better, no unit."""
 
-    version: str
-
+    @property
+    def version(self) -> str: ...
     def prepare(self, offers: Sequence[Offer]) -> Any: ...
     def affinity(self, customer_id: str, features: Mapping[str, Any], side: Any) -> Affinity: ...
 
@@ -50,7 +50,10 @@ class FactorSide:
 
 @dataclass(frozen=True, slots=True)
 class FactorScorer:
-    """LightFM's factors: identity plus attributes on both sides; the unknown are scored from attributes alone."""
+    """Factors of identity plus attributes on both sides; the unknown are scored from attributes alone.
+
+    Affinity is their product, plus the offer's bias, plus a boost for offers that the customer took before.
+    """
 
     KIND: ClassVar[str] = "factors"
     version: str
@@ -65,8 +68,10 @@ class FactorScorer:
     offer_token_factors: NDArray[np.float32]  # (n_offer_tokens, k)
     offer_token_biases: NDArray[np.float32]  # (n_offer_tokens,)
     new_offer_bias: float  # stands in for the identity bias of an offer that was not trained
+    repeats: bool  # whether offers taken before may be recommended again
     taken_start: NDArray[np.int64]  # (n_customers + 1,) where each customer's part of `taken` begins
-    taken: NDArray[np.int32]  # trained offers taken before; empty where offers may be recommended again
+    taken: NDArray[np.int32]  # rows of trained offers that the customer took before
+    taken_boost: NDArray[np.float32]  # parallel to `taken`: added to the affinity, with `repeats`
 
     def prepare(self, offers: Sequence[Offer]) -> FactorSide:
         trained = {offer_id: row for row, offer_id in enumerate(self.offer_map)}
@@ -84,7 +89,7 @@ class FactorScorer:
         return FactorSide(factors, biases, row_of_trained)
 
     def affinity(self, customer_id: str, features: Mapping[str, Any], side: FactorSide) -> Affinity:
-        """Shape (n_offers,). Offers taken before come last where the data say that nobody takes them twice."""
+        """Shape (n_offers,). Offers taken before gain their boost, or come last if they may not be repeated."""
         tokens = self.customer_tokens.of(features)
         customer = self.customer_token_factors[tokens].sum(axis=0)
         row = self.customers.get(customer_id)
@@ -92,20 +97,26 @@ class FactorScorer:
             customer = customer + self.customer_factors[row]
         scores: Affinity = side.factors @ customer + side.biases
         if row is not None and self.taken.size and scores.size:
-            at = side.row_of_trained[self.taken[self.taken_start[row] : self.taken_start[row + 1]]]
-            scores[at[at >= 0]] = scores.min()
+            part = slice(self.taken_start[row], self.taken_start[row + 1])
+            at = side.row_of_trained[self.taken[part]]
+            here = at >= 0
+            if self.repeats:
+                scores[at[here]] += self.taken_boost[part][here]
+            else:
+                scores[at[here]] = scores.min()
         return scores
 
     def parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         names = (
             "customer_factors", "offer_factors", "offer_biases", "customer_token_factors", "offer_token_factors",
-            "offer_token_biases", "taken_start", "taken",
+            "offer_token_biases", "taken_start", "taken", "taken_boost",
         )  # fmt: skip
         meta = {
             "customers": list(self.customers),
             "customer_tokens": msgspec.to_builtins(self.customer_tokens),
             "offer_tokens": msgspec.to_builtins(self.offer_tokens),
             "new_offer_bias": self.new_offer_bias,
+            "repeats": self.repeats,
         }
         return meta, {name: getattr(self, name) for name in names}
 
@@ -118,6 +129,7 @@ class FactorScorer:
             customer_tokens=msgspec.convert(meta["customer_tokens"], Tokens),
             offer_tokens=msgspec.convert(meta["offer_tokens"], Tokens),
             new_offer_bias=meta["new_offer_bias"],
+            repeats=meta["repeats"],
             **arrays,
         )
         k = scorer.offer_factors.shape[1]
@@ -128,6 +140,7 @@ class FactorScorer:
         _expect("offer_token_factors", scorer.offer_token_factors, (scorer.offer_tokens.n_tokens, k))
         _expect("offer_token_biases", scorer.offer_token_biases, (scorer.offer_tokens.n_tokens,))
         _expect("taken_start", scorer.taken_start, (len(meta["customers"]) + 1,))
+        _expect("taken_boost", scorer.taken_boost, scorer.taken.shape)
         return scorer
 
 
@@ -269,8 +282,8 @@ class Classifier:
 class AcceptanceModel(Protocol):
     """P(accept | customer, offer, context); always inside (0, 1)."""
 
-    version: str
-
+    @property
+    def version(self) -> str: ...
     def prepare(self, offers: Sequence[Offer], offer_features: Mapping[str, Mapping[str, Any]], now_us: int) -> Any: ...
     def p_accept(
         self, features: Mapping[str, Any], context: Mapping[str, Any], affinity: Affinity, side: Any

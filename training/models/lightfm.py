@@ -18,13 +18,14 @@ from training.tokens import Tokens, fit_tokens
 
 @dataclass(frozen=True, slots=True)
 class LightfmSettings:
-    n_factors: int = 48
-    learning_rate: float = 0.03
+    n_factors: int = 64  # at most; fewer for a small catalogue
+    learning_rate: float = 0.05
     l2: float = 1e-6
     max_sampled: int = 20  # negatives tried per positive before WARP gives up
-    max_epochs: int = 40
-    patience: int = 4  # epochs without a better validation figure
-    half_life_days: float | None = None  # ages the weight of an interaction
+    max_epochs: int = 30
+    patience: int = 4  # epochs without a validation figure that is better by `min_gain`
+    min_gain: float = 0.01  # share of the best figure so far
+    half_life_days: float | None = 90.0  # ages the weight of an interaction
     most_weight: float = 3.0  # of one customer and offer, however often it was taken
     buckets: int = 8  # per numeric attribute
     min_count: int = 5  # rows that a category needs to become a token
@@ -51,7 +52,7 @@ def fit_lightfm(
     """Fit on `past`: for `epochs`, or, with `judge`, until its figure stops growing; the best epoch is kept."""
     from lightfm import LightFM
 
-    active = np.unique(past.customer)
+    active = np.unique(past.customer).astype(np.int64)
     attributes = [past.profiles[row] for row in active]
     customer_tokens = _tokens(attributes, settings)
     offer_tokens = _tokens([_described(offer_fields(offer)) for offer in past.offers], settings)
@@ -61,7 +62,7 @@ def fit_lightfm(
     customer_side = _with_identity(len(active), customer_tokens, attributes)
     offer_side = _with_identity(len(past.offers), offer_tokens, [offer_fields(offer) for offer in past.offers])
     model = LightFM(
-        no_components=settings.n_factors,
+        no_components=min(settings.n_factors, max(4, len(past.offers) // 2)),
         loss="warp",
         learning_rate=settings.learning_rate,
         user_alpha=settings.l2,
@@ -69,26 +70,10 @@ def fit_lightfm(
         max_sampled=settings.max_sampled,
         random_state=np.random.RandomState(seed),
     )
-    starts, taken = past.part(np.isin(past.customer, active)).taken()
-    template = FactorScorer(
-        version="",
-        offer_map=past.offer_map,
-        customers={past.customers[row]: at for at, row in enumerate(active)},
-        customer_tokens=customer_tokens,
-        offer_tokens=offer_tokens,
-        customer_factors=np.zeros((0, 0), np.float32),
-        offer_factors=np.zeros((0, 0), np.float32),
-        offer_biases=np.zeros(0, np.float32),
-        customer_token_factors=np.zeros((0, 0), np.float32),
-        offer_token_factors=np.zeros((0, 0), np.float32),
-        offer_token_biases=np.zeros(0, np.float32),
-        new_offer_bias=0.0,
-        taken_start=np.concatenate([starts[active], starts[-1:]])
-        if not repeats
-        else np.zeros(len(active) + 1, np.int64),
-        taken=taken if not repeats else np.zeros(0, np.int32),
+    template = replace(
+        without_factors(past, active, repeats=repeats), customer_tokens=customer_tokens, offer_tokens=offer_tokens
     )
-    best, best_figure, best_epoch, curve = template, -np.inf, 0, []
+    best, best_figure, best_epoch, curve = template, 0.0, 0, []
     for epoch in range(1, (epochs if epochs is not None else settings.max_epochs) + 1):
         model.fit_partial(
             positives, user_features=customer_side, item_features=offer_side, sample_weight=weights,
@@ -98,13 +83,37 @@ def fit_lightfm(
             continue
         scorer = _scorer(template, model, len(active), positives)
         curve.append(judge(scorer))
-        if curve[-1] > best_figure:
+        if epoch == 1 or curve[-1] > best_figure * (1.0 + settings.min_gain):
             best, best_figure, best_epoch = scorer, curve[-1], epoch
         elif epoch - best_epoch >= settings.patience:
             break
     if judge is None:
         return LightfmFit(_scorer(template, model, len(active), positives), epochs or settings.max_epochs, ())
     return LightfmFit(best, best_epoch, tuple(curve))
+
+
+def without_factors(past: Interactions, active: NDArray[np.int64], *, repeats: bool) -> FactorScorer:
+    """A scorer that gives every offer the same affinity: where the rows of `active` customers and offers belong."""
+    starts, taken = past.taken()
+    n = len(past.offers)
+    return FactorScorer(
+        version="",
+        offer_map=past.offer_map,
+        customers={past.customers[row]: at for at, row in enumerate(active)},
+        customer_tokens=Tokens(),
+        offer_tokens=Tokens(),
+        customer_factors=np.zeros((len(active), 0), np.float32),
+        offer_factors=np.zeros((n, 0), np.float32),
+        offer_biases=np.zeros(n, np.float32),
+        customer_token_factors=np.zeros((0, 0), np.float32),
+        offer_token_factors=np.zeros((0, 0), np.float32),
+        offer_token_biases=np.zeros(0, np.float32),
+        new_offer_bias=0.0,
+        repeats=repeats,
+        taken_start=np.concatenate([starts[active], starts[-1:]]),  # customers without interactions take no room
+        taken=taken,
+        taken_boost=np.zeros(len(taken), np.float32),
+    )
 
 
 def _tokens(rows: Sequence[Mapping[str, Any]], settings: LightfmSettings) -> Tokens:

@@ -1,0 +1,142 @@
+"""What learning acceptance and learning churn share: choose on validation, calibrate where it helps, judge on test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.errors import NotTrainable
+from training.calibration import choose_calibration
+from training.encoder import Encoder
+from training.evaluate import Interval, bootstrap, log_loss, reliability, slices, verdict
+from training.models.classifiers import Labels, Part
+from training.scorers import Calibration, Classifier, Linear
+from training.trees import Forest
+
+MIN_ROWS, MIN_POSITIVES = 200, 20  # per part, and of each class in it
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One model that was fitted on the training part."""
+
+    name: str
+    kind: str  # of scorers.RAW
+    model: Linear | Forest
+    params: Mapping[str, Any]
+    curve: tuple[float, ...] = ()
+    validation_log_loss: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Encoded rows with labels, and whose they are: customers as 0 … n - 1."""
+
+    part: Part
+    customers: NDArray[np.int64]
+    us: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ClassifierFit:
+    """The choice, how it was made, and what it does on the test part."""
+
+    classifier: Classifier
+    chosen: Tried
+    baseline: Tried
+    tried: tuple[Tried, ...]
+    calibration_losses: Mapping[str, float]
+    intervals: Mapping[str, Interval]  # of the test part
+    baseline_metrics: Mapping[str, float]
+    slices: pd.DataFrame
+    reliability: pd.DataFrame
+    y: Labels  # of the test part
+    p: NDArray[np.float64]
+    baseline_p: NDArray[np.float64]
+    counts: Mapping[str, float]
+    verdict: str
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        found = {name: interval.estimate for name, interval in self.intervals.items()}
+        for name, interval in self.intervals.items():
+            found |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+        found |= {f"baseline_{name}": value for name, value in self.baseline_metrics.items()}
+        found |= {**self.counts, "validation_log_loss": self.chosen.validation_log_loss}
+        return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
+def check_parts(model: str, labels: Mapping[str, Labels]) -> None:
+    """`NotTrainable`, with the numbers, where a part is too small or of one class."""
+    for name, y in labels.items():
+        positives = int(y.sum())
+        if len(y) < MIN_ROWS or min(positives, len(y) - positives) < MIN_POSITIVES:
+            raise NotTrainable(
+                model,
+                f"the {name} part has {len(y)} rows, {positives} of them positive; "
+                f"{MIN_ROWS} rows with {MIN_POSITIVES} of each class are needed",
+            )
+
+
+def judge_and_choose(
+    encoder: Encoder,
+    baselines: Sequence[Tried],
+    candidates: Sequence[Tried],
+    parts: Mapping[str, Sample],  # train, validation, test
+    slice_by: Callable[[], Mapping[str, Sequence[object]]],
+    seed: int,
+) -> ClassifierFit:
+    """The lowest validation log loss wins, a baseline too. Its calibration map is fitted on validation alone."""
+    validation, test = parts["validation"], parts["test"]
+
+    def judged(tried: Tried) -> Tried:
+        p = Calibration()(tried.model.raw(validation.part.rows))
+        loss = log_loss(validation.part.y, p, np.ones(len(p)))
+        return Tried(tried.name, tried.kind, tried.model, tried.params, tried.curve, loss)
+
+    of_baselines, of_candidates = [judged(t) for t in baselines], [judged(t) for t in candidates]
+    baseline = min(of_baselines, key=lambda t: t.validation_log_loss)
+    chosen = min([*of_baselines, *of_candidates], key=lambda t: t.validation_log_loss)
+    raw = chosen.model.raw(validation.part.rows)
+    calibration, losses = choose_calibration(raw, validation.part.y, validation.customers)
+    classifier = Classifier(chosen.kind, encoder, chosen.model, calibration)
+    p, baseline_p = classifier(test.part.rows), Calibration()(baseline.model.raw(test.part.rows))
+    rng = np.random.default_rng(seed)
+    intervals = bootstrap(test.part.y, p, baseline_p, test.customers, rng)
+    ones = np.ones(len(p))
+    return ClassifierFit(
+        classifier=classifier,
+        chosen=chosen,
+        baseline=baseline,
+        tried=(*of_baselines, *of_candidates),
+        calibration_losses=losses,
+        intervals=intervals,
+        baseline_metrics=_metrics(test.part.y, baseline_p, ones),
+        slices=slices(test.part.y, p, slice_by()),
+        reliability=reliability(test.part.y, p),
+        y=test.part.y,
+        p=p,
+        baseline_p=baseline_p,
+        counts={
+            **{f"n_{name}": float(len(sample.part.y)) for name, sample in parts.items()},
+            **{f"rate_{name}": float(sample.part.y.mean()) for name, sample in parts.items()},
+        },
+        verdict="is the baseline" if chosen is baseline else verdict(intervals["log_loss_gain"]),
+    )
+
+
+def _metrics(y: Labels, p: NDArray[np.float64], w: NDArray[np.float64]) -> dict[str, float]:
+    from training.evaluate import METRICS
+
+    return {name: metric(y, p, w) for name, metric in METRICS.items()}
+
+
+def codes(customers: Sequence[str]) -> NDArray[np.int64]:
+    """Customers as 0 … n - 1, in order of appearance."""
+    found: NDArray[np.int64] = pd.factorize(np.asarray(customers, dtype=object))[0].astype(np.int64)
+    return found
