@@ -37,6 +37,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     day: str  # YYYY-MM-DD; the snapshot holds what happened on whole UTC days before it
     as_of_us: int  # the start of that day
     log_position: int  # what the log received up to here is in the snapshot, where it is old enough
+    until_us: int  # the instant it was materialized as of: the log's tail goes on from `as_of_us` to here
     online: str  # file name under feast/
     feature_set: str  # digest
 

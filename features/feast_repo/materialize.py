@@ -60,7 +60,7 @@ def materialize(
     progress(len(views), len(views) + 1, "events of today")
     since = min(at, from_us(before.as_of_us)) if before else at
     n_tail = _fill_tail(home, facts, since, as_of)
-    snapshot = Snapshot(days[-1], to_us(at), state.log_position, online, features.digest)
+    snapshot = Snapshot(days[-1], to_us(at), state.log_position, to_us(as_of), online, features.digest)
     with facts.transaction():
         facts.set_meta(SERVED, features.to_json().decode())
         facts.set_meta(SNAPSHOT, msgspec.json.encode(snapshot).decode())
