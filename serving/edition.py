@@ -92,6 +92,6 @@ def context_of(moment: datetime, channel: str, placement_id: str) -> dict[str, A
 
 
 def _acceptance_rate(features: Mapping[str, Any] | None) -> float:
-    rates = [value for name, value in (features or {}).items() if name.startswith("acceptance_rate")]
-    known = [float(rate) for rate in rates if rate == rate]
-    return known[-1] if known else PRIOR_ACCEPTANCE
+    """The offer's smoothed rate over the longest window, which is declared last; the prior where none is stored."""
+    rates = [value for name, value in (features or {}).items() if name.startswith("offer_acceptance_rate_")]
+    return float(rates[-1]) if rates else PRIOR_ACCEPTANCE
