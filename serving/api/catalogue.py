@@ -64,7 +64,7 @@ def _cursor(last_id: str) -> str:
 
 
 def _after(cursor: str | None) -> str:
-    if cursor is None:
+    if not cursor:  # the contract writes the first page as `cursor=`
         return ""
     try:
         found = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()

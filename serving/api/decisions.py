@@ -29,7 +29,7 @@ router = APIRouter(prefix="/v1/decisions", tags=["decisions"], route_class=Door)
 
 class PlacementAsked(Body):
     placement_id: ObjectId
-    limit: Annotated[int, Field(ge=1, le=100)]
+    limit: Annotated[int, Field(ge=1, le=100)] = 1
 
 
 class DecisionIn(Body):

@@ -119,7 +119,6 @@ def test_a_logged_decision_can_be_read(decide, client, service):
         ({"placements": [{**HERO, "limit": 101}]}, "/placements/0/limit"),
         ({"placements": [{**HERO, "limit": True}]}, "/placements/0/limit"),
         ({"placements": [{**HERO, "limit": "1"}]}, "/placements/0/limit"),
-        ({"placements": [{"placement_id": "hero"}]}, "/placements/0/limit"),
         ({"placements": [{**HERO, "limits": 1}]}, "/placements/0/limits"),
         ({"placement": "hero"}, "/placement"),
         ({"a~b/c": 1}, "/a~0b~1c"),

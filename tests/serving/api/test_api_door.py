@@ -147,6 +147,12 @@ def test_json_by_another_name_is_json(client, kind):
     assert answer.status_code == 200
 
 
+def test_a_body_that_says_nothing_is_taken_as_json(client):
+    answer = client.post("/v1/decisions", content=json.dumps(DECISION).encode())
+    assert "content-type" not in answer.request.headers
+    assert answer.status_code == 200
+
+
 def test_compressed_bodies_are_refused_by_name(client):
     answer = client.post("/v1/decisions", content=b"\x1f\x8b", headers={**JSON, "Content-Encoding": "gzip"})
     is_problem(answer, 415, "unsupported_media_type")
