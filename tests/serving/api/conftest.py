@@ -9,6 +9,14 @@ from serving.app import create_app
 from tests.serving.api.fakes import NOW, FakeService
 
 
+@pytest.fixture(scope="session")
+def app(tmp_path_factory):
+    """Made once; each test puts its own service behind it."""
+    first = FakeService(tmp_path_factory.mktemp("first"))
+    yield create_app(first)
+    first.close()
+
+
 @pytest.fixture
 def service(tmp_path):
     made = FakeService(tmp_path)
@@ -17,9 +25,10 @@ def service(tmp_path):
 
 
 @pytest.fixture
-def anybody(service):
+def anybody(app, service):
     """A client without a key. Not a context manager: the fixture above closes the service."""
-    return TestClient(create_app(service), raise_server_exceptions=False)
+    app.state.service = service
+    return TestClient(app, raise_server_exceptions=False)
 
 
 @pytest.fixture
