@@ -48,7 +48,10 @@ def decider_with(tmp_path):
         hero = Placement(placement_id="hero", name="hero", channel="web", **(placement or {}))
         strip = Placement(placement_id="strip", name="strip", channel="web")
         catalogue = Catalogue(1, tuple(sorted(made, key=lambda o: o.offer_id)), (hero, strip))
-        features = {offer: {"offer_acceptance_rate_7d": 0.9, "offer_acceptance_rate_30d": rate} for offer, rate in (rates or {}).items()}
+        features = {
+            offer: {"offer_acceptance_rate_7d": 0.9, "offer_acceptance_rate_30d": rate}
+            for offer, rate in (rates or {}).items()
+        }
         edition = Edition(CatalogueView(catalogue), NobodyKnown(degraded), None, features, 0)
         settings = Settings(home=Home(tmp_path), epsilon=epsilon, policy=policy)
         return Decider(edition, settings, lambda: now, "EUR")
