@@ -27,7 +27,7 @@ class ScorerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         self.offers = msgspec.json.decode(files.get("offers.json", b"[]"), type=list[Offer])
         self.scorer: Any = read_scorer(files, "scorer", tuple(offer.offer_id for offer in self.offers))
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:
         if hasattr(self.scorer, "classifier"):
             return probabilities(self.scorer.classifier, model_input)
         side = self.scorer.prepare(self.offers)

@@ -45,10 +45,11 @@ def tracking(home: Home) -> Iterator[Any]:
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     home.mlflow.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow  # before its loggers are hushed: importing sets their levels
     with warnings.catch_warnings(), _quiet("mlflow", "alembic", "py.warnings"):
         warnings.simplefilter("ignore")
-        import mlflow
-
         address = f"sqlite:///{(home.mlflow / 'mlflow.db').resolve()}"
         before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
         mlflow.set_tracking_uri(address)

@@ -16,7 +16,7 @@ from features.errors import NotTrainable
 from features.events import US_PER_DAY
 from training.evaluate import Interval, mean_interval, verdict
 from training.interactions import Interactions
-from training.models.lightfm import LightfmSettings, fit_lightfm, without_factors
+from training.models.lightfm import LightfmFit, LightfmSettings, fit_lightfm, without_factors
 from training.models.popularity import PopularitySettings, fit_popularity
 from training.ranking import Ranking, n_judgeable, rank
 from training.scorers import FactorScorer, PopularityScorer, UncalibratedAcceptance
@@ -137,9 +137,12 @@ def learn_recommender(
     tried = _baselines(train, validation_us, rules, judge, seed)
     baseline = _best(tried)
     say("LightFM: validation")
-    lightfm, curve = _lightfm(train, validation_us, rules, judge, seed)
+    lightfm, fit = _lightfm(train, validation_us, rules, judge, seed)
     tried += lightfm
-    chosen = _best(tried)
+    chosen = _best(lightfm)
+    pair = blend(fit.scorer, train, validation_us, chosen.recipe), fit_recipe(train, validation_us, baseline.recipe)
+    if _gain(*(rank(one, train, validation, repeats=rules.repeats) for one in pair), seed).low <= 0:
+        chosen = baseline  # tuned on some of these customers, it must be better on all of them beyond doubt
     say("LightFM: test")
     factors = fit_factors(before_test, test_us, lightfm[0].recipe)  # the same below every blend
 
@@ -161,10 +164,8 @@ def learn_recommender(
     chosen = next(c for c in reported if c.name == chosen.name)
     baseline = next(c for c in reported if c.name == baseline.name)
     ranking = rankings[chosen.name]
-    at = ranking.cutoffs.index(10)
-    rng = np.random.default_rng(seed)
-    gain = mean_interval(ranking.ndcg[:, at] - rankings[baseline.name].ndcg[:, at], rng)
-    figure = mean_interval(ranking.ndcg[:, at], rng)
+    gain = _gain(ranking, rankings[baseline.name], seed)
+    figure = mean_interval(ranking.ndcg[:, ranking.cutoffs.index(10)], np.random.default_rng(seed))
     say(f"{chosen.name}: everything")
     everything = known(until_us)
     scorer = fit_recipe(everything, until_us, chosen.recipe)
@@ -193,7 +194,7 @@ def learn_recommender(
             "validation_ndcg_at_10": chosen.validation[FIGURE],
         },
         slices=_slices(ranking, rankings[baseline.name]),
-        curve=curve,
+        curve=fit.curve,
         validation_from_us=validation_us,
         test_from_us=test_us,
         until_us=until_us,
@@ -237,7 +238,7 @@ def _baselines(
 
 def _lightfm(
     train: Interactions, until_us: int, rules: Recommender, judge: Callable[..., dict[str, float]], seed: int
-) -> tuple[list[Candidate], tuple[float, ...]]:
+) -> tuple[list[Candidate], LightfmFit]:
     """LightFM as it is, and with recent popularity and the own past weighed in."""
     settings = LightfmSettings()
     fit = fit_lightfm(
@@ -257,7 +258,13 @@ def _lightfm(
     for step in steps:
         found += [tried(msgspec.structs.replace(best.recipe, **change)) for change in step]
         best = _best(found)
-    return [found[0], *([best] if best is not found[0] else [])], fit.curve
+    return [found[0], *([best] if best is not found[0] else [])], fit
+
+
+def _gain(one: Ranking, other: Ranking, seed: int) -> Interval:
+    """NDCG@10 of one over the other, customer by customer."""
+    at = one.cutoffs.index(10)
+    return mean_interval(one.ndcg[:, at] - other.ndcg[:, at], np.random.default_rng(seed))
 
 
 def _best(candidates: Sequence[Candidate]) -> Candidate:

@@ -1,0 +1,50 @@
+"""`nbo models list | promote`: what is registered, and which release serves."""
+
+from __future__ import annotations
+
+import getpass
+
+import msgspec
+
+from serving.settings import load_settings
+
+
+def list_models(*, as_json: bool) -> int:
+    from training.registry import alias_history
+    from training.registry import list_models as registered
+
+    home = load_settings().home
+    rows = registered(home)
+    if as_json:
+        print(msgspec.json.encode({"versions": rows, "history": alias_history(home)}).decode())
+        return 0
+    if not rows:
+        print("nothing is registered yet: run `nbo train`")
+    for row in rows:
+        figure = next((f"{m} {row['metrics'][m]:.4f}" for m in ("auc", "ndcg_at_10") if m in row["metrics"]), "")
+        said = row["tags"].get("verdict", "")
+        print(f"{row['model']:<12}{row['version']:>4}  {', '.join(row['aliases']):<22}{figure:<20}{said}".rstrip())
+    return 0
+
+
+def promote(release: str, *, force: bool, reason: str | None, as_json: bool) -> int:
+    """Exit code 0; `PromotionRefused` when a model lost to its baseline and it is not forced with a reason."""
+    from training.registry import promote as make_champion
+
+    settings = load_settings()
+    done = make_champion(settings.home, release, force=force, reason=reason, who=_who(), now=settings.now())
+    if as_json:
+        body = {"release": done.release, "before": done.before, "forced": done.forced, "folder": str(done.folder)}
+        print(msgspec.json.encode(body).decode())
+    elif done.before == done.release:
+        print(f"release {done.release} is the champion already")
+    else:
+        print(f"release {done.release} is the champion now" + (f", after {done.before}" if done.before else ""))
+    return 0
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in some containers
+        return "unknown"

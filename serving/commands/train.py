@@ -1,0 +1,44 @@
+"""`nbo train`: fit, compare with the baseline, log to MLflow, register as challenger."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+
+import msgspec
+
+from features.facts import Facts
+from serving.settings import load_settings
+
+
+def run(which: str, *, seed: int, as_json: bool) -> int:
+    """Prints what was chosen and by how much it beats its baseline; exit code 0. `NotTrainable` with the numbers."""
+    settings = load_settings()
+    from training.pipeline import train
+
+    facts = Facts(settings.home.facts_db)
+    started = time.monotonic()
+    on_terminal = sys.stderr.isatty()
+
+    def progress(step: str) -> None:
+        if on_terminal:
+            print(f"\r\x1b[K{time.monotonic() - started:6.1f} s  {step}", end="", file=sys.stderr, flush=True)
+
+    try:
+        report = train(settings.home, facts, which, as_of=settings.now(), seed=seed, progress=progress)  # type: ignore[arg-type]
+    finally:
+        facts.close()
+        if on_terminal:
+            print(file=sys.stderr)
+    if as_json:
+        print(msgspec.json.encode(asdict(report)).decode())
+        return 0
+    from training.report import model_lines
+
+    for model in report.models:
+        print("\n".join(model_lines(model)))
+    if report.release is not None:
+        said = "calibrated" if report.calibrated else "uncalibrated"
+        print(f"release {report.release} ({said}) is the challenger; `nbo models promote` makes it serve")
+    return 0
