@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from features.catalogue import Offer
 from features.data_settings import Churn, DataSettings
 from features.definitions import FeatureSet
+from features.definitions.dsl import Attribute
+from features.definitions.profile import attribute_value
 from features.errors import NotTrainable
 from features.events import US_PER_DAY
 from features.facts import Facts
 from features.home import Home
-from features.live import features_of
-from features.profile import Profile
+from features.live import Instant, feature_table
 from training.attribution import Touches, labels, match, watched_us, windows_us
 from training.interactions import Interactions
 
@@ -91,25 +92,34 @@ def read_interactions(log: Log, offers: Sequence[Offer], settings: DataSettings)
 
 
 class ProfilesAt:
-    """What the profile features of customers were, at any instant."""
+    """What the profile features of customers were, at any instant; read as serving reads them."""
 
     def __init__(self, facts: Facts, feature_set: FeatureSet) -> None:
-        self._versions: dict[str, list[tuple[int, dict[str, Any]]]] = {}
-        for customer_id, since_us, body in facts.profile_history():
-            self._versions.setdefault(customer_id, []).append((since_us, msgspec.json.decode(body)))
         families = tuple(family for family in feature_set.families if family.name == "profile")
         self._features = FeatureSet(families, feature_set.currency)
+        kinds = [f.value for f in self._features.customer if isinstance(f.value, Attribute)]
+        self._versions: dict[str, list[tuple[int, list[float | str | None]]]] = {}
+        for customer_id, since_us, body in facts.profile_history():
+            known = msgspec.json.decode(body)
+            values = [attribute_value(kind.of, known.get(kind.name)) for kind in kinds]
+            self._versions.setdefault(customer_id, []).append((since_us, values))
+        self._nothing: list[float | str | None] = [None] * len(kinds)
 
     def __call__(self, customers: Sequence[str], us: int) -> list[dict[str, Any]]:
-        """One mapping per customer: the version strictly before `us`, read as serving reads it."""
-        return [self._one(customer, us) for customer in customers]
+        """One mapping per customer, from the version strictly before `us`."""
+        names = [feature.name for feature in self._features.customer]
+        if not names:
+            return [{} for _ in customers]
+        instants = (Instant(None, (), self._known(customer, us), us) for customer in customers)
+        table = feature_table(self._features, "customer", instants)
+        return [dict(zip(names, row, strict=True)) for row in zip(*(list(table[name]) for name in names), strict=True)]
 
-    def _one(self, customer: str, us: int) -> dict[str, Any]:
-        known: dict[str, Any] = {}
-        for since_us, attributes in self._versions.get(customer, ()):
+    def _known(self, customer: str, us: int) -> list[float | str | None]:
+        found = self._nothing
+        for since_us, values in self._versions.get(customer, ()):
             if since_us < us:
-                known = attributes
-        return features_of(self._features, None, (), Profile(customer_id=customer, attributes=known), us)
+                found = values
+        return found
 
 
 # Impressions with outcomes

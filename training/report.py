@@ -9,10 +9,12 @@ import msgspec
 
 from features.home import Home
 from training.pipeline import ModelReport
-from training.registry import CHALLENGER, CHAMPION, RELEASE, alias_of, read_pins
-from training.tracking import MODELS, tracking
+from training.registry import CHALLENGER, CHAMPION, alias_of, read_pins
+from training.tracking import MODELS, RELEASE, tracking
 
-PROBABILITY_ROWS = (("auc", "AUC"), ("log_loss", "log loss"), ("brier", "Brier"), ("ece", "ECE"), ("top_lift", "lift at 10 %"))  # fmt: skip
+PROBABILITY_ROWS = (
+    ("auc", "AUC"), ("log_loss", "log loss"), ("brier", "Brier"), ("ece", "ECE"), ("top_lift", "lift at 10 %"),
+)  # fmt: skip
 RANKING_ROWS = (
     ("ndcg_at_10", "NDCG@10"), ("recall_at_10", "recall@10"), ("ndcg_at_50", "NDCG@50"), ("recall_at_50", "recall@50"),
     ("new_offers_ndcg_at_10", "NDCG@10, new offers only"), ("new_offers_recall_at_10", "recall@10, new offers only"),
@@ -25,7 +27,10 @@ def model_lines(model: ModelReport) -> list[str]:
         return [f"{model.name:<12} not trainable: {model.not_trainable}"]
     m = model.metrics
     if model.name == "recommender":
-        figures = f"NDCG@10 {m['ndcg_at_10']:.4f} (baseline {m['baseline_ndcg_at_10']:.4f}), recall@10 {m['recall_at_10']:.4f}"
+        figures = (
+            f"NDCG@10 {m['ndcg_at_10']:.4f} (baseline {m['baseline_ndcg_at_10']:.4f}), "
+            f"recall@10 {m['recall_at_10']:.4f}"
+        )
     else:
         figures = (
             f"AUC {m['auc']:.4f}, log loss {m['log_loss']:.4f} (baseline {m['baseline_log_loss']:.4f}), "

@@ -141,7 +141,8 @@ def learn_recommender(
     tried += lightfm
     chosen = _best(lightfm)
     pair = blend(fit.scorer, train, validation_us, chosen.recipe), fit_recipe(train, validation_us, baseline.recipe)
-    if _gain(*(rank(one, train, validation, repeats=rules.repeats) for one in pair), seed).low <= 0:
+    first, second = (rank(one, train, validation, repeats=rules.repeats) for one in pair)
+    if _gain(first, second, seed).low <= 0:
         chosen = baseline  # tuned on some of these customers, it must be better on all of them beyond doubt
     say("LightFM: test")
     factors = fit_factors(before_test, test_us, lightfm[0].recipe)  # the same below every blend
