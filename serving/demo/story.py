@@ -30,7 +30,7 @@ from serving.demo.world import Size, World, make_world
 from serving.keys import PUBLIC_SCOPES, SCOPES, Keys
 
 FULL = Size()
-SMOKE = Size(n_customers=500, n_offers=30, n_days=40)
+SMOKE = Size(n_customers=300, n_offers=24, n_days=30)
 BORN = "demo_world"  # key in facts.db
 SEED = 7
 
@@ -184,6 +184,7 @@ def _as_user_of(home: Home) -> Iterator[None]:
     """The environment in which `nbo` commands work on this home, at the real time."""
     before = dict(os.environ)
     os.environ["NBO_HOME"] = str(home.root)
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads of small fits cost more than they save
     os.environ.pop("NBO_AS_OF", None)
     try:
         yield
