@@ -8,6 +8,7 @@ from typing import Annotated, Any, cast
 import pydantic
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 
 from serving.api.json_body import oddities, parse
 from serving.keys import Key, Keys
@@ -16,6 +17,7 @@ from serving.problems import Fault, Forbidden, Invalid, TooLarge, Unauthorized, 
 MIB = 1024 * 1024
 BODY_LIMIT = MIB
 BATCH_LIMIT = 8 * MIB
+LARGE = 64 * 1024  # parsed in another thread
 MOST_FAULTS = 50  # of one body; more do not help anybody
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -86,12 +88,20 @@ class Door(APIRoute):
             body = await read_within(request, self.body_limit)
             inner = _Checked(request.scope, request.receive)
             inner._body = body
-            inner.parsed = parse(body)
-            if self.checks_values and (odd := oddities(inner.parsed)):
-                raise Invalid([Fault(pointer, detail) for pointer, detail in odd[:MOST_FAULTS]])
+            if len(body) <= LARGE:
+                inner.parsed = self.value_of(body)
+            else:  # others are answered meanwhile
+                inner.parsed = await run_in_threadpool(self.value_of, body)
             return await handle(inner)
 
         return checked
+
+    def value_of(self, body: bytes) -> Any:
+        """The body's value; `Malformed` or `Invalid` if it is odd."""
+        value = parse(body)
+        if self.checks_values and (odd := oddities(value)):
+            raise Invalid([Fault(pointer, detail) for pointer, detail in odd[:MOST_FAULTS]])
+        return value
 
 
 class BatchDoor(Door):

@@ -74,7 +74,7 @@ class EventsOut(pydantic.BaseModel):
 async def accept(body: EventsIn, service: Served) -> Response:
     """Up to 1,000 events. Each is accepted, known already, or rejected with a code, for itself."""
     now = service.clock()
-    events, rejected, n_twice = _checked(body.events, now)
+    events, rejected, n_twice = await run_in_threadpool(_checked, body.events, now)  # decisions go on meanwhile
     events = await _with_categories(events, service)
     new = await asyncio.wrap_future(service.log.submit(events, now)) if events else []
     n_new = sum(new)
