@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from pathlib import Path
 
-import ibis
 import msgspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from features.compute import expressions as x
 from features.compute.files import Files, Manifest, chained, digest_of, files_of, write_parquet
+from features.compute.lanes import Lane, Lanes, Queries
+from features.compute.pack import Window, pack, unpack
 from features.compute.profiles import profile_table
 from features.definitions import FeatureSet, feature_set, kinds_of
 from features.definitions.dsl import Entity
@@ -24,11 +27,13 @@ from features.events import US_PER_DAY
 from features.facts import Facts, LakeFile
 from features.home import Home
 from features.lake import writer_lock
+from features.log_export import exported
 
 ENTITIES: tuple[Entity, ...] = ("customer", "offer")
 FEATURE_SET = "feature_set"  # key in facts.db: the declaration that was built last
 BUILT = "features_built"  # key in facts.db: a `Built`
 EPOCH = date(1970, 1, 1)
+DAYS_PER_SAVE = 10  # a build that is interrupted does at most these again
 Progress = Callable[[int, int, str], None]
 
 
@@ -86,10 +91,10 @@ def build(home: Home, facts: Facts, *, until: date, progress: Progress = lambda 
     with writer_lock(home, wait_s=600.0):
         features = wanted_features(facts)
         files = files_of(home, features)
-        log_position = _exported_position(facts)
+        log_position = exported(facts).position
         lake = _by_day(facts.lake_files("events"))
         work = _Work(home, facts, features, files, lake, until, progress)
-        report = work.run(began)
+        report = work.run(facts, began)
         with facts.transaction():
             facts.set_meta(FEATURE_SET, features.to_json().decode())
             complete = min(lake, default=report.days[0]) >= report.days[0]
@@ -101,149 +106,143 @@ def build(home: Home, facts: Facts, *, until: date, progress: Progress = lambda 
 
 
 class _Work:
-    """One build: a DuckDB connection, and the compiled queries that each day runs."""
+    """One build: what is there, what is missing, and the queries that each day runs."""
 
     def __init__(
         self, home: Home, facts: Facts, features: FeatureSet, files: Files, lake: Mapping[str, list[LakeFile]],
         until: date, progress: Progress,
     ) -> None:  # fmt: skip
-        self.home, self.facts, self.features, self.files, self.progress = home, facts, features, files, progress
-        self.until = until
-        self.lake = {day: some for day, some in lake.items() if date.fromisoformat(day) < until}
-        self.days = self._wanted_days()
-        self.ibis = ibis.duckdb.connect(threads=_threads())
-        self.duckdb = self.ibis.con
-        self.duckdb.execute("SET TimeZone = 'UTC'")
-        self.queries = _Queries(self.ibis, features)
+        self.home, self.features, self.files, self.progress, self.until = home, features, files, progress, until
+        self.lake = {day: some for day, some in sorted(lake.items()) if date.fromisoformat(day) < until}
+        self.days = self._wanted_days(facts.data_settings().snapshot_days)
+        self.queries = Queries(features)
+        self.spans = {entity: x.spans(features, entity) for entity in ENTITIES}
 
-    def run(self, began: float) -> BuildReport:
+    def run(self, facts: Facts, began: float) -> BuildReport:
         manifest = self.files.manifest()
-        writer = _Writer()
-        try:
-            n_daily = self._daily(manifest, writer)
-            n_snapshots, sizes = self._snapshots(manifest, writer)
-            self._profiles(manifest)
-        finally:
-            writer.close()
-            self.ibis.disconnect()
+        with Lanes(self.queries.schemas) as lanes:
+            n_daily = self._daily(manifest, lanes)
+            n_snapshots = self._snapshots(manifest, lanes)
+        write_parquet(profile_table(self.features, facts.profile_history()), self.files.profiles / "profiles.parquet")
         days = tuple(day.isoformat() for day in self.days)
         self._forget(manifest, days)
         self.files.write_manifest(manifest)
-        return BuildReport(
-            self.features, days, n_daily, n_snapshots, sizes["customer"], sizes["offer"], time.perf_counter() - began
+        n_customers, n_offers = (
+            pq.read_metadata(self.files.snapshot(entity, days[-1])).num_rows for entity in ENTITIES
         )
+        seconds = time.perf_counter() - began
+        return BuildReport(self.features, days, n_daily, n_snapshots, n_customers, n_offers, seconds)
 
-    def _wanted_days(self) -> list[date]:
-        """The days that get a snapshot: from the first event's, at most `snapshot_days` of them."""
+    def _wanted_days(self, at_most: int) -> list[date]:
+        """The days that get a snapshot: from the first event's on, but the last `at_most`."""
         first = min((date.fromisoformat(day) for day in self.lake), default=self.until)
-        oldest = self.until - timedelta(days=self.facts.data_settings().snapshot_days - 1)
+        oldest = self.until - timedelta(days=at_most - 1)
         return list(_days(max(first, oldest), self.until))
 
-    def _daily(self, manifest: Manifest, writer: _Writer) -> int:
-        n_made = 0
+    def _daily(self, manifest: Manifest, lanes: Lanes) -> int:
         stale = [day for day, some in self.lake.items() if manifest.daily.get(day) != digest_of(some)]
-        for n, day in enumerate(stale):
-            self.progress(n, len(stale), f"aggregates of {day}")
+        for day in stale:
             manifest.daily.pop(day, None)
-            self._read_events(day)
-            for name, query in self.queries.daily.items():
-                writer.write(self._arrow(query), self.files.daily(name, day))
-            writer.wait()
-            manifest.daily[day] = digest_of(self.lake[day])
-            n_made += 1
-            if n % 20 == 19:
-                self.files.write_manifest(manifest)
         self.files.write_manifest(manifest)
-        return n_made
+        running = [(day, lanes.submit(self._aggregate_day, day)) for day in stale]
+        for n, (day, answer) in enumerate(running):
+            self.progress(n, len(stale), f"aggregates of {day}")
+            answer.result()
+            manifest.daily[day] = digest_of(self.lake[day])
+            if n % DAYS_PER_SAVE == 0:
+                self.files.write_manifest(manifest)
+        return len(stale)
 
-    def _read_events(self, day: str) -> None:
-        paths = [str(self.home.lake / file.path) for file in self.lake[day]]
-        columns = ", ".join(name for name in x.EVENTS if name != "occurred_us")
-        self.duckdb.execute(
-            f"CREATE OR REPLACE TEMP VIEW events AS SELECT {columns}, epoch_us(occurred_at) AS occurred_us "
-            f"FROM read_parquet({_listed(paths)})"
-        )
+    def _aggregate_day(self, lane: Lane, day: str) -> None:
+        lane.see_events([str(self.home.lake / file.path) for file in self.lake[day]])
+        for name, query in self.queries.daily.items():
+            write_parquet(lane.run(query), self.files.daily(name, day))
 
-    def _snapshots(self, manifest: Manifest, writer: _Writer) -> tuple[int, dict[Entity, int]]:
+    def _snapshots(self, manifest: Manifest, lanes: Lanes) -> int:
         chain = self._chain()
         stale = [day for day in self.days if manifest.snapshots.get(day.isoformat()) != chain[day]]
         held: dict[Entity, tuple[date, pa.Table]] = {}
+        writing: deque[tuple[date, list[Future[None]]]] = deque()
         for n, day in enumerate(stale):
             self.progress(n, len(stale), f"snapshot of {day}")
             manifest.snapshots.pop(day.isoformat(), None)
+            before = day - timedelta(days=1)
             for entity in ENTITIES:
-                base = held.get(entity)
-                if base is None or base[0] != day - timedelta(days=1):
-                    base = self._base(manifest, chain, entity, day)
-                table = self._snapshot(entity, day, base)
-                held[entity] = day, table
-                writer.write(_stamped(table, day), self.files.snapshot(entity, day.isoformat()))
-            writer.wait(keep=len(ENTITIES))
-            manifest.snapshots[day.isoformat()] = chain[day]
-            if n % 10 == 9:
-                writer.wait()
-                self.files.write_manifest(manifest)
-        writer.wait()
-        sizes: dict[Entity, int] = {entity: self._n_rows(entity, self.days[-1]) for entity in ENTITIES}
-        self.files.write_manifest(manifest)
-        return len(stale), sizes
+                if held.get(entity, (None,))[0] != before:
+                    self._hold(held, manifest, chain, entity, before)
+            parts = {entity: self._start(lanes, entity, day, held.get(entity)) for entity in ENTITIES}
+            written = []
+            for entity in ENTITIES:
+                wide, longs = parts[entity]
+                packed = pack(
+                    self.features, entity, wide.result(), {window: long.result() for window, long in longs.items()}
+                )
+                held[entity] = day, packed
+                path = self.files.snapshot(entity, day.isoformat())
+                written.append(lanes.submit(_write_snapshot, packed, day, path))
+            writing.append((day, written))
+            if len(writing) > 1:
+                self._finish(manifest, chain, *writing.popleft(), save=n % DAYS_PER_SAVE == 0)
+        while writing:
+            self._finish(manifest, chain, *writing.popleft(), save=not writing)
+        return len(stale)
+
+    def _start(
+        self, lanes: Lanes, entity: Entity, day: date, base: tuple[date, pa.Table] | None
+    ) -> tuple[Future[pa.Table], dict[Window, Future[pa.Table]]]:
+        """Sets the queries of one snapshot going."""
+        weights = _weights(base[0] if base else None, day, self.spans[entity], list(self.lake))
+        days = [_day(number).isoformat() for number in weights["day"].to_pylist()]
+        previous, previous_longs = (None, {}) if base is None else unpack(self.features, entity, base[1])
+        queries = self.queries.snapshot[entity]
+
+        def run(lane: Lane, name: str, daily: str, before: pa.Table | None) -> pa.Table:
+            lane.see("weights", weights)
+            lane.see("snapshot_at", pa.table({"at_day": pa.array([_number(day)], pa.int64())}))
+            lane.see_or_empty(name, before)
+            lane.see_days(daily, [(_number(date.fromisoformat(d)), str(self.files.daily(daily, d))) for d in days])
+            return lane.run(queries[name])
+
+        wide = lanes.submit(run, f"{entity}_wide", entity, previous)
+        longs = {
+            window: lanes.submit(
+                run, f"{entity}_by_{window[0]}_{window[1]}", f"{entity}_by_{window[0]}", previous_longs.get(window)
+            )
+            for window in x.counted_windows(self.features, entity)
+        }
+        return wide, longs
+
+    def _hold(
+        self, held: dict[Entity, tuple[date, pa.Table]], manifest: Manifest, chain: Mapping[date, str], entity: Entity,
+        before: date,
+    ) -> None:  # fmt: skip
+        """Reads the snapshot to roll from, if it is there and up to date."""
+        held.pop(entity, None)
+        if before in chain and manifest.snapshots.get(before.isoformat()) == chain[before]:
+            path = self.files.snapshot(entity, before.isoformat())
+            held[entity] = before, pq.read_table(path).drop(["event_timestamp"])
+
+    def _finish(
+        self, manifest: Manifest, chain: Mapping[date, str], day: date, written: Sequence[Future[None]], save: bool
+    ) -> None:
+        for one in written:
+            one.result()
+        manifest.snapshots[day.isoformat()] = chain[day]
+        if save:
+            self.files.write_manifest(manifest)
 
     def _chain(self) -> dict[date, str]:
         """Per snapshot day the digest of all days before it."""
         chain: dict[date, str] = {}
-        before = ""
-        known = sorted(self.lake)
+        before = "empty"
+        known = list(self.lake)
         at = 0
         for day in self.days:
             while at < len(known) and known[at] < day.isoformat():
                 before = chained(before, known[at], digest_of(self.lake[known[at]]))
                 at += 1
-            chain[day] = before or "empty"
+            chain[day] = before
         return chain
-
-    def _base(
-        self, manifest: Manifest, chain: Mapping[date, str], entity: Entity, day: date
-    ) -> tuple[date, pa.Table] | None:
-        """The snapshot of the day before, if it is there and up to date."""
-        before = day - timedelta(days=1)
-        path = self.files.snapshot(entity, before.isoformat())
-        if chain.get(before) is None or manifest.snapshots.get(before.isoformat()) != chain[before]:
-            return None
-        query = f"SELECT * EXCLUDE (event_timestamp) FROM read_parquet({_listed([str(path)])})"
-        return before, self._arrow(query)
-
-    def _snapshot(self, entity: Entity, day: date, base: tuple[date, pa.Table] | None) -> pa.Table:
-        spans = x.spans(self.features, entity)
-        if base is None:
-            previous = x.stored_schema(self.features, entity).to_pyarrow().empty_table()
-            weights = _weights(None, day, spans, sorted(self.lake))
-        else:
-            previous = base[1]
-            weights = _weights(base[0], day, spans, sorted(self.lake))
-        self.duckdb.register("previous", previous)
-        self.duckdb.register("weights", weights)
-        self.duckdb.execute(f"CREATE OR REPLACE TEMP VIEW snapshot_at AS SELECT {_number(day)}::BIGINT AS at_day")
-        needed = [_day(n).isoformat() for n in weights["day"].to_pylist()]
-        for name in self.queries.names[entity]:
-            self._read_daily(name, needed)
-        return self._arrow(self.queries.snapshot[entity])
-
-    def _read_daily(self, name: str, days: Sequence[str]) -> None:
-        parts = [
-            f"SELECT *, {_number(date.fromisoformat(day))}::BIGINT AS day "
-            f"FROM read_parquet({_listed([str(self.files.daily(name, day))])})"
-            for day in days
-        ]
-        if not parts:
-            empty = self.queries.daily_schema[name].to_pyarrow().append(pa.field("day", pa.int64())).empty_table()
-            self.duckdb.register(f"{name}_empty", empty)
-            parts = [f"SELECT * FROM {name}_empty"]
-        self.duckdb.execute(f"CREATE OR REPLACE TEMP VIEW {name}_days AS {' UNION ALL '.join(parts)}")
-
-    def _profiles(self, manifest: Manifest) -> None:
-        table = profile_table(self.features, self.facts.profile_history())
-        path = self.files.profiles / "profiles.parquet"
-        write_parquet(table, path)
 
     def _forget(self, manifest: Manifest, days: Sequence[str]) -> None:
         """Snapshots outside the wanted days go: Feast reads whatever lies in the folder."""
@@ -254,65 +253,11 @@ class _Work:
         manifest.snapshots = {day: digest for day, digest in manifest.snapshots.items() if day in days}
         manifest.daily = {day: digest for day, digest in manifest.daily.items() if day in self.lake}
 
-    def _n_rows(self, entity: Entity, day: date) -> int:
-        path = self.files.snapshot(entity, day.isoformat())
-        rows = self.duckdb.execute(f"SELECT count(*) FROM read_parquet({_listed([str(path)])})").fetchall()
-        return int(rows[0][0])
 
-    def _arrow(self, query: str) -> pa.Table:
-        return self.duckdb.sql(query).to_arrow_table()
-
-
-class _Queries:
-    """The expressions as SQL, compiled once per build."""
-
-    def __init__(self, connection: Any, features: FeatureSet) -> None:
-        events = ibis.table(x.EVENTS, name="events")
-        self.daily: dict[str, str] = {}
-        self.daily_schema: dict[str, ibis.Schema] = {}
-        self.names: dict[str, list[str]] = {}
-        self.snapshot: dict[str, str] = {}
-        for entity in ENTITIES:
-            made: dict[str, x.Expr] = {entity: x.daily(features, entity, events)}
-            by = {key: x.daily_by(features, entity, key, events) for key in x.key_columns(features, entity)}
-            made |= {f"{entity}_by_{key}": expression for key, expression in by.items()}
-            for name, expression in made.items():
-                self.daily[name] = str(connection.compile(expression))
-                self.daily_schema[name] = expression.schema()
-            self.names[entity] = list(made)
-            days = {name: ibis.table({**expression.schema(), "day": "int64"}, name=f"{name}_days")
-                    for name, expression in made.items()}  # fmt: skip
-            self.snapshot[entity] = str(
-                connection.compile(
-                    x.snapshot(
-                        features,
-                        entity,
-                        ibis.table(x.stored_schema(features, entity), name="previous"),
-                        days[entity],
-                        {key: days[f"{entity}_by_{key}"] for key in by},
-                        ibis.table(x.weights_schema(features, entity), name="weights"),
-                        ibis.table({"at_day": "int64"}, name="snapshot_at"),
-                    )
-                )
-            )
-
-
-class _Writer:
-    """Writes Parquet beside the next query."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="parquet")
-        self._running: list[Future[None]] = []
-
-    def write(self, table: pa.Table, path: Any) -> None:
-        self._running.append(self._pool.submit(write_parquet, table, path))
-
-    def wait(self, keep: int = 0) -> None:
-        while len(self._running) > keep:
-            self._running.pop(0).result()
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=True)
+def _write_snapshot(lane: Lane, table: pa.Table, day: date, path: Path) -> None:
+    """With the time from which the snapshot holds, which Feast joins on."""
+    at = pa.array([_number(day) * US_PER_DAY] * len(table), pa.int64()).cast(pa.timestamp("us", tz="UTC"))
+    write_parquet(table.append_column("event_timestamp", at), path)
 
 
 def _weights(base: date | None, day: date, spans: Sequence[int], known: Sequence[str]) -> pa.Table:
@@ -335,18 +280,6 @@ def _weights(base: date | None, day: date, spans: Sequence[int], known: Sequence
     return pa.table({name: pa.array(values, pa.int64()) for name, values in zip(names, columns, strict=True)})
 
 
-def _stamped(table: pa.Table, day: date) -> pa.Table:
-    """With the time from which the snapshot holds, which Feast joins on."""
-    at = pa.array([_number(day) * US_PER_DAY] * len(table), pa.int64()).cast(pa.timestamp("us", tz="UTC"))
-    return table.append_column("event_timestamp", at)
-
-
-def _exported_position(facts: Facts) -> int:
-    from features.log_export import exported
-
-    return exported(facts).position
-
-
 def _by_day(files: Sequence[LakeFile]) -> dict[str, list[LakeFile]]:
     by_day: dict[str, list[LakeFile]] = {}
     for file in files:
@@ -365,13 +298,3 @@ def _number(day: date) -> int:
 
 def _day(number: int) -> date:
     return EPOCH + timedelta(days=number)
-
-
-def _listed(paths: Sequence[str]) -> str:
-    return "[" + ", ".join("'" + path.replace("'", "''") + "'" for path in paths) + "]"
-
-
-def _threads() -> int:
-    import os
-
-    return max(1, len(os.sched_getaffinity(0)))

@@ -1,12 +1,13 @@
 """The declarations as Ibis expressions: a day's aggregates, and a snapshot from the one before.
 
 A snapshot rolls: the sums of the one before, plus the days since, minus the days that have left each window. Whole
-numbers only are added and taken away, so that rolling and summing anew give the same row.
+numbers only are added and taken away, so that rolling and summing anew give the same row. Counts by key are kept long
+here; `pack.py` makes lists of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
@@ -45,13 +46,19 @@ EVENTS = ibis.schema(
     }
 )
 KEY = {"customer": "customer_id", "offer": "offer_id"}
-_TYPE = {"sum": "int64", "first": "int64", "last": "int64", "days": "array<int64>", "keys": "array<string>"}
+_TYPE = {"sum": "int64", "first": "int64", "last": "int64", "days": "array<int64>"}
 
 
-def stored_schema(features: FeatureSet, entity: Entity) -> ibis.Schema:
-    """A snapshot's columns: key, stored columns in order, day, time."""
-    columns = {c.name: _TYPE.get(c.kind, "array<int64>") for c in features.stored(entity)}
+def wide_schema(features: FeatureSet, entity: Entity) -> ibis.Schema:
+    """What `rolled` gives: key, then the stored columns that are not counts by key."""
+    columns = {c.name: _TYPE[c.kind] for c in wide_columns(features, entity)}
     return ibis.schema({KEY[entity]: "string", **columns})
+
+
+def long_schema(features: FeatureSet, entity: Entity, by: str, span: int) -> ibis.Schema:
+    """What `counted` gives: key, the value counted by, and the counts."""
+    columns = {c.name: "int64" for c in count_columns(features, entity, by, span)}
+    return ibis.schema({KEY[entity]: "string", "by": "string", **columns})
 
 
 def weights_schema(features: FeatureSet, entity: Entity) -> ibis.Schema:
@@ -92,7 +99,7 @@ def daily(features: FeatureSet, entity: Entity, events: Expr) -> Expr:
         if not isinstance(aggregate, CountBy)
     }
     rows = events.filter(events[key].notnull()).group_by(key).aggregate(**made)
-    return rows.filter(_any_of(rows, made)).order_by(key)
+    return rows.filter(_any_of(rows, list(made))).order_by(key)
 
 
 def daily_by(features: FeatureSet, entity: Entity, by: str, events: Expr) -> Expr:
@@ -106,8 +113,8 @@ def daily_by(features: FeatureSet, entity: Entity, by: str, events: Expr) -> Exp
     named = events.filter(events[key].notnull() & events[by].notnull())
     if by == key:
         raise ValueError(f"counts of a {entity} by itself")
-    rows = named.group_by([key, by]).aggregate(**counts).rename({"key": by})
-    return rows.filter(_any_of(rows, counts)).order_by([key, "key"])
+    rows = named.group_by([key, by]).aggregate(**counts).rename({"by": by})
+    return rows.filter(_any_of(rows, list(counts))).order_by([key, "by"])
 
 
 def _aggregate(aggregate: Aggregate, events: Expr, currency: str) -> Expr:
@@ -139,41 +146,64 @@ def _int64(total: Expr) -> Expr:
     return total.cast("decimal(38, 0)").cast("int64")
 
 
-def _any_of(rows: Expr, names: Mapping[str, Any]) -> Expr:
+def _any_of(rows: Expr, names: Sequence[str]) -> Expr:
     return reduce(lambda a, b: a | b, [(rows[name] != 0).fill_null(False) for name in names])
 
 
-def snapshot(
-    features: FeatureSet, entity: Entity, previous: Expr, days: Expr, by: Mapping[str, Expr], weights: Expr, at: Expr
-) -> Expr:
-    """One row per entity that is known before the snapshot's day, ordered by key, as `stored_schema`.
+def rolled(features: FeatureSet, entity: Entity, previous: Expr, days: Expr, weights: Expr, at: Expr) -> Expr:
+    """Sums, times and day sets of everyone known before the snapshot's day, as `wide_schema`, ordered by key.
 
-    `days` and `by` hold the daily aggregates with their day; `weights` says per day how often it counts in each window
-    (1 enters, -1 leaves) and, in `new`, whether it lies between the snapshot before and this one; `at` has one row, the
-    snapshot's own day.
+    `previous` is the snapshot before, or empty; `days` holds daily aggregates with their day; `weights` says how often
+    each day counts in each window (1 enters, -1 leaves) and, in `new`, whether it lies between the snapshot before and
+    this one; `at` has one row, the snapshot's own day.
     """
     key = KEY[entity]
-    rows = _rolled(features, entity, previous, days, weights)
-    sets = [c for c in features.stored(entity) if c.kind == "days"]
+    columns = wide_columns(features, entity)
+    money = {name for name, made in features.aggregates(entity).items() if isinstance(made, Sum)}
+    joined = days.inner_join(weights, "day")
+    since = joined.select(key, **{c.name: _contribution(joined, c) for c in columns})
+    united = previous.select(key, *(c.name for c in columns)).union(since)
+    rows = united.group_by(key).aggregate(**{c.name: _merged(united, c, c.of in money) for c in columns})
+    sets = [c for c in columns if c.kind == "days"]
     if sets:
         dated = rows.cross_join(at)
         rows = dated.mutate(**{c.name: _kept_days(dated, c) for c in sets}).drop("at_day")
-    for by_key, counts in by.items():
-        for span in _spans_by(features, entity, by_key):
-            rows = _with_counts(features, entity, rows, previous, counts, weights, by_key, span)
-    return rows.select(key, *(c.name for c in features.stored(entity))).order_by(key)
+    return rows.order_by(key)
 
 
-def _rolled(features: FeatureSet, entity: Entity, previous: Expr, days: Expr, weights: Expr) -> Expr:
-    """Sums, times and day sets: the snapshot before and the days, united and added up per entity."""
+def counted(
+    features: FeatureSet, entity: Entity, by: str, span: int, previous: Expr, days: Expr, weights: Expr
+) -> Expr:
+    """Counts by one column over one window, as `long_schema`, ordered; rows that are all 0 are left out."""
     key = KEY[entity]
-    columns = [c for c in features.stored(entity) if c.kind in ("sum", "first", "last", "days")]
-    joined = days.inner_join(weights, "day")
-    before = previous.select(key, *(c.name for c in columns))
-    since = joined.select(key, **{c.name: _contribution(joined, c) for c in columns})
-    united = before.union(since)
-    money = {name for name, made in features.aggregates(entity).items() if isinstance(made, Sum)}
-    return united.group_by(key).aggregate(**{c.name: _merged(united, c, c.of in money) for c in columns})
+    columns = count_columns(features, entity, by, span)
+    joined = days.inner_join(weights.filter(weights[f"w{span}"] != 0), "day")
+    since = joined.select(key, "by", **{c.name: joined[c.of] * joined[f"w{span}"] for c in columns})
+    united = previous.union(since)
+    rows = united.group_by([key, "by"]).aggregate(**{c.name: _int64(united[c.name].sum()) for c in columns})
+    return rows.filter(_any_of(rows, [c.name for c in columns])).order_by([key, "by"])
+
+
+def wide_columns(features: FeatureSet, entity: Entity) -> list[StoredColumn]:
+    return [c for c in features.stored(entity) if c.kind in _TYPE]
+
+
+def count_columns(features: FeatureSet, entity: Entity, by: str, span: int) -> list[StoredColumn]:
+    """The counts by one column over one window."""
+    known = features.aggregates(entity)
+    counts = [c for c in features.stored(entity) if c.kind == "counts" and c.days == span]
+    return [c for c in counts if isinstance(a := known[c.of], CountBy) and a.key == by]
+
+
+def counted_windows(features: FeatureSet, entity: Entity) -> list[tuple[str, int]]:
+    """(column, span) of everything that is counted by key, in order."""
+    return [(c.of, c.days) for c in features.stored(entity) if c.kind == "keys" and c.days is not None]
+
+
+def _kept_days(rows: Expr, column: StoredColumn) -> Expr:
+    """The days of a set that the longest window still holds, ascending; null if none."""
+    held = rows[column.name].filter(lambda day: day >= rows.at_day - column.days)
+    return ibis.cases((held.length() > 0, held.sort()), else_=None)
 
 
 def _contribution(days: Expr, column: StoredColumn) -> Expr:
@@ -186,12 +216,6 @@ def _contribution(days: Expr, column: StoredColumn) -> Expr:
             return ibis.cases((happened, ibis.array([days.day])), else_=None)
         case _:
             return ibis.cases((days.new == 1, value), else_=None)
-
-
-def _kept_days(rows: Expr, column: StoredColumn) -> Expr:
-    """The days of a set that the longest window still holds, ascending; null if none."""
-    held = rows[column.name].filter(lambda day: day >= rows.at_day - column.days)
-    return ibis.cases((held.length() > 0, held.sort()), else_=None)
 
 
 def _weight(column: StoredColumn) -> str:
@@ -209,47 +233,3 @@ def _merged(rows: Expr, column: StoredColumn, money: bool) -> Expr:
             return value.max()
         case _:
             return value.collect().flatten()
-
-
-def _spans_by(features: FeatureSet, entity: Entity, by: str) -> list[int]:
-    return [c.days for c in features.stored(entity) if c.kind == "keys" and c.of == by and c.days is not None]
-
-
-def _with_counts(
-    features: FeatureSet, entity: Entity, rows: Expr, previous: Expr, days: Expr, weights: Expr, by: str, span: int
-) -> Expr:
-    """`rows` with the counts by one column over one window."""
-    key = KEY[entity]
-    keys_name, counts = counted(features, entity, by, span)
-    listed = previous.filter(previous[keys_name].length() > 0)
-    entry = listed[keys_name].zip(*(listed[c.name] for c in counts)).unnest()
-    entries = listed.select(key, entry=entry)
-    before = entries.select(
-        key, key_=entries.entry["f1"], **{c.name: entries.entry[f"f{n}"] for n, c in enumerate(counts, start=2)}
-    )
-    joined = days.inner_join(weights.filter(weights[f"w{span}"] != 0), "day")
-    since = joined.select(key, key_=joined.key, **{c.name: joined[c.of] * joined[f"w{span}"] for c in counts})
-    united = before.union(since)
-    summed = united.group_by([key, "key_"]).aggregate(**{c.name: _int64(united[c.name].sum()) for c in counts})
-    kept = summed.filter(_any_of(summed, {c.name: None for c in counts}))
-    packed = kept.select(key, "key_", item=ibis.struct({"k": kept.key_, **{c.name: kept[c.name] for c in counts}}))
-    lists = packed.group_by(key).aggregate(items=packed["item"].collect(order_by=packed.key_))
-    unpacked = lists.select(
-        key,
-        **{keys_name: lists["items"].map(lambda item: item["k"])},
-        **{c.name: lists["items"].map(lambda item, name=c.name: item[name]) for c in counts},
-    )
-    return rows.left_join(unpacked, key).drop(f"{key}_right")
-
-
-def counted(features: FeatureSet, entity: Entity, by: str, span: int) -> tuple[str, list[StoredColumn]]:
-    """The name of a keys column, and the counts columns parallel to it."""
-    known = features.aggregates(entity)
-    columns = features.stored(entity)
-    keys = next(c.name for c in columns if c.kind == "keys" and c.of == by and c.days == span)
-    counts = [
-        c
-        for c in columns
-        if c.kind == "counts" and c.days == span and isinstance(a := known[c.of], CountBy) and a.key == by
-    ]
-    return keys, counts
