@@ -104,12 +104,13 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
             for at, key, _ in self._by_source.get(source, []):
                 rows[:, at] = count(features.get(key), context.get(name))
         for at, key, _ in self.of("by_category"):
-            counts = features.get(key) or {}
-            by_category = np.array([counts.get(category, 0.0) for category in side.categories] + [0.0])
+            counts = features.get(key)
+            by_category = np.array([count(counts, category) for category in side.categories] + [0.0])
             rows[:, at] = by_category[side.category_of]  # -1 reads the last, which is 0
         for at, key, _ in self.of("by_offer"):
             rows[:, at] = 0.0
-            for offer_id, n in (features.get(key) or {}).items():
+            counts = features.get(key)
+            for offer_id, n in counts.items() if isinstance(counts, dict) else ():
                 row = side.row_of.get(offer_id)
                 if row is not None:
                     rows[row, at] = n

@@ -25,7 +25,7 @@ from training.models.classifiers import (
 from training.split import Split
 
 PENALTIES = (0.03, 0.3)  # inverse; smaller is stronger
-TREES = (TreeSettings(), TreeSettings(learning_rate=0.1, max_leaf_nodes=31))
+TREES = (TreeSettings(), TreeSettings(max_leaf_nodes=31))
 
 
 @dataclass(frozen=True)

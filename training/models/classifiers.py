@@ -26,11 +26,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class TreeSettings:
-    learning_rate: float = 0.06
+    learning_rate: float = 0.1
     max_leaf_nodes: int = 15
     min_samples_leaf: int = 40
     l2: float = 1.0
-    max_trees: int = 300
+    max_trees: int = 250
     patience: int = 20  # trees without a better validation log loss
 
 
