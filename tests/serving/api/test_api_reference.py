@@ -1,0 +1,33 @@
+"""docs/reference/http.md keeps up with the door."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from serving.app import CODES, STATUS
+from serving.keys import SCOPES
+from tests.conftest import ROOT
+
+PAGE = (ROOT / "docs/reference/http.md").read_text()
+
+
+def test_every_status_and_code_is_in_the_reference():
+    written = {(int(status), code) for status, code in re.findall(r"^\| (\d+) \| `(\w+)`", PAGE, re.MULTILINE)}
+    used = {(status, kind.code) for kind, status in STATUS.items() if status < 500} | {(503, "store_unavailable")}
+    used |= {(status, code) for status, code in CODES.items()} | {(500, "internal"), (503, "not_ready")}
+    assert used <= written
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_what_a_scope_opens_is_what_the_description_says(anybody, scope):
+    (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{scope}` |")]
+    paths = anybody.get("/openapi.json").json()["paths"]
+    opened = {
+        path.split("/{")[0]
+        for path, methods in paths.items()
+        for method in methods.values()
+        if method["security"] and scope in method["security"][0]["key"]
+    }
+    assert {path.split("/{")[0] for path in re.findall(r"/v1/[\w/{}]+", row)} == opened
