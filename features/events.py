@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import msgspec
@@ -219,7 +219,7 @@ def _check_money(raw: dict[str, Any]) -> tuple[Decimal | None, str | None]:
         raise BadEvent("invalid_field", f"value must be finite and at most {MAX_VALUE:.0e} either way", "value")
     if currency is None:
         raise BadEvent("missing_field", "value needs currency", "currency")
-    return Decimal(str(value)).quantize(Decimal("0.0001")), currency
+    return Decimal(str(value)).quantize(Decimal("0.0001"), ROUND_HALF_UP), currency
 
 
 def _check_feedback(properties: dict[str, Any]) -> None:

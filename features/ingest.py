@@ -132,6 +132,7 @@ def _engine(staged: Staging, source: Path, settings: DataSettings, memory: str) 
         con.execute(f"SET temp_directory = {quoted(str(staged.folder / 'spill'))}")
         con.execute("SET preserve_insertion_order = false")
         con.execute("SET TimeZone = 'UTC'")
+        con.execute("SET enable_progress_bar = false")
         variables = {
             "source": str(source),
             "epoch": settings.epoch,
@@ -202,7 +203,10 @@ class _Batch:
         report = TableReport(table.name, table.shown)
         self.reports.append(report)
         if table.is_text:
-            bad = self.con.execute(f"SELECT coalesce(csv_line, ''), error_message FROM bad_{table.name} ORDER BY line")
+            bad = self.con.execute(  # a line may be rejected for several reasons
+                f"SELECT coalesce(any_value(csv_line), ''), min(error_message) FROM bad_{table.name} GROUP BY line "
+                "ORDER BY line"
+            )
             for line, message in bad.fetchall():
                 report.n_rows += 1
                 report.refused["malformed_row"] += 1

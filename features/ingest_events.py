@@ -1,4 +1,4 @@
-"""The checks of `features.events.check_event`, written as SQL for a whole table of events; a test holds the two together."""
+"""The checks of `features.events.check_event` as SQL over a whole table of events; a test holds the two together."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def checked(table: Table, time_zone: str | None, *, where: str, latest_us: int, 
                    FROM fields LEFT JOIN known_offers AS known ON known.offer_id = fields.offer_id),
         judged AS (SELECT * REPLACE ({_fault(latest_us, offers_known)} AS fault) FROM linked)
         SELECT event_id, event_type, coalesce(customer_id, chr(31) || anonymous_id) AS customer_id,
-            make_timestamp(time_us)::TIMESTAMPTZ AS occurred_at, make_timestamp(time_us)::TIMESTAMPTZ AS received_at,
+            CASE WHEN fault IS NULL THEN make_timestamp(time_us)::TIMESTAMPTZ END AS occurred_at,
+            CASE WHEN fault IS NULL THEN make_timestamp(time_us)::TIMESTAMPTZ END AS received_at,
             decision_id, offer_id, placement_id, session_id, channel, coalesce(category, offer_category) AS category,
             CASE WHEN fault IS NULL THEN amount END AS value, currency, coalesce(properties, '{{}}') AS properties,
             fault, CASE WHEN fault IS NOT NULL THEN row END AS row
@@ -140,12 +141,17 @@ def _properties_column(kind: str | None) -> tuple[str, str]:
 
 
 def _json_object(text: str) -> tuple[str, str]:
-    """(the object as strict JSON, whether it is something else). DuckDB's parser lets NaN and Infinity pass; JSON does not."""
-    strings = r"""'"(\\.|[^"\\])*"'"""
-    bare = f"regexp_replace({text}, {strings}, '', 'g')"
-    loose = f"CASE WHEN regexp_matches({text}, '(?i)nan|inf') THEN regexp_matches({bare}, '(?i)nan|inf') ELSE false END"
-    is_object = f"CASE WHEN NOT json_valid({text}) THEN false WHEN json_type({text}) <> 'OBJECT' THEN false ELSE NOT ({loose}) END"
+    """(the object as strict JSON, whether it is something else).
+
+    DuckDB's parser lets NaN and Infinity pass, which JSON does not know: refused where they stand outside of strings.
+    """
+    bare = f"""regexp_replace({text}, '"(\\\\.|[^"\\\\])*"', '', 'g')"""
     given = f"({text} IS NOT NULL AND {text} <> 'null')"
+    is_object = f"""CASE
+        WHEN NOT json_valid({text}) THEN false
+        WHEN json_type({text}) <> 'OBJECT' THEN false
+        WHEN regexp_matches({text}, '(?i)nan|inf') THEN NOT regexp_matches({bare}, '(?i)nan|inf')
+        ELSE true END"""
     return f"CASE WHEN {given} AND ({is_object}) THEN json({text})::VARCHAR END", f"({given} AND NOT ({is_object}))"
 
 
@@ -168,7 +174,7 @@ def _time_text(text: str, time_zone: str | None) -> str:
     local = f"try_cast(replace(upper(substr({text}, 1, 19)), 'T', ' ') AS TIMESTAMP)"
     part = rf"rpad(regexp_extract({text}, '\.(\d+)', 1), 7, '0')"
     fraction = f"CASE WHEN substr({text}, 20, 1) = '.' THEN (substr({part}, 1, 7)::BIGINT + 5) // 10 ELSE 0 END"
-    sign = f"CASE substr({text}, -6, 1) WHEN '-' THEN -1 WHEN '+' THEN 1 ELSE CASE substr({text}, -5, 1) WHEN '-' THEN -1 ELSE 1 END END"
+    sign = f"CASE WHEN regexp_matches({text}, '-\\d\\d:?\\d\\d$') THEN -1 ELSE 1 END"
     digits = f"right(replace({text}, ':', ''), 4)"
     minutes = f"(substr({digits}, 1, 2)::BIGINT * 60 + substr({digits}, 3, 2)::BIGINT)"
     offset = f"CASE WHEN upper(right({text}, 1)) = 'Z' THEN 0 ELSE ({sign}) * {minutes} END"
@@ -218,33 +224,61 @@ def _json_fields(time_zone: str | None) -> Fields:
 
 def _fault(latest_us: int, offers_known: bool) -> str:
     """The first check that a row fails, in the order of `check_event`, as `code: detail`; NULL if none."""
-    types = ", ".join(quoted(name) for name in BY_NAME)
-    cases = [("fault IS NOT NULL", "fault"), _bad_id("event_id", optional=False)]
-    cases.append((f"event_type_wrong OR event_type IS NULL OR event_type NOT IN ({types})",
-                  f"format('unknown_event_type: event_type is {{}}, expected one of {{}}', coalesce(event_type, 'missing'), {quoted(', '.join(BY_NAME))})"))  # fmt: skip
-    given = "(customer_id IS NOT NULL OR customer_id_wrong) = (anonymous_id IS NOT NULL OR anonymous_id_wrong)"
-    cases.append((given, "'missing_field: exactly one of customer_id and anonymous_id is needed'"))
-    cases += [_bad_id("customer_id"), _bad_id("anonymous_id")]
-    cases.append((f"time_us IS NULL OR time_us NOT BETWEEN {FIRST_US} AND {LAST_US}",
-                  "format('invalid_time: occurred_at is {}, expected an RFC 3339 time with an offset', coalesce(left(time_shown, 40), 'missing'))"))  # fmt: skip
-    cases.append(
-        (f"time_us > {latest_us}", "format('in_the_future: occurred_at is {}, more than 5 minutes ahead', time_shown)")
-    )
-    cases += [_bad_id(name) for name in OPTIONAL_IDS]
-    cases += _bad_money()
-    cases.append(("properties_wrong", "'invalid_field: properties must be a JSON object'"))
-    present = {"offer_id": "offer_id", "value": "value", "currency": "currency"}
-    for kind in EVENT_TYPES:
-        cases += [(f"event_type = {quoted(kind.name)} AND {present[name]} IS NULL",
-                   quoted(f"missing_field: {kind.name} needs {name}")) for name in kind.needs]  # fmt: skip
-    cases += _bad_feedback()
-    said = " OR ".join(_truthy(name) for name in ("channel", "category"))
-    cases.append((f"event_type IN ('opt_out', 'opt_in') AND NOT ({said})",
-                  "format('missing_field: {} needs properties.channel or properties.category', event_type)"))  # fmt: skip
+    cases = [
+        ("fault IS NOT NULL", "fault"),
+        _bad_id("event_id", optional=False),
+        _bad_type(),
+        (
+            "(customer_id IS NOT NULL OR customer_id_wrong) = (anonymous_id IS NOT NULL OR anonymous_id_wrong)",
+            "'missing_field: exactly one of customer_id and anonymous_id is needed'",
+        ),
+        _bad_id("customer_id"),
+        _bad_id("anonymous_id"),
+        *_bad_time(latest_us),
+        *(_bad_id(name) for name in OPTIONAL_IDS),
+        *_bad_money(),
+        ("properties_wrong", "'invalid_field: properties must be a JSON object'"),
+        *_missing(),
+        *_bad_feedback(),
+        _bad_consent(),
+    ]
     if offers_known:
-        cases.append(("offer_id IS NOT NULL AND known_offer IS NULL",
-                      "format('unknown_offer: there is no offer {}', offer_id)"))  # fmt: skip
+        unknown = "offer_id IS NOT NULL AND known_offer IS NULL"
+        cases.append((unknown, "format('unknown_offer: there is no offer {}', offer_id)"))
     return "CASE " + " ".join(f"WHEN {condition} THEN {fault}" for condition, fault in cases) + " END"
+
+
+def _bad_type() -> tuple[str, str]:
+    types = ", ".join(quoted(name) for name in BY_NAME)
+    said = quoted(f"unknown_event_type: event_type is {{}}, expected one of {', '.join(BY_NAME)}")
+    condition = f"event_type_wrong OR event_type IS NULL OR event_type NOT IN ({types})"
+    return condition, f"format({said}, coalesce(event_type, 'missing'))"
+
+
+def _bad_time(latest_us: int) -> list[tuple[str, str]]:
+    unreadable = "'invalid_time: occurred_at is {}, expected an RFC 3339 time with an offset'"
+    ahead = "'in_the_future: occurred_at is {}, more than 5 minutes ahead'"
+    return [
+        (
+            f"time_us IS NULL OR time_us NOT BETWEEN {FIRST_US} AND {LAST_US}",
+            f"format({unreadable}, coalesce(left(time_shown, 40), 'missing'))",
+        ),
+        (f"time_us > {latest_us}", f"format({ahead}, time_shown)"),
+    ]
+
+
+def _missing() -> list[tuple[str, str]]:
+    return [
+        (f"event_type = {quoted(kind.name)} AND {name} IS NULL", quoted(f"missing_field: {kind.name} needs {name}"))
+        for kind in EVENT_TYPES
+        for name in kind.needs
+    ]
+
+
+def _bad_consent() -> tuple[str, str]:
+    said = " OR ".join(_truthy(name) for name in ("channel", "category"))
+    detail = "'missing_field: {} needs properties.channel or properties.category'"
+    return f"event_type IN ('opt_out', 'opt_in') AND NOT ({said})", f"format({detail}, event_type)"
 
 
 def _bad_id(name: str, optional: bool = True) -> tuple[str, str]:
@@ -264,16 +298,23 @@ def _bad_money() -> list[tuple[str, str]]:
 
 
 def _bad_feedback() -> list[tuple[str, str]]:
-    kind = "coalesce(json_type(properties, '$.{}'), 'NULL')"
     cases = []
     for name, (lowest, highest) in FEEDBACK_SCALES.items():
-        inside = f"{kind.format(name)} IN ('BIGINT', 'UBIGINT') AND (properties ->> '$.{name}')::DOUBLE BETWEEN {lowest} AND {highest}"
-        cases.append((f"event_type = 'feedback' AND {kind.format(name)} <> 'NULL' AND NOT ({inside})",
-                      quoted(f"invalid_field: properties.{name} must be a whole number from {lowest} to {highest}")))  # fmt: skip
-    said = " OR ".join(f"{kind.format(name)} <> 'NULL'" for name in (*FEEDBACK_SCALES, "text", "reason"))
-    cases.append((f"event_type = 'feedback' AND NOT ({said})",
-                  "'missing_field: feedback needs one of nps, csat, ces, text, reason in properties'"))  # fmt: skip
-    return cases
+        inside = f"{_kind(name)} IN ('BIGINT', 'UBIGINT') AND {_score(name)} BETWEEN {lowest} AND {highest}"
+        detail = f"invalid_field: properties.{name} must be a whole number from {lowest} to {highest}"
+        condition = f"event_type = 'feedback' AND {_kind(name)} <> 'NULL' AND NOT ({inside})"
+        cases.append((condition, quoted(detail)))
+    said = " OR ".join(f"{_kind(name)} <> 'NULL'" for name in (*FEEDBACK_SCALES, "text", "reason"))
+    detail = "missing_field: feedback needs one of nps, csat, ces, text, reason in properties"
+    return [*cases, (f"event_type = 'feedback' AND NOT ({said})", quoted(detail))]
+
+
+def _kind(name: str) -> str:
+    return f"coalesce(json_type(properties, '$.{name}'), 'NULL')"
+
+
+def _score(name: str) -> str:
+    return f"(properties ->> '$.{name}')::DOUBLE"
 
 
 def _truthy(name: str) -> str:

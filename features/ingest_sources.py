@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,8 @@ def tables_of(con: duckdb.DuckDBPyConnection, folder: Path, recipe: Recipe | Non
     found = _queried(con, recipe) if recipe is not None else [_read(con, *one) for one in _files(folder)]
     if not found:
         raise BadInput(
-            f"{folder} holds none of customers, offers, events as .csv, .parquet or .jsonl (.ndjson, .json; .gz, .zst); "
-            "for other tables, write a recipe",
+            f"{folder} holds none of customers, offers, events as .csv, .parquet or .jsonl (.ndjson, .json), "
+            "plain or .gz; for other tables, write a recipe",
             "source",
         )
     return found
@@ -77,7 +78,7 @@ def _files(folder: Path) -> list[tuple[str, Path, str]]:
         raise BadInput(f"{folder} is not a folder", "source")
     found: dict[str, tuple[str, Path, str]] = {}
     for path in sorted(folder.iterdir()):
-        plain = path.with_suffix("") if path.suffix in (".gz", ".zst") else path
+        plain = path.with_suffix("") if path.suffix == ".gz" else path
         if plain.stem in TABLES and plain.suffix in _FORMATS:
             if plain.stem in found:
                 raise BadInput(f"{folder} holds {plain.stem} twice: {found[plain.stem][1].name}, {path.name}", "source")
@@ -99,19 +100,29 @@ def _read(con: duckdb.DuckDBPyConnection, name: str, path: Path, kind: str) -> T
 
 
 def _read_csv(con: duckdb.DuckDBPyConnection, name: str, path: Path, at: str) -> Table:
-    con.execute(
-        f"CREATE TEMP TABLE raw_{name} AS FROM read_csv({at}, all_varchar = true, header = true, strict_mode = true, "
-        f"store_rejects = true, rejects_table = 'bad_{name}', rejects_scan = 'bad_scan_{name}', max_line_size = {LONGEST_LINE})"
+    options = (
+        f"delim = {quoted(_delimiter(path))}, quote = '\"', escape = '\"', header = true, all_varchar = true, "
+        f"store_rejects = true, rejects_table = 'bad_{name}', rejects_scan = 'bad_scan_{name}', "
+        f"max_line_size = {LONGEST_LINE}"
     )
+    con.execute(f"CREATE TEMP TABLE raw_{name} AS FROM read_csv({at}, {options})")
     return Table(name, path.name, f"raw_{name}", _types(con, f"raw_{name}"), is_text=True)
+
+
+def _delimiter(path: Path) -> str:
+    """The one that the header has most of; a comma if it has none."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        header = file.readline().decode(errors="replace")
+    return max(",;\t|", key=header.count)
 
 
 def _read_lines(con: duckdb.DuckDBPyConnection, name: str, path: Path, at: str) -> Table:
     """Lines as text, so that a malformed one is a refused row and not the end of the ingest."""
-    con.execute(
-        f"CREATE TEMP TABLE raw_{name} AS SELECT line FROM read_csv({at}, columns = {{'line': 'VARCHAR'}}, delim = '\\x01', "
-        f"quote = '', escape = '', header = false, auto_detect = false, max_line_size = {LONGEST_LINE}) WHERE trim(line) <> ''"
+    options = (
+        "columns = {'line': 'VARCHAR'}, delim = '\\x01', quote = '', escape = '', header = false, auto_detect = false, "
+        f"max_line_size = {LONGEST_LINE}"
     )
+    con.execute(f"CREATE TEMP TABLE raw_{name} AS SELECT line FROM read_csv({at}, {options}) WHERE trim(line) <> ''")
     return Table(name, path.name, f"raw_{name}", {"line": "VARCHAR"}, is_json=True)
 
 
