@@ -7,6 +7,7 @@ import numpy as np
 from serving.customer import CustomerNow
 from serving.edition import Edition, Scores
 from serving.slate import Pick
+from training.scorers import PopularityScorer
 
 
 def reasons(edition: Edition, customer: CustomerNow, scores: Scores, pick: Pick) -> tuple[str, ...]:
@@ -21,7 +22,8 @@ def reasons(edition: Edition, customer: CustomerNow, scores: Scores, pick: Pick)
     elif not customer.known:
         codes.append("new_customer")
     elif scores.affinity[pick.row] > np.median(scores.affinity):
-        codes.append("similar_customers")
+        same_for_all = isinstance(edition.release.recommender, PopularityScorer)
+        codes.append("popular" if same_for_all else "similar_customers")
     if scores.p_churn is not None and scores.p_churn >= 0.5:
         codes.append("at_risk")
     return tuple(codes or ["best_value"])

@@ -170,3 +170,12 @@ def test_a_live_event_is_in_the_next_decision(home, service):
 def test_an_unknown_policy_is_refused_at_the_door(home):
     with pytest.raises(NboError, match="policy is 'clever'"):
         build(Settings(home=home, policy="clever"))
+
+
+def test_popularity_is_not_called_a_taste(home, service):
+    write_release(home.releases, "1", {"a": 3.0, "b": 0.0})
+    service.start()
+    facts = Facts(home.facts_db)
+    facts.merge_profile("c", NOW, {"age": 40})
+    facts.close()
+    assert decide(service).placements[0].offers[0].reason_codes == ("popular",)
