@@ -14,10 +14,11 @@ from features.compute.files import files_of
 from features.errors import NboError
 from features.facts import Facts
 from features.home import Home
-from features.online import PROJECT, Snapshot, read_snapshot
+from features.online import PROJECT, read_snapshot
 
 APPLIED = "features_applied"  # key in facts.db: digest of the feature set that Feast knows
 EMPTY_ONLINE = "online.db"  # before the first materialization
+ROWS_PER_BATCH = 10_000  # in memory at once while materializing
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def apply(home: Home, facts: Facts) -> Applied:
     features = current_features(facts)
     snapshot = read_snapshot(facts)
     write_yaml(home, home.feast / (snapshot.online if snapshot else EMPTY_ONLINE))
-    store = _store(home)
+    store = _store(home, _configured(home), "sqlite")
     wanted = feast_objects(features, files_of(home, features))
     names = {(type(one), one.name) for one in wanted}
     known = [*store.list_feature_services(), *store.list_feature_views(), *store.list_entities()]
@@ -55,10 +56,16 @@ def apply(home: Home, facts: Facts) -> Applied:
     )
 
 
-def open_feast(home: Home, facts: Facts, online: Path | None = None) -> Any:
-    """Feast's own store on this home; `online` replaces the online store's file."""
+def open_feast(home: Home, facts: Facts) -> Any:
+    """Feast's own store on this home."""
     check_applied(facts)
-    return _store(home, online)
+    return _store(home, _configured(home), "sqlite")
+
+
+def open_feast_for_bulk(home: Home, facts: Facts, online: Path) -> Any:
+    """The same, writing to a new online file in bulk."""
+    check_applied(facts)
+    return _store(home, online, "features.feast_repo.bulk.BulkSqliteOnlineStore")
 
 
 def check_applied(facts: Facts) -> None:
@@ -71,7 +78,7 @@ def check_applied(facts: Facts) -> None:
         raise NboError("the features were built anew with another definition: run `nbo features apply`")
 
 
-def settings_of(home: Home, online: Path) -> dict[str, Any]:
+def settings_of(home: Home, online: Path, online_type: str = "sqlite") -> dict[str, Any]:
     """The contents of feature_store.yaml."""
     root = home.feast.resolve()
     return {
@@ -79,7 +86,8 @@ def settings_of(home: Home, online: Path) -> dict[str, Any]:
         "provider": "local",
         "registry": {"registry_type": "file", "path": str(root / "registry.db"), "cache_ttl_seconds": 60},
         "offline_store": {"type": "duckdb"},
-        "online_store": {"type": "sqlite", "path": str(root / online.name)},
+        "online_store": {"type": online_type, "path": str(root / online.name)},
+        "materialization": {"online_write_batch_size": ROWS_PER_BATCH},
         "entity_key_serialization_version": 3,
     }
 
@@ -91,12 +99,13 @@ def write_yaml(home: Home, online: Path) -> None:
     os.replace(staged, home.feast / "feature_store.yaml")
 
 
-def _store(home: Home, online: Path | None = None) -> Any:
+def _store(home: Home, online: Path, online_type: str) -> Any:
     os.environ.setdefault("FEAST_USAGE", "False")
     from feast import FeatureStore, RepoConfig
 
-    path = online or _configured(home)
-    return FeatureStore(config=RepoConfig(repo_path=str(home.feast.resolve()), **settings_of(home, path)))
+    return FeatureStore(
+        config=RepoConfig(repo_path=str(home.feast.resolve()), **settings_of(home, online, online_type))
+    )
 
 
 def _configured(home: Home) -> Path:
@@ -105,6 +114,3 @@ def _configured(home: Home) -> Path:
     except FileNotFoundError:
         raise NboError("there is no Feast repository yet: run `nbo features apply`") from None
     return Path(yaml.safe_load(text)["online_store"]["path"])
-
-
-__all__ = ["Applied", "Snapshot", "apply", "check_applied", "open_feast", "write_yaml"]

@@ -18,7 +18,7 @@ from features.compute.files import files_of
 from features.errors import NboError
 from features.events import from_us, to_us
 from features.facts import Facts
-from features.feast_repo.apply import check_applied, open_feast, write_yaml
+from features.feast_repo.apply import check_applied, open_feast_for_bulk, write_yaml
 from features.home import Home
 from features.log import LogEvent, SqliteLog
 from features.online import SERVED, SNAPSHOT, VIEWS, Snapshot, read_snapshot
@@ -76,7 +76,7 @@ def _load(
     from features.feast_repo.objects import feast_objects
 
     features = current_features(facts)
-    store = open_feast(home, facts, home.feast / online)
+    store = open_feast_for_bulk(home, facts, home.feast / online)
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of Ibis with DuckDB 2: fetch_arrow_table
         store.apply(feast_objects(features, files_of(home, features)))  # makes the tables
