@@ -147,7 +147,10 @@ def serve(
 @keys_app.command("create")
 def keys_create(
     kind: Annotated[str, typer.Option(help="secret or public")] = "secret",
-    scope: Annotated[str, typer.Option(help="decide,events,catalogue,admin")] = "decide,events",
+    scope: Annotated[
+        str | None,
+        typer.Option(help="Any of decide,events,catalogue,admin. Left out: all that the kind may have."),
+    ] = None,
     name: Annotated[str, typer.Option(help="What it is for.")] = "",
 ) -> None:
     """Make a key and print it, alone, once."""

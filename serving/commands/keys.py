@@ -9,13 +9,16 @@ from typing import cast
 
 import orjson
 
-from serving.keys import Key, Keys, Kind
+from serving.keys import PUBLIC_SCOPES, SCOPES, Key, Keys, Kind
 from serving.settings import Settings, load_settings
 
 
-def create(kind: str = "secret", scope: str = "decide,events", name: str = "") -> None:
-    """Makes a key and prints it, alone, on stdout; what it may do goes to stderr."""
-    scopes = [part.strip() for part in scope.split(",") if part.strip()]
+def create(kind: str = "secret", scope: str | None = None, name: str = "") -> None:
+    """Makes a key and prints it, alone, on stdout; what it may do goes to stderr. No scope: all of its kind."""
+    if scope is None:
+        scopes = list(PUBLIC_SCOPES if kind == "public" else SCOPES)
+    else:
+        scopes = [part.strip() for part in scope.split(",") if part.strip()]
     with _opened() as (keys, settings):
         print(keys.create(cast(Kind, kind), scopes, name, settings.now()))
     print(f"a {kind} key for {', '.join(scopes)}; it is shown once and stored only as a hash", file=sys.stderr)
