@@ -104,8 +104,16 @@ def test_create_prints_the_key_alone(home, capsys):
     assert re.fullmatch(r"sk_[0-9a-f]{12}_[\w-]{43}\n", token)
 
 
+@pytest.mark.parametrize(("kind", "scopes"), [("secret", list(SCOPES)), ("public", ["decide", "events"])])
+def test_a_key_made_without_a_scope_may_do_all_that_its_kind_may(home, capsys, kind, scopes):
+    commands.create(kind=kind)
+    capsys.readouterr()
+    commands.list_keys(as_json=True)
+    assert [key["scopes"] for key in json.loads(capsys.readouterr().out)["keys"]] == [scopes]
+
+
 def test_list_shows_ids_and_never_keys(home, capsys):
-    commands.create(name="shop")
+    commands.create(scope="decide,events", name="shop")
     token = capsys.readouterr().out.strip()
     commands.list_keys(as_json=True)
     (shown,) = json.loads(capsys.readouterr().out)["keys"]
