@@ -333,14 +333,14 @@ def _learn_churn(inputs: Inputs, progress: Progress) -> ClassifierFit:
     rules = inputs.settings.churn
     instants = snapshot_instants(inputs.first_us + US_PER_DAY, inputs.as_of_us, rules)
     ahead = rules.gap_days + rules.horizon_days
-    parts = split_instants(instants, ahead * US_PER_DAY)
-    if not all(parts):
+    earlier, test = split_instants(instants, ahead * US_PER_DAY)
+    if not earlier:
         raise NotTrainable(
             "churn",
             f"{len(instants)} snapshot dates, {rules.every_days} days apart, whose label of {ahead} days is known; "
-            f"too few for three parts that do not overlap",
+            f"too few for a test part that no earlier label reaches into",
         )
-    risks = read_risks(inputs.log, [t for part in parts for t in part], rules)
+    risks = read_risks(inputs.log, [*earlier, *test], rules)
     kept = thinned(len(risks.rows), MAX_ROWS)
     rows = risks.rows.iloc[kept].reset_index(drop=True)
     us = rows["us"].to_numpy(np.int64)
@@ -352,7 +352,7 @@ def _learn_churn(inputs: Inputs, progress: Progress) -> ClassifierFit:
     )
     progress("churn: fitting")
     table = ChurnTable(rows["customer_id"].tolist(), us, features, risks.churned[kept])
-    return learn_churn(inputs.features, table, parts, inputs.seed)
+    return learn_churn(inputs.features, table, earlier, test, inputs.seed)
 
 
 def thinned(n: int, at_most: int) -> NDArray[np.int64]:

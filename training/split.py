@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,20 +54,19 @@ def split_at(occurred_us: NDArray[np.int64], validation_from_us: int, test_from_
     )
 
 
-def split_instants(
-    instants: Sequence[int], label_us: int, share: float = 0.2
-) -> tuple[list[int], list[int], list[int]]:
-    """Instants for train, validation and test, such that a label that looks `label_us` ahead ends before the next part.
+def split_instants(instants: Sequence[int], label_us: int, share: float = 0.2) -> tuple[list[int], list[int]]:
+    """(earlier, test): the last `share` of the instants, and those whose label of `label_us` has ended before them.
 
-    Instants whose label would reach into the next part belong to none. Empty lists where there are too few.
+    Instants whose label would reach into the test part belong to neither. Empty lists where there are too few.
     """
     ordered = sorted(instants)
-    size = max(round(share * len(ordered)), 1)
-    test = ordered[-size:]
-    earlier = [t for t in ordered if t + label_us <= test[0]] if test else []
-    validation = earlier[-size:]
-    train = [t for t in earlier if t + label_us <= validation[0]] if validation else []
-    return train, validation, test
+    test = ordered[-max(round(share * len(ordered)), 1) :]
+    return [t for t in ordered if test and t + label_us <= test[0]], test
+
+
+def held_out(customers: Sequence[str], share: float = 0.25) -> Mask:
+    """A fixed `share` of customers by the hash of their id, (n,): the same ones at every instant and in every run."""
+    return np.array([zlib.crc32(customer.encode()) % 1000 < share * 1000 for customer in customers], dtype=np.bool_)
 
 
 def blocks(occurred_us: NDArray[np.int64], until_us: int, n: int) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +25,7 @@ from training.models.recommender import Recipe, learn_recommender
 from training.pipeline import stacked_affinity, thinned
 from training.ranking import rank, rank_metrics
 from training.scorers import logistic, scorer_files
-from training.split import split_at, split_by_day, split_instants
+from training.split import held_out, split_at, split_by_day, split_instants
 
 DAY = US_PER_DAY
 
@@ -44,11 +43,17 @@ def test_split_by_day_is_none_where_there_are_not_three_days():
 
 
 @given(st.integers(0, 60), st.integers(1, 5), st.integers(1, 10))
-def test_no_label_of_one_part_reaches_into_the_next(n, every, ahead):
-    parts = split_instants([t * every * DAY for t in range(n)], ahead * DAY)
-    for earlier, later in itertools.pairwise(parts):
-        if earlier and later:
-            assert max(earlier) + ahead * DAY <= min(later)
+def test_no_earlier_label_reaches_into_the_test_part(n, every, ahead):
+    earlier, test = split_instants([t * every * DAY for t in range(n)], ahead * DAY)
+    assert bool(test) == (n > 0)
+    if earlier:
+        assert max(earlier) + ahead * DAY <= min(test)
+
+
+def test_the_same_customers_are_held_out_every_time():
+    names = [f"c{i}" for i in range(4000)]
+    assert held_out(names).mean() == pytest.approx(0.25, abs=0.03)
+    np.testing.assert_array_equal(held_out(names)[:10], held_out(names[:10]))
 
 
 def test_snapshot_instants_are_midnights_whose_label_is_known():

@@ -14,6 +14,7 @@ from features.errors import NotTrainable
 from training.columns import churn_encoder
 from training.models.classifier_fit import ClassifierFit, Sample, Tried, check_parts, codes, judge_and_choose
 from training.models.classifiers import Part, TreeSettings, fit_constant, fit_logistic, fit_trees
+from training.split import held_out
 
 RECENCY = ("days_since_purchase", "days_since_activity")  # the first that differs between customers
 TREES = (TreeSettings(), TreeSettings(max_leaf_nodes=7))
@@ -30,10 +31,14 @@ class ChurnTable:
 
 
 def learn_churn(
-    features: FeatureSet, table: ChurnTable, instants: tuple[list[int], list[int], list[int]], seed: int
+    features: FeatureSet, table: ChurnTable, earlier: Sequence[int], test: Sequence[int], seed: int
 ) -> ClassifierFit:
-    """`instants` are those of training, validation and test; no label of one part reaches into the next."""
-    masks = [np.isin(table.us, part) for part in instants]
+    """Test is later than all labels of the earlier instants, whose customers are parted into training and validation.
+
+    A validation part in between would cost another label's length of data, and leave training on the oldest only.
+    """
+    before, aside = np.isin(table.us, list(earlier)), held_out(table.customers)
+    masks = [before & ~aside, before & aside, np.isin(table.us, list(test))]
     check_parts("churn", {n: table.y[m] for n, m in zip(("training", "validation", "test"), masks, strict=True)})
     encoder = churn_encoder(features, table.features[masks[0]])
     rows = encoder.rows(len(table.y), table.features, (), {}, {}, None) if encoder.columns else None
@@ -55,8 +60,8 @@ def learn_churn(
         fit = fit_trees(encoder, train, validation, settings, seed)
         params = {**asdict(settings), "n_trees": fit.n_trees}
         candidates.append(Tried("boosted_trees", "trees", fit.forest, params, fit.curve))
-    test = np.flatnonzero(masks[2])
-    return judge_and_choose(encoder, baselines, candidates, parts, lambda: _slices(table, test), seed)
+    rows_of_test = np.flatnonzero(masks[2])
+    return judge_and_choose(encoder, baselines, candidates, parts, lambda: _slices(table, rows_of_test), seed)
 
 
 def _slices(table: ChurnTable, rows: NDArray[np.int64]) -> dict[str, list[object]]:

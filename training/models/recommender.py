@@ -142,8 +142,8 @@ def learn_recommender(
     chosen = _best(lightfm)
     pair = blend(fit.scorer, train, validation_us, chosen.recipe), fit_recipe(train, validation_us, baseline.recipe)
     first, second = (rank(one, train, validation, repeats=rules.repeats) for one in pair)
-    if _gain(first, second, seed).low <= 0:
-        chosen = baseline  # tuned on some of these customers, it must be better on all of them beyond doubt
+    if _gain(first, second, seed).estimate <= 0:
+        chosen = baseline  # it was tuned on some of these customers only, and must be better on all of them
     say("LightFM: test")
     factors = fit_factors(before_test, test_us, lightfm[0].recipe)  # the same below every blend
 

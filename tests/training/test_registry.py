@@ -1,0 +1,191 @@
+"""Registration and promotion: what serves is whole, a crash leaves the old champion, and a lost model is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.definitions import feature_set
+from features.errors import NotFound, PromotionRefused
+from features.home import Home
+from tests.training.builders import acceptance_scorer, churn_scorer, factor_scorer, offer, popularity_scorer
+from training import registry
+from training.registry import CHALLENGER, CHAMPION, Pins, alias_history, alias_of, list_models, promote
+from training.scorers import (
+    UncalibratedAcceptance,
+    digest,
+    json_bytes,
+    load_champion,
+    read_champion,
+    scorer_files,
+)
+from training.tracking import Logged, files_of, log_model, tracking
+
+FEATURES = feature_set((1, 7))
+OFFERS = [offer(name) for name in ("o0", "o1", "o2")]
+
+
+def under(folder, scorer):
+    return {f"{folder}/{name}": body for name, body in scorer_files(scorer).items()}
+
+
+def logged(files, verdict="beats"):
+    return Logged(
+        params={"chosen": "x"}, metrics={"auc": 0.7}, tags={"verdict": verdict}, files=files,
+        example=pd.DataFrame({"customer_id": ["c000"]}), output=np.zeros(1),
+    )  # fmt: skip
+
+
+def register(client, verdict="beats", acceptance=True):
+    """A release of hand-made models."""
+    import msgspec
+
+    recommender = {
+        "offers.json": msgspec.json.encode(OFFERS),
+        **under("scorer", factor_scorer()),
+        **under("popularity", popularity_scorer()),
+        **under("prior", UncalibratedAcceptance("", 0.02, 0.0, 1.0)),
+    }
+    versions = {
+        "recommender": log_model(client, "recommender", logged(recommender)),
+        "acceptance": log_model(client, "acceptance", logged(under("scorer", acceptance_scorer())))
+        if acceptance
+        else None,
+        "churn": log_model(client, "churn", logged(under("scorer", churn_scorer()))),
+    }
+    pins = Pins(
+        versions=versions, calibrated=acceptance, feature_set_digest=FEATURES.digest,
+        offer_map_sha256=digest(json_bytes(["o0", "o1", "o2"])), verdicts={"churn": verdict}, metrics={},
+        not_trainable={}, data_digest="d", as_of="2026-03-04T12:00:00+00:00",
+    )  # fmt: skip
+    return registry.register_release(client, pins, FEATURES)
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory):
+    """A home with three releases: fit to serve, lost to its baseline, without acceptance. Making it takes a while."""
+    home = Home(tmp_path_factory.mktemp("home"))
+    with tracking(home) as client:
+        numbers = [register(client), register(client, "lost"), register(client, acceptance=False)]
+    assert numbers == ["1", "2", "3"]
+    return home
+
+
+@pytest.fixture
+def home(registered, tmp_path):
+    """The registered home with its own folder of releases and an empty champion alias."""
+    with tracking(registered) as client:
+        for name in ("release", "recommender", "acceptance", "churn"):
+            if alias_of(client, name, CHAMPION):
+                client.delete_registered_model_alias(name, CHAMPION)
+
+    class Fresh(Home):
+        @property
+        def releases(self):
+            return tmp_path / "releases"
+
+    return Fresh(registered.root)
+
+
+def test_a_promoted_release_serves_with_the_versions_it_pins(home):
+    done = promote(home, "1", who="ada", reason="first")
+    release = load_champion(home.releases)
+    assert (done.release, done.before) == ("1", None)
+    assert release.versions == {"release": "1", "recommender": "1", "acceptance": "1", "churn": "1"}
+    assert release.recommender.version == release.acceptance.version == "1"
+    assert release.calibrated
+    assert release.feature_set == FEATURES
+    assert not list(home.releases.glob("*.tmp"))
+    line = alias_history(home)[0]
+    assert {k: line[k] for k in ("from", "to", "who", "why")} == {"from": None, "to": "1", "who": "ada", "why": "first"}
+
+
+def test_without_an_acceptance_model_the_release_says_uncalibrated(home):
+    promote(home, "challenger")  # the newest is 3
+    release = load_champion(home.releases)
+    assert release.number == "3"
+    assert not release.calibrated
+    assert release.versions["acceptance"] is None
+    assert isinstance(release.acceptance, UncalibratedAcceptance)
+
+
+def test_promoting_twice_changes_nothing(home):
+    promote(home, "1")
+    before = {path: path.read_bytes() for path in home.releases.rglob("*") if path.is_file()}
+    assert promote(home, "1").before == "1"
+    assert {path: path.read_bytes() for path in home.releases.rglob("*") if path.is_file()} == before
+    assert len(alias_history(home)) == 1
+
+
+def test_a_model_that_lost_to_its_baseline_is_refused_unless_forced_with_a_reason(home):
+    with pytest.raises(PromotionRefused, match="churn lost"):
+        promote(home, "2")
+    with pytest.raises(PromotionRefused, match="reason"):
+        promote(home, "2", force=True)
+    assert read_champion(home.releases) is None
+    assert promote(home, "2", force=True, reason="a test").forced
+    assert alias_history(home)[0]["forced"]
+
+
+def test_a_release_that_does_not_exist_is_not_found(home):
+    with pytest.raises(NotFound):
+        promote(home, "99")
+
+
+@pytest.mark.parametrize("step", ["load_release", "_move_aliases", "_replace"])
+def test_a_crash_before_the_pointer_leaves_the_old_champion_serving(home, monkeypatch, step):
+    promote(home, "1")
+
+    def crash(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(registry, step, crash)
+        with pytest.raises(KeyboardInterrupt):
+            promote(home, "3")
+    assert load_champion(home.releases).number == "1"
+    assert promote(home, "3").before == "1"
+    assert load_champion(home.releases).number == "3"
+
+
+def test_the_same_release_is_exported_to_the_same_bytes(home, tmp_path):
+    with tracking(home) as client:
+        pins, features = registry.read_pins(client, "1")
+        once, again = (registry.release_files(client, "1", pins, features) for _ in range(2))
+    assert once == again
+
+
+def test_going_back_to_an_older_release_moves_all_aliases_back(home):
+    promote(home, "1")
+    promote(home, "3")
+    with tracking(home) as client:
+        assert alias_of(client, "acceptance", CHAMPION) is None
+    promote(home, "1")
+    with tracking(home) as client:
+        assert [alias_of(client, name, CHAMPION) for name in ("release", "recommender", "acceptance")] == [
+            "1",
+            "1",
+            "1",
+        ]
+        assert alias_of(client, "release", CHALLENGER) == "3"
+    assert [line["to"] for line in alias_history(home)] == ["1", "3", "1"]
+
+
+def test_every_version_is_listed_with_metrics_and_aliases(home):
+    promote(home, "1")
+    rows = list_models(home)
+    assert [row["version"] for row in rows if row["model"] == "release"] == ["3", "2", "1"]
+    first = next(row for row in rows if row["model"] == "churn" and row["version"] == "1")
+    assert first["aliases"] == ["champion"]
+    assert first["metrics"]["auc"] == 0.7
+
+
+def test_a_registered_model_answers_as_pyfunc_without_unpickling(home):
+    with tracking(home) as client:
+        import mlflow
+
+        model = mlflow.pyfunc.load_model("models:/recommender/1")
+        found = model.predict(pd.DataFrame({"customer_id": ["c000", "nobody"]}))
+        assert [set(row) for row in found] == [{"o0", "o1", "o2"}] * 2
+        assert not [name for name in files_of(client, "recommender", "1") if name.endswith((".pkl", ".pickle"))]
