@@ -6,6 +6,7 @@ import operator
 import time
 from collections import deque
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -17,13 +18,21 @@ from serving.demo.visitors import Visit
 LAST = 500  # visits that the second column looks at
 LINE_EVERY_S = 5.0  # where there is no terminal
 DRAW_EVERY_S = 0.25
+VALUE, ACCEPTANCE = "value accepted per impression", "acceptance rate"
+
+
+class Level(NamedTuple):
+    """What the history's impressions came to."""
+
+    acceptance_rate: float
+    value_per_impression: float  # margin accepted, in currency
 
 
 class Tally:
-    """Visits added up; the rate in the old history is the level to beat."""
+    """Visits added up, beside the history, whose policy was almost random."""
 
-    def __init__(self, history_rate: float) -> None:
-        self.history_rate = history_rate  # acceptances per impression under the near-random policy of the history
+    def __init__(self, history: Level) -> None:
+        self.history = history
         self.n_visits = 0
         self.total = Visit(0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0)
         self.last: deque[Visit] = deque(maxlen=LAST)
@@ -47,18 +56,18 @@ class Tally:
 def rates(total: Visit, n_visits: int) -> dict[str, float]:
     """What summed visits come to, per impression and per visit."""
     return {
-        "acceptance rate": _ratio(total.n_accepts, total.n_impressions),
+        VALUE: _ratio(total.value, total.n_impressions),
+        ACCEPTANCE: _ratio(total.n_accepts, total.n_impressions),
         "click rate": _ratio(total.n_clicks, total.n_impressions),
-        "value accepted per visit": _ratio(total.value, n_visits),
         "expected value, first place": _ratio(total.expected, n_visits),
         "… of a random offer": _ratio(total.expected_random, n_visits),
         "… of the best offer, had the truth been known": _ratio(total.expected_best, n_visits),
     }
 
 
-def watch(visits: Iterable[Visit], history_rate: float, console: Console) -> Tally:
+def watch(visits: Iterable[Visit], history: Level, console: Console) -> Tally:
     """Shows the visits as they come, as a live table on a terminal, else as a line now and then; returns the tally."""
-    tally = Tally(history_rate)
+    tally = Tally(history)
     shown = time.monotonic()
     live = Live(console=console, auto_refresh=False) if console.is_terminal else None
     if live:
@@ -72,7 +81,7 @@ def watch(visits: Iterable[Visit], history_rate: float, console: Console) -> Tal
             if live:
                 live.update(_table(tally), refresh=True)
             else:
-                console.print(line(tally))
+                console.print(line(tally), soft_wrap=True)
     except KeyboardInterrupt:
         console.print("Ctrl-C: closing the shop")
     finally:
@@ -84,10 +93,10 @@ def watch(visits: Iterable[Visit], history_rate: float, console: Console) -> Tal
 def line(tally: Tally) -> str:
     now = tally.figures()
     return (
-        f"{tally.n_visits:,} visits, acceptance {now['acceptance rate']:.1%} "
-        f"(history, almost random: {tally.history_rate:.1%}), expected value of the first place "
-        f"{now['expected value, first place']:.2f} (random {now['… of a random offer']:.2f}, "
-        f"best {now['… of the best offer, had the truth been known']:.2f}), "
+        f"{tally.n_visits:,} visits, value per impression {now[VALUE]:.2f} "
+        f"(history, almost random: {tally.history.value_per_impression:.2f}), acceptance {now[ACCEPTANCE]:.1%} "
+        f"({tally.history.acceptance_rate:.1%}), first place expects {now['expected value, first place']:.2f} "
+        f"(random {now['… of a random offer']:.2f}, best {now['… of the best offer, had the truth been known']:.2f}), "
         f"p50 {now['decision p50, ms']:.1f} ms, p99 {now['decision p99, ms']:.1f} ms, degraded {now['degraded']:.0f}"
     )
 
@@ -97,11 +106,12 @@ def _table(tally: Tally) -> Table:
     table.add_column("")
     table.add_column("all", justify="right")
     table.add_column(f"last {LAST}", justify="right")
+    before = {VALUE: tally.history.value_per_impression, ACCEPTANCE: tally.history.acceptance_rate}
     recent = rates(Visit._make(map(sum, zip(*tally.last, strict=True))), len(tally.last))
     for name, value in tally.figures().items():
         table.add_row(name, _shown(name, value), _shown(name, recent[name]) if name in recent else "")
-        if name == "acceptance rate":
-            table.add_row("… in the history, almost random", _shown(name, tally.history_rate), "")
+        if name in before:
+            table.add_row("… in the history, almost random", _shown(name, before[name]), "")
     return table
 
 

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from features.events import US_PER_DAY
 from serving.demo.world import CATEGORIES, Floats, Ints, World
 
-BASE = -3.3  # logit of accepting an offer of no particular appeal
-AFFINITY = 2.0
+BASE = -3.9  # logit of accepting an offer of no particular appeal
+AFFINITY = 3.0
 BUDGET = 0.9
 OWN_FATIGUE, ALL_FATIGUE = 0.45, 0.015  # per exposure still felt
 HALF_LIFE_DAYS = 4.0  # of an exposure, and of what was spent, in feeling
 TAKEN = 6.0  # an offer just taken tires like this many exposures
-CLICK = 1.6  # added to the logit: a click is easier than an acceptance
+EASIER = 1.6  # than an acceptance is a click; added to the logit
 DISMISS = -4.2
 PLACEMENT = np.array((0.25, -0.1, 0.1))  # by PLACEMENTS
 CHANNEL = np.array((0.0, 0.15))  # by CHANNELS
@@ -95,7 +95,7 @@ def p_accept(world: World, crowd: Crowd, customers: Ints, context: Context) -> F
 
 def p_click(world: World, crowd: Crowd, customers: Ints, context: Context) -> Floats:
     """(n, m); never below `p_accept`: whoever accepts has clicked."""
-    return expit(logit_accept(world, crowd, customers, context) + CLICK)
+    return expit(logit_accept(world, crowd, customers, context) + EASIER)
 
 
 def p_dismiss(world: World, crowd: Crowd, customers: Ints) -> Floats:
@@ -131,7 +131,7 @@ def respond(
     anywhere = logit_anywhere(world, crowd, customers, us, channel)
     logits = np.take_along_axis(anywhere, offers, axis=1) + PLACEMENT[placements]
     close = np.take_along_axis(p_dismiss(world, crowd, customers), offers, axis=1)
-    click, accept = expit(logits + CLICK), expit(logits)
+    click, accept = expit(logits + EASIER), expit(logits)
     draws = rng.random((3, *offers.shape))
     clicked = seen & (draws[0] < click)
     accepted = clicked & (draws[1] * click < accept)

@@ -21,7 +21,7 @@ from features.errors import Conflict, PromotionRefused
 from features.facts import Facts
 from features.home import Home
 from serving.demo.history import ACCEPT, IMPRESSION, make_history
-from serving.demo.panel import line, watch
+from serving.demo.panel import Level, line, watch
 from serving.demo.response import Crowd
 from serving.demo.service import running_service
 from serving.demo.tables import write_tables
@@ -51,7 +51,7 @@ class Shop:
 
     world: World
     crowd: Crowd
-    history_rate: float  # acceptances per impression
+    level: Level  # of the history
 
 
 def tell(home: Home, *, smoke: bool, n_visits: int | None, kept: bool) -> int:
@@ -59,7 +59,7 @@ def tell(home: Home, *, smoke: bool, n_visits: int | None, kept: bool) -> int:
     console = Console(stderr=True, highlight=False)
     step = _stepper(console)
     with _as_user_of(home):
-        with redirect_stdout(sys.stderr):  # stdout is for what the caller may want to read
+        with _stdout_to_stderr():  # stdout is for what the caller may want to read
             shop = _live_through(home, SMOKE if smoke else FULL, step)
             _learn(home, step)
             secret, public = _keys(home)
@@ -76,9 +76,9 @@ def tell(home: Home, *, smoke: bool, n_visits: int | None, kept: bool) -> int:
             step("the service answers")
             _introduce(home, url, secret, public, kept)
             visitors = Visitors(shop.world, shop.crowd, client, np.random.default_rng())
-            tally = watch(visitors.come(n_visits), shop.history_rate, console)
+            tally = watch(visitors.come(n_visits), shop.level, console)
             if tally.n_visits:
-                console.print(line(tally))
+                console.print(line(tally), soft_wrap=True)
     step("everything is stopped" + (f"; the state is in {home.root}" if kept else ""))
     return 0
 
@@ -95,11 +95,12 @@ def _live_through(home: Home, size: Size, step: Callable[[str], None]) -> Shop:
     tables = home.root / "demo" / "tables"
     write_tables(world, rows, tables)
     n_seen, n_accepted = int((rows.kind == IMPRESSION).sum()), int((rows.kind == ACCEPT).sum())
+    earned = float(world.value[rows.offer[rows.kind == ACCEPT]].sum())
     step(f"{len(rows.us):,} events happened, {n_accepted:,} of {n_seen:,} shown offers were accepted: nbo ingest")
     code = ingest.run(str(tables), source=None, max_refused=None, as_json=False)
     if code:
         raise SystemExit(code)
-    return Shop(world, crowd, n_accepted / n_seen)
+    return Shop(world, crowd, Level(n_accepted / n_seen, earned / n_seen))
 
 
 def _learn(home: Home, step: Callable[[str], None]) -> None:
@@ -191,6 +192,20 @@ def _as_user_of(home: Home) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """What Python and the libraries below it print to stdout goes to stderr."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _stepper(console: Console) -> Callable[[str], None]:

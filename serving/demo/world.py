@@ -43,9 +43,9 @@ Ints = NDArray[np.int64]
 class Size:
     """How much shop."""
 
-    n_customers: int = 3_000
-    n_offers: int = 60
-    n_days: int = 60  # of history before now
+    n_customers: int = 2_500
+    n_offers: int = 50
+    n_days: int = 45  # of history before now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +122,7 @@ def _customers(
     )
     age = np.clip(rng.normal(42, 13, n), 18, 90)
     return {
-        "taste": _unit(category_taste[favourite] + 0.45 * rng.normal(size=(n, N_TASTES))),
+        "taste": _unit(category_taste[favourite] + 0.22 * rng.normal(size=(n, N_TASTES))),
         "segment": segment,
         "price_sensitivity": np.array((1.3, 0.7, 0.5, 0.15))[segment] * rng.lognormal(0, 0.25, n),
         "budget": np.array((60.0, 120.0, 110.0, 320.0))[segment] * rng.lognormal(0, 0.35, n),
@@ -159,7 +159,7 @@ def _offers(
     is_over = (course >= 0.82) & (course < 0.92)
     ends_us = np.where(is_over, begins_us + rng.uniform(0.3, 0.9, m) * history_us, now_us + far_us)
     return {
-        "appeal": _unit(category_taste[category] + 0.5 * rng.normal(size=(m, N_TASTES))),
+        "appeal": _unit(category_taste[category] + 0.22 * rng.normal(size=(m, N_TASTES))),
         "category": category,
         "quality": rng.normal(0, 0.4, m),
         "price": price,

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from features.events import check_event
-from serving.demo.panel import Tally, line, watch
+from serving.demo.panel import Level, Tally, line, watch
 from serving.demo.response import new_crowd, on_offer
 from serving.demo.visitors import QUESTIONS, Visit, Visitors
 from serving.demo.world import PLACEMENTS, Size, make_world
@@ -112,16 +112,18 @@ def test_a_service_that_fails_ends_the_visits_loudly() -> None:
 
 
 def test_the_panel_counts_by_hand() -> None:
-    tally = Tally(history_rate=0.05)
+    tally = Tally(Level(acceptance_rate=0.05, value_per_impression=0.5))
     tally.add(Visit(4, 2, 1, 10.0, 0.5, 0.2, 1.0, 0.004, 0))
     tally.add(Visit(1, 0, 0, 0.0, 0.3, 0.2, 0.5, 0.006, 1))
     figures = tally.figures()
     assert figures["acceptance rate"] == 1 / 5
-    assert figures["value accepted per visit"] == 5.0
+    assert figures["value accepted per impression"] == 2.0
     assert figures["expected value, first place"] == pytest.approx(0.4)
     assert figures["decision p50, ms"] == pytest.approx(5.0)
     assert figures["degraded"] == 1
-    assert line(tally).startswith("2 visits, acceptance 20.0% (history, almost random: 5.0%)")
+    assert line(tally).startswith(
+        "2 visits, value per impression 2.00 (history, almost random: 0.50), acceptance 20.0%"
+    )
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -131,6 +133,6 @@ def test_ctrl_c_ends_the_watching_and_keeps_the_tally(terminal: bool) -> None:
         raise KeyboardInterrupt
 
     output = StringIO()
-    tally = watch(come(), 0.05, Console(file=output, force_terminal=terminal))
+    tally = watch(come(), Level(0.05, 0.5), Console(file=output, force_terminal=terminal))
     assert tally.n_visits == 3
     assert "closing the shop" in output.getvalue()
