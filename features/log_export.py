@@ -128,7 +128,8 @@ def _not_in_lake(home: Home, facts: Facts, table: pa.Table) -> pa.Table:
     files = [str(home.lake / file.path) for file in facts.lake_files("events")]
     if not files or not len(table):
         return table
-    with duckdb.connect(config={"enable_progress_bar": False}) as db:
+    with duckdb.connect() as db:
+        db.execute("SET enable_progress_bar = false")
         db.register("fresh", table.select(["event_id"]))
         query = "SELECT DISTINCT event_id FROM read_parquet(?) SEMI JOIN fresh USING (event_id)"
         known = db.sql(query, params=[files]).to_arrow_table()["event_id"]
