@@ -53,6 +53,7 @@ def open_log(home: Home, facts: Facts, as_of_us: int, n_threads: int = 2) -> Log
     text = "".join(f"{file.path}\t{file.sha256}\n" for file in files) + str(as_of_us)
     db = duckdb.connect(config={"threads": n_threads})
     db.execute("SET TimeZone = 'UTC'")
+    db.execute("SET enable_progress_bar = false")
     paths = [str(home.lake / file.path) for file in files]
     read = db.read_parquet(paths, hive_partitioning=False)
     read.create_view("lake")
