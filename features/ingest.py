@@ -8,7 +8,6 @@ adds nothing. Memory is bounded by DuckDB, which spills into the staging folder.
 from __future__ import annotations
 
 import secrets
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,11 +55,14 @@ class TableReport:
     n_rows: int = 0
     kept: int = 0
     duplicates: int = 0
-    refused: Counter[str] = field(default_factory=Counter)  # by reason
+    refused: dict[str, int] = field(default_factory=dict)  # by reason
 
     @property
     def n_refused(self) -> int:
-        return self.refused.total()
+        return sum(self.refused.values())
+
+    def refuse(self, code: str) -> None:
+        self.refused[code] = self.refused.get(code, 0) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,7 @@ class _Batch:
             )
             for line, message in bad.fetchall():
                 report.n_rows += 1
-                report.refused["malformed_row"] += 1
+                report.refuse("malformed_row")
                 refusals.add(table.shown, msgspec.json.encode(line).decode(), "malformed_row", message)
         return report
 
@@ -240,7 +242,7 @@ class _Batch:
         self._remember_offers(known)
         query, n_rows = self._resolved(table, offers_known=bool(known))
         self.progress("sorting events")
-        rows = self.con.sql(f"SELECT * FROM ({query}) ORDER BY fault IS NOT NULL, occurred_at, event_id")
+        rows = self.con.sql(f"SELECT * FROM ({query}) ORDER BY occurred_at NULLS LAST, event_id")
         n_good = n_refused = 0
         with DayWriter(self.staged, "events", EVENT_SCHEMA) as days:
             for batch in rows.to_arrow_reader(ROWS_PER_BATCH):
@@ -304,7 +306,7 @@ def _judged(report: TableReport, refusals: _Refusals, line: str) -> Iterator[Non
     try:
         yield
     except BadEvent as fault:
-        report.refused[fault.code] += 1
+        report.refuse(fault.code)
         refusals.add(report.source, line, fault.code, fault.detail)
 
 
@@ -329,7 +331,7 @@ def _keep(report: TableReport, found: dict[str, R], key: str, row: R) -> None:
 def _refuse(batch: pa.RecordBatch, report: TableReport, refusals: _Refusals) -> int:
     for fault, row in zip(batch["fault"].to_pylist(), batch["row"].to_pylist(), strict=True):
         code, _, detail = fault.partition(": ")
-        report.refused[code] += 1
+        report.refuse(code)
         refusals.add(report.source, row, code, detail)
     return int(batch.num_rows)
 
