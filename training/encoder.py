@@ -73,6 +73,12 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
     def categorical(self) -> list[int]:
         return [at for at, column in enumerate(self.columns) if column.values is not None]
 
+    @cached_property
+    def varies_by_offer(self) -> NDArray[np.bool_]:
+        """Which columns may differ between the offers of one customer, (n_columns,)."""
+        same = {"customer", "context", *BY_CONTEXT}
+        return np.array([column.source not in same for column in self.columns], dtype=np.bool_)
+
     def prepare(self, offers: Sequence[Offer], offer_features: Mapping[str, Mapping[str, Any]]) -> OfferSide:
         template = np.full((len(offers), len(self.columns)), np.nan)
         for row, offer in enumerate(offers):

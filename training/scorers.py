@@ -179,9 +179,9 @@ class PopularityScorer:
 
 
 class Raw(Protocol):
-    """Encoded rows (n, n_columns) -> log-odds (n,)."""
+    """Encoded rows (n, n_columns) -> log-odds (n,); `varies` (n_columns,) may name the columns that differ."""
 
-    def raw(self, rows: NDArray[np.float64]) -> NDArray[np.float64]: ...
+    def raw(self, rows: NDArray[np.float64], varies: NDArray[np.bool_] | None = None) -> NDArray[np.float64]: ...
     def arrays(self) -> dict[str, NDArray[Any]]: ...
 
 
@@ -199,7 +199,7 @@ class Linear:
     category_weights: NDArray[np.float64]  # one per code; the last of each column is for missing
     intercept: NDArray[np.float64]  # (1,)
 
-    def raw(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    def raw(self, rows: NDArray[np.float64], varies: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
         z = self.standardised(rows)
         missing = np.isnan(z)
         out: NDArray[np.float64] = self.intercept[0] + np.where(missing, 0.0, z) @ self.weights
@@ -251,8 +251,8 @@ class Classifier:
     model: Raw
     calibration: Calibration
 
-    def __call__(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self.calibration(self.model.raw(rows))
+    def __call__(self, rows: NDArray[np.float64], varies: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        return self.calibration(self.model.raw(rows, varies))
 
     def parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         c = self.calibration
@@ -308,7 +308,8 @@ class AcceptanceScorer:
         self, features: Mapping[str, Any], context: Mapping[str, Any], affinity: Affinity, side: OfferSide
     ) -> NDArray[np.float64]:
         """Shape (n_offers,). `context` has channel, placement_id, hour and weekday (UTC, Monday is 0)."""
-        return self.classifier(self.classifier.encoder.fill(side, features, context, affinity))
+        encoder = self.classifier.encoder
+        return self.classifier(encoder.fill(side, features, context, affinity), encoder.varies_by_offer)
 
     def parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         return self.classifier.parts()
@@ -475,8 +476,9 @@ def _checked(folder: Path, name: str, expected: str) -> bytes:
 
 def _warm_up(release: Release) -> None:
     """One call of each scorer, so that the first request does not wait for the compiler."""
-    affinity = release.recommender.affinity("", {}, release.recommender.prepare(()))
-    release.acceptance.p_accept({}, {}, affinity, release.acceptance.prepare((), {}, 0))
+    nothing = Offer(offer_id="none", name="none", value=0.0, currency="", treatments=())
+    affinity = release.recommender.affinity("", {}, release.recommender.prepare((nothing,)))
+    release.acceptance.p_accept({}, {}, affinity, release.acceptance.prepare((nothing,), {}, 0))
     if release.churn is not None:
         release.churn.p_churn({})
 

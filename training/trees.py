@@ -25,17 +25,19 @@ class Forest:
     right: NDArray[np.int32]
     missing_left: NDArray[np.uint8]  # where NaN and unknown categories go
     value: NDArray[np.float64]  # LEAF: added to the raw score
-    bitset: NDArray[np.int32]  # CATEGORY: row of `left_bits` and `known_bits`
-    left_bits: NDArray[np.uint32]  # (n_category_nodes, 8) codes that go left
-    known_bits: NDArray[np.uint32]  # (n_category_nodes, 8) codes seen in training
+    codes: NDArray[np.int32]  # CATEGORY: row of `code_left`
+    code_left: NDArray[np.uint8]  # (n_category_nodes, 256) whether a code goes left; unknown codes go with NaN
     baseline: NDArray[np.float64]  # (1,) raw score before the first tree
 
-    def raw(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The log-odds of each row: (n, n_columns) -> (n,)."""
+    def raw(self, rows: NDArray[np.float64], varies: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """The log-odds of each row: (n, n_columns) -> (n,). Columns that do not vary may be named to save time."""
         out = np.full(len(rows), self.baseline[0])
+        if not len(rows):
+            return out
+        differs = np.ones(rows.shape[1], np.bool_) if varies is None else varies
         _walk(
-            rows, self.roots, self.kind, self.column, self.threshold, self.left, self.right, self.missing_left,
-            self.value, self.bitset, self.left_bits, self.known_bits, out,
+            rows, differs, self.roots, self.kind, self.column, self.threshold, self.left, self.right,
+            self.missing_left, self.value, self.codes, self.code_left, out,
         )  # fmt: skip
         return out
 
@@ -45,29 +47,40 @@ class Forest:
 
 @njit(nogil=True, cache=True)
 def _walk(  # type: ignore[no-untyped-def]
-    rows, roots, kind, column, threshold, left, right, missing_left, value, bitset, left_bits, known_bits, out
+    rows, varies, roots, kind, column, threshold, left, right, missing_left, value, codes, code_left, out
 ):
+    """Decisions on columns that are the same in all rows are made once: `skip` leads past them. Children come after
+    their parent, so that going backwards finds every child settled. The decision is written out twice, because a
+    function of so many arrays costs many times the step itself."""
+    skip = np.empty(len(kind), dtype=np.int32)
+    for node in range(len(kind) - 1, -1, -1):
+        if kind[node] == LEAF or varies[column[node]]:
+            skip[node] = node
+            continue
+        x = rows[0, column[node]]
+        if np.isnan(x):
+            goes_left = missing_left[node] != 0
+        elif kind[node] == NUMBER:
+            goes_left = x <= threshold[node]
+        elif 0 <= x < MAX_CODES:
+            goes_left = code_left[codes[node], int(x)] != 0
+        else:
+            goes_left = missing_left[node] != 0
+        skip[node] = skip[left[node] if goes_left else right[node]]
     for root in roots:  # trees outside: one tree stays in the cache while all rows pass
         for i in range(rows.shape[0]):
-            node = root
+            node = skip[root]
             while kind[node] != LEAF:
                 x = rows[i, column[node]]
                 if np.isnan(x):
                     goes_left = missing_left[node] != 0
                 elif kind[node] == NUMBER:
                     goes_left = x <= threshold[node]
-                elif x < 0 or x >= MAX_CODES:
-                    goes_left = missing_left[node] != 0
+                elif 0 <= x < MAX_CODES:
+                    goes_left = code_left[codes[node], int(x)] != 0
                 else:
-                    code = np.int64(x)
-                    word, bit = code >> 5, np.uint32(1) << np.uint32(code & 31)
-                    if left_bits[bitset[node], word] & bit:
-                        goes_left = True
-                    elif known_bits[bitset[node], word] & bit:
-                        goes_left = False
-                    else:
-                        goes_left = missing_left[node] != 0
-                node = left[node] if goes_left else right[node]
+                    goes_left = missing_left[node] != 0
+                node = skip[left[node] if goes_left else right[node]]
             out[i] += value[node]
 
 
@@ -85,17 +98,20 @@ def flatten(model: Any, n_trees: int | None = None) -> Forest:
     start_of = np.repeat(starts, sizes)
     leaf = nodes["is_leaf"].astype(bool)
     category = nodes["is_categorical"].astype(bool) & ~leaf
+    if (
+        np.where(leaf, len(nodes), np.minimum(nodes["left"], nodes["right"]) + start_of) <= np.arange(len(nodes))
+    ).any():
+        raise ValueError("a node comes before its parent")  # the walk relies on it
     tree_of = np.repeat(np.arange(len(trees)), sizes)
     at = np.flatnonzero(category)
-    bitset = np.full(len(nodes), -1, dtype=np.int32)
-    bitset[at] = np.arange(len(at), dtype=np.int32)
-    left_bits = np.zeros((len(at), 8), dtype=np.uint32)
-    known_bits = np.zeros((len(at), 8), dtype=np.uint32)
+    codes = np.full(len(nodes), -1, dtype=np.int32)
+    codes[at] = np.arange(len(at), dtype=np.int32)
+    code_left = np.repeat(nodes["missing_go_to_left"][at].astype(np.uint8)[:, None], MAX_CODES, axis=1)
     for row, node in enumerate(at):
-        codes = categories[int(nodes["feature_idx"][node])]
-        ranks = trees[tree_of[node]].raw_left_cat_bitsets[nodes["bitset_idx"][node]]
-        known_bits[row] = _bits(codes)
-        left_bits[row] = _bits([code for rank, code in enumerate(codes) if ranks[rank >> 5] >> (rank & 31) & 1])
+        known = categories[int(nodes["feature_idx"][node])]
+        bits = trees[tree_of[node]].raw_left_cat_bitsets[nodes["bitset_idx"][node]]
+        for rank, code in enumerate(known):
+            code_left[row, code] = bits[rank >> 5] >> (rank & 31) & 1
     return Forest(
         roots=starts.astype(np.int32),
         kind=np.where(leaf, LEAF, np.where(category, CATEGORY, NUMBER)).astype(np.uint8),
@@ -105,9 +121,8 @@ def flatten(model: Any, n_trees: int | None = None) -> Forest:
         right=np.where(leaf, 0, nodes["right"] + start_of).astype(np.int32),
         missing_left=np.where(leaf, 0, nodes["missing_go_to_left"]).astype(np.uint8),
         value=np.where(leaf, nodes["value"], 0.0).astype(np.float64),
-        bitset=bitset,
-        left_bits=left_bits,
-        known_bits=known_bits,
+        codes=codes,
+        code_left=code_left,
         baseline=np.asarray(model._baseline_prediction, dtype=np.float64).reshape(1),
     )
 
@@ -118,15 +133,8 @@ def _input_columns(model: Any) -> tuple[NDArray[np.int64], dict[int, list[int]]]
         return np.arange(model.n_features_in_), {}
     columns = np.concatenate([np.flatnonzero(model.is_categorical_), np.flatnonzero(~model.is_categorical_)])
     encoder = model._preprocessor.named_transformers_["encoder"]
-    return columns, {
-        inner: [int(code) for code in codes if not np.isnan(code)] for inner, codes in enumerate(encoder.categories_)
-    }
-
-
-def _bits(codes: list[int]) -> NDArray[np.uint32]:
-    if codes and not 0 <= min(codes) <= max(codes) < MAX_CODES:
-        raise ValueError(f"category codes {min(codes)} … {max(codes)}, expected 0 … {MAX_CODES - 1}")
-    bits = np.zeros(8, dtype=np.uint32)
-    for code in codes:
-        bits[code >> 5] |= np.uint32(1 << (code & 31))
-    return bits
+    codes = {inner: [int(code) for code in of if not np.isnan(code)] for inner, of in enumerate(encoder.categories_)}
+    for known in codes.values():
+        if known and not 0 <= min(known) <= max(known) < MAX_CODES:
+            raise ValueError(f"category codes {min(known)} … {max(known)}, expected 0 … {MAX_CODES - 1}")
+    return columns, codes

@@ -55,6 +55,16 @@ def test_values_exactly_at_a_threshold_go_left_as_in_sklearn(case):
     )
 
 
+def test_naming_the_columns_that_do_not_vary_changes_nothing(case):
+    model, rows, _ = case
+    forest = flatten(model)
+    varies = np.zeros(COLUMNS, bool)
+    varies[[0, 3, 5]] = True
+    for one in range(20):
+        of_one = np.where(varies, rows[:50], rows[one])
+        np.testing.assert_array_equal(forest.raw(of_one, varies), forest.raw(of_one))
+
+
 def test_first_trees_are_the_model_stopped_there(case):
     model, rows, _ = case
     staged = next(p for n, p in enumerate(model.staged_predict_proba(rows), start=1) if n == 7)
