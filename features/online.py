@@ -77,8 +77,8 @@ class SqliteOnlineStore:
     def __init__(self, path: Path, project: str, feature_set: FeatureSet, snapshot: Snapshot | None = None) -> None:
         self.path, self.feature_set, self.snapshot = path, feature_set, snapshot
         self._local = threading.local()
-        self._one = _select(project, VIEWS["customer"]) + " WHERE entity_key = ?"
-        self._all_offers = _select(project, VIEWS["offer"])
+        self._one = f'SELECT feature_name, value, event_ts FROM "{project}_{VIEWS["customer"]}" WHERE entity_key = ?'
+        self._all_offers = f'SELECT entity_key, feature_name, value, event_ts FROM "{project}_{VIEWS["offer"]}"'
         self._at = {entity: _positions(feature_set, entity) for entity in ("customer", "offer")}
         self._empty: list[Any] = [None] * len(self._at["customer"])
 
@@ -89,11 +89,11 @@ class SqliteOnlineStore:
             return None
         columns = self._empty.copy()
         at = self._at["customer"]
-        for _, name, value, _ in rows:
+        for name, value, _ in rows:
             position = at.get(name)
             if position is not None:
                 columns[position] = _SMALL[value] if value in _SMALL else decode_value(value)
-        return StoredRow(columns, _instant_us(rows[0][3]))
+        return StoredRow(columns, _instant_us(rows[0][2]))
 
     def offers(self) -> dict[str, StoredRow]:
         """All stored rows by offer id."""
@@ -199,23 +199,22 @@ def _integers(data: bytes, at: int, end: int) -> list[int]:
         return found
     length, at = _varint(data, at + 1)
     end = at + length
+    packed = data[at:end]
+    if packed.isascii():  # every number takes one byte
+        return list(packed)
     while at < end:
         number, at = _varint(data, at)
         found.append(_signed(number))
     return found
 
 
-_SMALL = {bytes((0x20, number)): number for number in range(128)}  # most counts: no need to decode them
+_SMALL: dict[bytes, int | None] = {bytes((0x20, number)): number for number in range(128)} | {b"": None}  # the most
 
 
 @lru_cache(maxsize=1024)
 def _instant_us(stored: int) -> int:
     """Feast stores a naive UTC time as if it were local: undo that."""
     return to_us(datetime.fromtimestamp(stored).replace(tzinfo=UTC))
-
-
-def _select(project: str, view: str) -> str:
-    return f'SELECT entity_key, feature_name, value, event_ts FROM "{project}_{view}"'
 
 
 def _positions(feature_set: FeatureSet, entity: Entity) -> dict[str, int]:

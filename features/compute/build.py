@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from features.compute import expressions as x
 from features.compute.files import Files, Manifest, chained, digest_of, files_of, write_parquet
-from features.compute.lanes import Lane, Lanes, Queries
+from features.compute.lanes import Lane, Lanes, queries_of
 from features.compute.pack import Window, pack, unpack
 from features.compute.profiles import profile_table
 from features.definitions import FeatureSet, feature_set, kinds_of
@@ -115,7 +115,7 @@ class _Work:
         self.home, self.features, self.files, self.progress, self.until = home, features, files, progress, until
         self.lake = {day: some for day, some in sorted(lake.items()) if date.fromisoformat(day) < until}
         self.days = self._wanted_days(facts.data_settings().snapshot_days)
-        self.queries = Queries(features)
+        self.queries = queries_of(features)
         self.spans = {entity: x.spans(features, entity) for entity in ENTITIES}
 
     def run(self, facts: Facts, began: float) -> BuildReport:

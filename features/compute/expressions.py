@@ -124,8 +124,8 @@ def _aggregate(aggregate: Aggregate, events: Expr, currency: str) -> Expr:
             return _int64(condition.sum().fill_null(0))
         case Sum():
             valued = condition & (events.currency == currency) & events.value.notnull()
-            amount = (events.value * E4).cast("decimal(38, 0)")
-            return _whole(ibis.cases((valued, amount), else_=None).sum())
+            total = ibis.cases((valued, events.value), else_=None).sum().cast("decimal(38, 4)")
+            return _whole((total * E4).cast("decimal(38, 0)"))
         case Last():
             return ibis.cases((condition, events.occurred_us), else_=None).max()
         case First():

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import duckdb
@@ -24,7 +25,7 @@ ENTITIES: tuple[Entity, ...] = ("customer", "offer")
 
 
 class Queries:
-    """Compiled once per build; tables are bound by name when a query runs."""
+    """The expressions of a feature set as SQL; tables are bound by name when a query runs."""
 
     def __init__(self, features: FeatureSet) -> None:
         self.daily: dict[str, str] = {}  # name of a daily table -> query over `events`
@@ -59,6 +60,12 @@ class Queries:
     def _before(self, name: str, schema: ibis.Schema) -> Any:
         self.schemas[name] = schema.to_pyarrow()
         return ibis.table(schema, name=name)
+
+
+@lru_cache(maxsize=4)
+def queries_of(features: FeatureSet) -> Queries:
+    """Compiling takes a second: once per process and feature set."""
+    return Queries(features)
 
 
 def _sql(backend: Any, expression: Any) -> str:
