@@ -30,7 +30,7 @@ from serving.demo.world import Size, World, make_world
 from serving.keys import PUBLIC_SCOPES, SCOPES, Keys
 
 FULL = Size()
-SMOKE = Size(n_customers=300, n_offers=24, n_days=30)
+SMOKE = Size(n_customers=450, n_offers=24, n_days=30)
 BORN = "demo_world"  # key in facts.db
 SEED = 7
 
