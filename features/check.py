@@ -64,7 +64,7 @@ def check(home: Home, facts: Facts, n: int = 1000, *, now_us: int | None = None,
     snapshot = online.snapshot
     if snapshot.feature_set != current_features(facts).digest:
         raise NboError("the features were built anew with another definition: run `nbo features apply` and materialize")
-    customers = _sample(home, facts, online, n, seed)
+    customers = sample(home, facts, online, n, seed)
     log = SqliteLog(home.log_db)
     try:
         served = [_served(facts, log, online, snapshot, customer) for customer in customers]
@@ -95,7 +95,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _sample(home: Home, facts: Facts, online: SqliteOnlineStore, n: int, seed: int) -> list[str]:
+def sample(home: Home, facts: Facts, online: SqliteOnlineStore, n: int, seed: int = 0) -> list[str]:
     """Up to `n` of the customers in the snapshot or with a profile, ordered by id."""
     assert online.snapshot is not None
     files = files_of(home, online.feature_set)
