@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from training.encoder import Encoder
 from training.scorers import Linear
@@ -138,7 +139,8 @@ def fit_trees(encoder: Encoder, train: Part, validation: Part, settings: TreeSet
         tol=0.0,
         random_state=seed,
     )
-    model.fit(train.rows, train.y, X_val=validation.rows, y_val=validation.y)
+    with threadpool_limits(1, user_api="openmp"):  # the same sums, so the same trees, on any number of cores
+        model.fit(train.rows, train.y, X_val=validation.rows, y_val=validation.y)
     curve = tuple(-float(loss) for loss in model.validation_score_)
     n_trees = max(int(np.argmin(curve)), 1)
     return TreeFit(flatten(model, n_trees), n_trees, curve)

@@ -18,13 +18,13 @@ from training.tokens import Tokens, fit_tokens
 
 @dataclass(frozen=True, slots=True)
 class LightfmSettings:
-    n_factors: int = 48  # at most; fewer for a small catalogue
-    learning_rate: float = 0.05
+    n_factors: int = 64  # at most; fewer for a small catalogue
+    learning_rate: float = 0.1
     l2: float = 1e-6
     max_sampled: int = 20  # negatives tried per positive before WARP gives up
-    max_epochs: int = 18
+    max_epochs: int = 16
     patience: int = 4  # epochs without a validation figure that is better by `min_gain`
-    min_gain: float = 0.01  # share of the best figure so far
+    min_gain: float = 0.005  # share of the best figure so far
     half_life_days: float | None = 90.0  # ages the weight of an interaction
     most_weight: float = 3.0  # of one customer and offer, however often it was taken
     buckets: int = 8  # per numeric attribute
