@@ -39,13 +39,21 @@ def list_features(*, as_json: bool = False) -> None:
 
 
 def build(*, as_json: bool = False) -> None:
-    """Snapshots up to today's, as of the settings' clock."""
+    """The live log to the lake, then snapshots up to today's, as of the settings' clock."""
     from features.compute import build as run
+    from features.log import SqliteLog
+    from features.log_export import export
 
     with _opened() as (settings, facts), _progress("features build") as progress:
+        log = SqliteLog(settings.home.log_db)
+        try:
+            exported = export(settings.home, facts, log, settings.now())
+        finally:
+            log.close()
         _need_events(facts)
         report = run(settings.home, facts, until=settings.now().astimezone(UTC).date(), progress=progress)
     found = {
+        "n_exported": exported.n_events, "n_exported_decisions": exported.n_decisions,
         "first_day": report.days[0], "last_day": report.days[-1], "n_days": len(report.days),
         "n_daily": report.n_daily, "n_snapshots": report.n_snapshots, "n_customers": report.n_customers,
         "n_offers": report.n_offers, "n_features": len(report.features.features),
@@ -55,6 +63,7 @@ def build(*, as_json: bool = False) -> None:
         _print_json(found)
     else:
         print(
+            f"{exported.n_events:,} live events and {exported.n_decisions:,} decisions were added to the lake\n"
             f"{report.n_daily:,} days aggregated, {report.n_snapshots:,} of {len(report.days):,} snapshots made, "
             f"{report.days[0]} to {report.days[-1]}\n{report.n_customers:,} customers and {report.n_offers:,} offers "
             f"in the newest, {len(report.features.features)} features\n{report.seconds:.1f} s"
