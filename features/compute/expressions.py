@@ -106,7 +106,7 @@ def daily_by(features: FeatureSet, entity: Entity, by: str, events: Expr) -> Exp
     """One day's counts by a column: one row per entity and value, ordered by both."""
     key = KEY[entity]
     counts = {
-        name: _int64(holds(a.where, events).sum().fill_null(0))
+        name: _counted(holds(a.where, events))
         for name, a in features.aggregates(entity).items()
         if isinstance(a, CountBy) and a.key == by
     }
@@ -121,7 +121,7 @@ def _aggregate(aggregate: Aggregate, events: Expr, currency: str) -> Expr:
     condition = holds(aggregate.where, events)
     match aggregate:
         case Count():
-            return _int64(condition.sum().fill_null(0))
+            return _counted(condition)
         case Sum():
             valued = condition & (events.currency == currency) & events.value.notnull()
             total = ibis.cases((valued, events.value), else_=None).sum().cast("decimal(38, 4)")
@@ -131,19 +131,22 @@ def _aggregate(aggregate: Aggregate, events: Expr, currency: str) -> Expr:
         case First():
             return ibis.cases((condition, events.occurred_us), else_=None).min()
         case Days():
-            return _int64(condition.sum().fill_null(0))
+            return _counted(condition)
         case CountBy():
             raise AssertionError("kept apart, by key")
 
 
+def _counted(numbers: Expr) -> Expr:
+    """A sum of counts as int64. Exact and the same in any order: whole numbers this small are exact as floats.
+
+    DuckDB adds integers up in 128 bits, which costs more, and which Ibis takes for int64.
+    """
+    return numbers.cast("int64").cast("float64").sum().fill_null(0.0).cast("int64")
+
+
 def _whole(total: Expr) -> Expr:
     """A sum of money as int64; a log full of absurd amounts must not stop the build."""
-    return _int64(total.fill_null(0).clip(-LARGEST, LARGEST))
-
-
-def _int64(total: Expr) -> Expr:
-    """DuckDB adds whole numbers up in 128 bits, which Ibis takes for int64: the detour makes it write the cast."""
-    return total.cast("decimal(38, 0)").cast("int64")
+    return total.fill_null(0).clip(-LARGEST, LARGEST).cast("decimal(38, 0)").cast("int64")
 
 
 def _any_of(rows: Expr, names: Sequence[str]) -> Expr:
@@ -174,14 +177,14 @@ def rolled(features: FeatureSet, entity: Entity, previous: Expr, days: Expr, wei
 def counted(
     features: FeatureSet, entity: Entity, by: str, span: int, previous: Expr, days: Expr, weights: Expr
 ) -> Expr:
-    """Counts by one column over one window, as `long_schema`, ordered; rows that are all 0 are left out."""
+    """Counts by one column over one window, as `long_schema`, in no order; rows that are all 0 are left out."""
     key = KEY[entity]
     columns = count_columns(features, entity, by, span)
     joined = days.inner_join(weights.filter(weights[f"w{span}"] != 0), "day")
     since = joined.select(key, "by", **{c.name: joined[c.of] * joined[f"w{span}"] for c in columns})
     united = previous.union(since)
-    rows = united.group_by([key, "by"]).aggregate(**{c.name: _int64(united[c.name].sum()) for c in columns})
-    return rows.filter(_any_of(rows, [c.name for c in columns])).order_by([key, "by"])
+    rows = united.group_by([key, "by"]).aggregate(**{c.name: _counted(united[c.name]) for c in columns})
+    return rows.filter(_any_of(rows, [c.name for c in columns]))
 
 
 def wide_columns(features: FeatureSet, entity: Entity) -> list[StoredColumn]:
@@ -226,7 +229,7 @@ def _merged(rows: Expr, column: StoredColumn, money: bool) -> Expr:
     value = rows[column.name]
     match column.kind:
         case "sum":
-            return _whole(value.sum()) if money else _int64(value.sum())
+            return _whole(value.sum()) if money else _counted(value)
         case "first":
             return value.min()
         case "last":

@@ -89,7 +89,7 @@ def answer(home: Home, features: FeatureSet, events: Sequence[LogEvent], custome
     return {name: column[0] if column.dtype == object else float(column[0]) for name, column in table.items()}
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=NO_SHRINK)
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), phases=NO_SHRINK)
 @given(histories(), st.integers(0, LAST_DAY), st.lists(TIMES, min_size=1, max_size=3))
 def test_snapshot_and_live_equal_a_full_recomputation(tmp_path_factory, history, day, times):
     home, facts = open_home(tmp_path_factory.mktemp("nbo"), windows=WINDOWS)
