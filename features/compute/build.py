@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.compute import expressions as x
-from features.compute.files import Files, Manifest, chained, digest_of, files_of, write_parquet
+from features.compute.files import Files, Manifest, chained, digest_of, files_of, one_build, write_parquet
 from features.compute.lanes import Lane, Lanes, queries_of
 from features.compute.pack import Window, pack, unpack
 from features.compute.profiles import profile_table
@@ -87,14 +87,12 @@ def build(home: Home, facts: Facts, *, until: date, progress: Progress = lambda 
     A day is computed only if it is missing or its input has changed; the same input gives the same bytes.
     """
     began = time.perf_counter()
-    home.features.mkdir(parents=True, exist_ok=True)
-    with writer_lock(home, wait_s=600.0):
+    with one_build(home):
+        with writer_lock(home):  # an export between the two reads would be counted twice, or not at all
+            log_position, lake = exported(facts).position, _by_day(facts.lake_files("events"))
         features = wanted_features(facts)
         files = files_of(home, features)
-        log_position = exported(facts).position
-        lake = _by_day(facts.lake_files("events"))
-        work = _Work(home, facts, features, files, lake, until, progress)
-        report = work.run(facts, began)
+        report = _Work(home, facts, features, files, lake, until, progress).run(facts, began)
         with facts.transaction():
             facts.set_meta(FEATURE_SET, features.to_json().decode())
             complete = min(lake, default=report.days[0]) >= report.days[0]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.definitions.dsl import Entity, FeatureSet
+from features.errors import StoreUnavailable
 from features.facts import LakeFile
 from features.home import Home
 
@@ -74,6 +78,18 @@ def digest_of(files: list[LakeFile]) -> str:
 def chained(before: str, day: str, digest: str) -> str:
     """The digest of all days up to this one."""
     return hashlib.sha256(f"{before} {day} {digest}".encode()).hexdigest()
+
+
+@contextmanager
+def one_build(home: Home) -> Iterator[None]:
+    """One build at a time, over all processes; the kernel lets go when the holder dies."""
+    home.features.mkdir(parents=True, exist_ok=True)
+    with (home.features / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreUnavailable(f"another build of features is running on {home.root}") from None
+        yield
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:

@@ -16,12 +16,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from features.compute import build, built, current_features
-from features.compute.files import files_of
+from features.compute.files import files_of, one_build
 from features.definitions import FeatureSet
-from features.errors import NboError
+from features.errors import NboError, StoreUnavailable
 from features.events import US_PER_DAY
 from features.facts import Facts
 from features.home import Home
+from features.lake import writer_lock
 from features.live import Instant, StoredRow, feature_table
 from features.log import LogEvent
 from tests.features.histories import (
@@ -235,6 +236,17 @@ def test_absurd_amounts_stop_at_a_limit_and_not_the_build(tmp_path):
     row = stored_rows(home, features, "customer", day_name(2))["r"]
     spent = row.columns[[c.name for c in features.stored("customer")].index("spent_ever")]
     assert spent == 9_000_000_000_000_000_000
+
+
+def test_a_second_build_at_the_same_time_is_refused_and_writers_of_the_lake_are_not(tmp_path):
+    home, facts = open_home(tmp_path, windows=WINDOWS)
+    write_lake(home, facts, HISTORY)
+    with one_build(home):
+        with pytest.raises(StoreUnavailable, match="another build"):
+            build(home, facts, until=FIRST + timedelta(days=LAST_DAY))
+        with writer_lock(home, wait_s=0):
+            pass
+    assert build(home, facts, until=FIRST + timedelta(days=LAST_DAY)).n_snapshots == LAST_DAY + 1
 
 
 def test_without_any_event_there_is_an_empty_snapshot(tmp_path):
