@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from features.definitions import feature_set
 from features.errors import NboError
-from features.events import to_us
+from features.events import to_us, visitor_key
 from features.facts import Facts
 from features.group_commit import GroupCommit
-from features.live import offer_features_of
+from features.live import US_PER_HOUR, offer_features_of
 from features.log import Log, SqliteLog
 from features.online import SNAPSHOT, open_online
 from serving.catalogue_view import CatalogueView
@@ -25,10 +26,11 @@ from serving.keys import Keys
 from serving.policies import POLICIES
 from serving.settings import Clock, Settings
 from serving.state.idempotency import Idempotency
-from training.scorers import Pointer, Release, load_release, read_champion
+from training.scorers import Release, load_champion
 
 logger = logging.getLogger(__name__)
 RETRY_BROKEN_S = 5.0
+QUICK_S = 0.05  # a catalogue whose edition takes longer is not prepared anew within the request that changed it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,10 @@ class Check:
 class Seen:
     """What an edition was made from; another value means that there is something new."""
 
-    champion: Pointer | None
+    champion: bytes | None  # champion.json as it stands
     catalogue: int
     snapshot: str | None
+    hour: int  # ages of offers' features move on
 
 
 class Service:
@@ -66,13 +69,15 @@ class Service:
         self.broken: str | None = None  # why the newest release or snapshot is not served
         self._seen: Seen | None = None
         self._release: Release | None = None
+        self._prepared_in_s = 0.0
+        self._retry_at = 0.0  # of the monotonic clock: when a broken champion is tried again
         self._stop = threading.Event()
         self._refreshing = threading.Lock()
         self._watch = threading.Thread(target=self._run, name="edition-watch", daemon=True)
         self.decider: Decider
 
     def start(self) -> None:
-        self.decider = Decider(self._first_edition(), self.settings, self.clock, self.currency)
+        self.decider = Decider(self._next_edition(self._look()), self.settings, self.clock, self.currency)
         self._watch.start()
 
     def close(self) -> None:
@@ -87,19 +92,16 @@ class Service:
         self.facts.close()
 
     def refresh(self) -> None:
-        """Swap in a new edition if anything changed; a release that fails its self-test is refused, the old goes on."""
+        """Swap in a new edition if anything changed."""
         with self._refreshing:
             seen = self._look()
-            if seen == self._seen:
-                return
-            release = self._release
-            if release is None or self._seen is None or seen.champion != self._seen.champion:
-                release = self._load(seen.champion)
-            edition = self._prepare(release)
-            _self_test(edition, self.settings, self.clock, self.currency)
-            self.decider.edition = edition
-            self._release, self._seen, self.broken = release, seen, None
-            logger.info("serving release %s, catalogue %s", edition.versions["release"], edition.view.version)
+            if seen != self._seen or (self.broken and time.monotonic() >= self._retry_at):
+                self.decider.edition = self._next_edition(seen)
+
+    def catalogue_changed(self) -> None:
+        """The door changed the catalogue: take it in before answering, if that is quick; the watch does it otherwise."""
+        if self._prepared_in_s < QUICK_S:
+            self.refresh()
 
     def readiness(self) -> list[Check]:
         """Each dependency, and whether an answer is possible without it."""
@@ -120,40 +122,53 @@ class Service:
             ),
         ]
 
-    def _first_edition(self) -> Edition:
-        """The champion's edition, or one without models when that is broken: a service that answers beats none."""
-        seen = self._look()
+    def _next_edition(self, seen: Seen) -> Edition:
+        """The champion with the live catalogue. A champion that is broken, in whatever way, is refused and the release
+        before it goes on, or none at the start: a service that answers beats none. The catalogue is always the newest.
+        """
         try:
-            self._release = self._load(seen.champion)
-            edition = self._prepare(self._release)
-            _self_test(edition, self.settings, self.clock, self.currency)
-            self._seen = seen
+            release = self._champion(seen)
+            edition = self._tried(release)
+            self.broken = None
         except Exception as error:
-            logger.exception("the release %s cannot be served", seen.champion)
-            self._release, self.broken = None, f"release {seen.champion and seen.champion.release}: {error}"
-            edition = self._prepare(None)
+            if self.broken is None:
+                logger.exception("the champion is refused")
+            self.broken = f"the champion is refused: {error}"
+            self._retry_at = time.monotonic() + RETRY_BROKEN_S
+            release = self._release
+            edition = self._tried(release)
+        self._release, self._seen = release, seen
+        logger.info("serving release %s, catalogue %s", edition.versions["release"], edition.view.version)
+        return edition
+
+    def _champion(self, seen: Seen) -> Release | None:
+        """The release in service if it is still the champion, else the new one, loaded beside it."""
+        if self._seen is not None and seen.champion == self._seen.champion and self.broken is None:
+            return self._release
+        return load_champion(self.settings.home.releases)
+
+    def _tried(self, release: Release | None) -> Edition:
+        """An edition that has made one decision for somebody unknown in every placement."""
+        began = time.monotonic()
+        edition = self._prepare(release)
+        asked = tuple(PlacementRequest(name, 1) for name in edition.view.placements)
+        request = DecisionRequest(customer_id=visitor_key(None, "self-test"), placements=asked, dry_run=True)
+        Decider(edition, self.settings, self.clock, self.currency).decide(request)
+        self._prepared_in_s = time.monotonic() - began
         return edition
 
     def _run(self) -> None:
-        wait_s = self.settings.refresh_s
-        while not self._stop.wait(wait_s):
+        while not self._stop.wait(self.settings.refresh_s):
             try:
                 self.refresh()
-                wait_s = self.settings.refresh_s
-            except Exception as error:  # whatever a broken release raises, the old edition goes on
-                if self.broken is None:
-                    logger.exception("the new edition is refused; the old one goes on")
-                self.broken = f"the newest edition is refused ({error}); serving the one before"
-                wait_s = RETRY_BROKEN_S
+            except Exception:  # a store that does not answer now is asked again; the old edition goes on
+                logger.exception("looking for changes failed")
 
     def _look(self) -> Seen:
-        champion = read_champion(self.settings.home.releases)
-        return Seen(champion, self.facts.catalogue_version(), self.facts.meta(SNAPSHOT))
-
-    def _load(self, champion: Pointer | None) -> Release | None:
-        return (
-            None if champion is None else load_release(self.settings.home.releases / champion.release, champion.sha256)
-        )
+        pointer = self.settings.home.releases / "champion.json"
+        champion = pointer.read_bytes() if pointer.exists() else None
+        hour = to_us(self.clock()) // US_PER_HOUR
+        return Seen(champion, self.facts.catalogue_version(), self.facts.meta(SNAPSHOT), hour)
 
     def _prepare(self, release: Release | None) -> Edition:
         view = CatalogueView(self.facts.catalogue())
@@ -179,10 +194,3 @@ def build(settings: Settings) -> Service:
     if settings.policy not in POLICIES:
         raise NboError(f"policy is {settings.policy!r}, expected one of {', '.join(POLICIES)}")
     return Service(settings)
-
-
-def _self_test(edition: Edition, settings: Settings, clock: Clock, currency: str) -> None:
-    """One decision for somebody unknown in every placement; raises whatever is wrong with the edition."""
-    asked = tuple(PlacementRequest(name, 1) for name in edition.view.placements)
-    request = DecisionRequest(customer_id="\x1fself-test", placements=asked, dry_run=True)
-    Decider(edition, settings, clock, currency).decide(request)

@@ -91,7 +91,9 @@ class OffersOut(pydantic.BaseModel):
 def put(offer_id: ObjectIdInPath, body: OfferBody, service: Served, if_match: IfMatch = None) -> Response:
     """Replaces the offer whole; what is left out gets its default."""
     offer = _offer_of(offer_id, body, service.currency)
-    return catalogue.put(service.facts.put(offer, service.clock(), if_match), show)
+    stored = service.facts.put(offer, service.clock(), if_match)
+    service.catalogue_changed()
+    return catalogue.put(stored, show)
 
 
 @router.get(
@@ -115,7 +117,9 @@ def archive(offer_id: ObjectIdInPath, service: Served, if_match: IfMatch = None)
     """Archives the offer: it is never returned by a decision again, and its history stays."""
     with service.facts.transaction():
         offer = msgspec.structs.replace(service.facts.get(Offer, offer_id).body, status="archived")
-        return catalogue.one(service.facts.put(offer, service.clock(), if_match), show)
+        stored = service.facts.put(offer, service.clock(), if_match)
+    service.catalogue_changed()
+    return catalogue.one(stored, show)
 
 
 @router.get("", response_model=OffersOut, responses=problems(401, 403, 422, 503), **needs("catalogue"))

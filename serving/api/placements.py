@@ -62,7 +62,9 @@ def put(placement_id: ObjectIdInPath, body: PlacementBody, service: Served, if_m
         guaranteed_offer_ids=tuple(body.guaranteed_offer_ids),
         max_per_category=body.max_per_category,
     )
-    return catalogue.put(service.facts.put(placement, service.clock(), if_match), show)
+    stored = service.facts.put(placement, service.clock(), if_match)
+    service.catalogue_changed()
+    return catalogue.put(stored, show)
 
 
 @router.get(
@@ -87,6 +89,7 @@ def archive(placement_id: ObjectIdInPath, service: Served, if_match: IfMatch = N
     with service.facts.transaction():
         stored = service.facts.get(Placement, placement_id)
         service.facts.remove(Placement, placement_id, service.clock(), if_match)
+    service.catalogue_changed()
     return catalogue.one(stored, show)
 
 

@@ -179,3 +179,35 @@ def test_popularity_is_not_called_a_taste(home, service):
     facts.merge_profile("c", NOW, {"age": 40})
     facts.close()
     assert decide(service).placements[0].offers[0].reason_codes == ("popular",)
+
+
+def test_the_door_s_own_change_is_live_at_once(home, service):
+    service.start()
+    service.facts.put(an_offer("c", value=9.0), NOW)
+    service.catalogue_changed()
+    assert shown(service)[0] == "c"
+
+
+def test_a_broken_champion_does_not_stop_the_catalogue(home, service):
+    """An offer that is withdrawn must not be shown only because a promotion failed."""
+    write_release(home.releases, "1", {"a": 3.0, "b": 0.0})
+    service.start()
+    (home.releases / "champion.json").write_text("{")
+    eventually(lambda: service.broken is not None)
+    other = Facts(home.facts_db)
+    other.put(an_offer("a", status="archived"), NOW)
+    other.close()
+    eventually(lambda: shown(service) == ["b"])
+    assert decide(service).model_versions["release"] == "1"
+
+
+def test_a_champion_that_is_repaired_is_served(home, service, monkeypatch):
+    monkeypatch.setattr("serving.wiring.RETRY_BROKEN_S", 0.05)
+    folder = write_release(home.releases, "1", {"a": 3.0, "b": 0.0})
+    whole = (folder / "offers.json").read_bytes()
+    (folder / "offers.json").write_text("[]")
+    service.start()
+    assert service.broken
+    (folder / "offers.json").write_bytes(whole)
+    eventually(lambda: decide(service).model_versions["release"] == "1")
+    assert service.broken is None

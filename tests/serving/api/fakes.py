@@ -105,5 +105,8 @@ class FakeService:
         self.keys.close()
         self.facts.close()
 
+    def catalogue_changed(self) -> None:
+        pass
+
     def readiness(self) -> list[Any]:
         return self.checks
