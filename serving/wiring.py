@@ -99,9 +99,9 @@ class Service:
                 self.decider.edition = self._next_edition(seen)
 
     def catalogue_changed(self) -> None:
-        """The door changed the catalogue: take it in before answering, if that is quick; the watch does it otherwise."""
+        """The door changed the catalogue: take it in before answering if that is quick; else the watch does."""
         if self._prepared_in_s < QUICK_S:
-            self.refresh()
+            self._look_again()
 
     def readiness(self) -> list[Check]:
         """Each dependency, and whether an answer is possible without it."""
@@ -159,10 +159,13 @@ class Service:
 
     def _run(self) -> None:
         while not self._stop.wait(self.settings.refresh_s):
-            try:
-                self.refresh()
-            except Exception:  # a store that does not answer now is asked again; the old edition goes on
-                logger.exception("looking for changes failed")
+            self._look_again()
+
+    def _look_again(self) -> None:
+        try:
+            self.refresh()
+        except Exception:  # a store that does not answer now is asked again; the old edition goes on
+            logger.exception("looking for changes failed")
 
     def _look(self) -> Seen:
         pointer = self.settings.home.releases / "champion.json"
