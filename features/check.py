@@ -101,6 +101,7 @@ def sample(home: Home, facts: Facts, online: SqliteOnlineStore, n: int, seed: in
     files = files_of(home, online.feature_set)
     path = files.snapshot("customer", online.snapshot.day)
     with duckdb.connect() as db:
+        db.execute("SET enable_progress_bar = false")  # it would write to stdout
         rows = db.execute("SELECT customer_id FROM read_parquet(?)", [str(path)]).fetchall()
     known = sorted({row[0] for row in rows} | {row[0] for row in facts.profile_history()})
     if len(known) <= n:

@@ -179,8 +179,10 @@ def check_event(raw: Any, now: datetime) -> Event:
             raise BadEvent("missing_field", f"{kind.name} needs {name}", name)
     if kind.name == "feedback":
         _check_feedback(properties)
-    if kind.name in ("opt_out", "opt_in") and not (properties.get("channel") or properties.get("category")):
-        raise BadEvent("missing_field", f"{kind.name} needs properties.channel or properties.category", "properties")
+    if kind.name in ("opt_out", "opt_in") and not (
+        properties.get("channel") or properties.get("category") or text["category"]
+    ):
+        raise BadEvent("missing_field", f"{kind.name} needs properties.channel or category", "properties")
     return Event(
         event_id=event_id, event_type=kind.name, customer_id=key, occurred_at=occurred_at,
         decision_id=text["decision_id"], offer_id=text["offer_id"], placement_id=text["placement_id"],

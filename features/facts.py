@@ -43,7 +43,7 @@ CREATE INDEX IF NOT EXISTS lake_by_day ON lake_files (dataset, day);
 """
 ALWAYS_US = 0  # an attribute without a date was known from the beginning
 
-T = TypeVar("T", Offer, Placement)
+T = TypeVar("T", bound=Offer | Placement)
 _KINDS: dict[type, tuple[str, str]] = {Offer: ("offer", "offer_id"), Placement: ("placement", "placement_id")}
 
 

@@ -157,6 +157,7 @@ def _events_of(home: Home, facts: Facts, spans: pd.DataFrame) -> pa.Table:
     if not paths:
         return pa.table({name: pa.array([], kind) for name, kind in NO_EVENTS.items()})
     with duckdb.connect() as db:
+        db.execute("SET enable_progress_bar = false")  # it would write to stdout
         db.register("spans", pa.Table.from_pandas(spans.assign(span=np.arange(len(spans))), preserve_index=False))
         query = (
             f"SELECT span, epoch_us(occurred_at) AS occurred_us, {EVENT_COLUMNS} "

@@ -277,8 +277,8 @@ def _missing() -> list[tuple[str, str]]:
 
 def _bad_consent() -> tuple[str, str]:
     said = " OR ".join(_truthy(name) for name in ("channel", "category"))
-    detail = "'missing_field: {} needs properties.channel or properties.category'"
-    return f"event_type IN ('opt_out', 'opt_in') AND NOT ({said})", f"format({detail}, event_type)"
+    detail = "'missing_field: {} needs properties.channel or category'"
+    return f"event_type IN ('opt_out', 'opt_in') AND category IS NULL AND NOT ({said})", f"format({detail}, event_type)"
 
 
 def _bad_id(name: str, optional: bool = True) -> tuple[str, str]:
@@ -306,7 +306,7 @@ def _bad_feedback() -> list[tuple[str, str]]:
         cases.append((condition, quoted(detail)))
     said = " OR ".join(f"{_kind(name)} <> 'NULL'" for name in (*FEEDBACK_SCALES, "text", "reason"))
     detail = "missing_field: feedback needs one of nps, csat, ces, text, reason in properties"
-    return [*cases, (f"event_type = 'feedback' AND NOT ({said})", quoted(detail))]
+    return [*cases, (f"event_type = 'feedback' AND category IS NULL AND NOT ({said})", quoted(detail))]
 
 
 def _kind(name: str) -> str:

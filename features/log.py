@@ -81,10 +81,12 @@ class Log(Protocol):
 
     def append_decisions(self, rows: Sequence[DecisionRow]) -> None: ...
 
-    def recent(self, customer_id: str, since_us: int, after_position: int) -> list[LogEvent]:
+    def recent(
+        self, customer_id: str, since_us: int, after_position: int, limit: int | None = None
+    ) -> list[LogEvent]:
         """One customer's events that occurred at or after `since_us` or arrived after `after_position`.
 
-        Each event once, from log and tail, ordered by (occurred_us, event_id).
+        Each event once, from log and tail, ordered by (occurred_us, event_id); with a limit, the newest ones.
         """
         ...
 
@@ -154,15 +156,16 @@ INSERT_DECISION = (
 )
 INSERT_TAIL = f"INSERT INTO tail (generation, {COLUMNS}) VALUES (?{', ?' * 14}) ON CONFLICT DO NOTHING"
 RECENT = f"""
-SELECT position, {COLUMNS} FROM log INDEXED BY log_by_time
-WHERE customer_id = :customer AND kind = {EVENT} AND occurred_us >= :since
+SELECT * FROM (SELECT position, {COLUMNS} FROM log INDEXED BY log_by_time
+  WHERE customer_id = :customer AND kind = {EVENT} AND occurred_us >= :since ORDER BY occurred_us DESC LIMIT :limit)
 UNION ALL
-SELECT position, {COLUMNS} FROM log INDEXED BY log_by_arrival
-WHERE customer_id = :customer AND kind = {EVENT} AND position > :after AND occurred_us < :since
+SELECT * FROM (SELECT position, {COLUMNS} FROM log INDEXED BY log_by_arrival
+  WHERE customer_id = :customer AND kind = {EVENT} AND position > :after AND occurred_us < :since
+  ORDER BY position DESC LIMIT :limit)
 UNION ALL
-SELECT 0, {COLUMNS} FROM tail
-WHERE generation = (SELECT max(generation) FROM tail_generation WHERE current = 1)
-  AND customer_id = :customer AND occurred_us >= :since
+SELECT * FROM (SELECT 0, {COLUMNS} FROM tail
+  WHERE generation = (SELECT max(generation) FROM tail_generation WHERE current = 1)
+    AND customer_id = :customer AND occurred_us >= :since ORDER BY occurred_us DESC LIMIT :limit)
 """
 EVENTS_AFTER = f"SELECT position, {COLUMNS} FROM log WHERE position > ? AND kind = {EVENT} ORDER BY position LIMIT ?"
 DECISION_COLUMNS = "SELECT id, customer_id, occurred_us, payload, position FROM log"
@@ -198,14 +201,17 @@ class SqliteLog:
     def append_decisions(self, rows: Sequence[DecisionRow]) -> None:
         self.write([Batch((), from_us(0), rows)])
 
-    def recent(self, customer_id: str, since_us: int, after_position: int) -> list[LogEvent]:
-        asked = {"customer": customer_id, "since": since_us, "after": after_position}
+    def recent(
+        self, customer_id: str, since_us: int, after_position: int, limit: int | None = None
+    ) -> list[LogEvent]:
+        most = -1 if limit is None else limit
+        asked = {"customer": customer_id, "since": since_us, "after": after_position, "limit": most}
         rows = self._read(RECENT, asked)
         if len(rows) > 1:
             rows.sort(key=_by_time)
             if any(one[1] == other[1] for one, other in zip(rows, islice(rows, 1, None), strict=False)):
                 rows = list({row[1]: row for row in rows}.values())
-        return [_event_of(row) for row in rows]
+        return [_event_of(row) for row in (rows if limit is None else rows[-limit:])]
 
     def decision(self, decision_id: str) -> DecisionRow | None:
         rows = self._read(f"{DECISION_COLUMNS} WHERE kind = {DECISION} AND id = ?", (decision_id,))

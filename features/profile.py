@@ -13,6 +13,16 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
     customer_id: str
     attributes: dict[str, Any] = msgspec.field(default_factory=dict)
-    consent: dict[str, bool] = msgspec.field(default_factory=dict)  # by channel; absent is not asked
+    consent: dict[str, bool] = msgspec.field(default_factory=dict)  # by channel or `category_consent`; absent: not asked
     time_zone: str | None = None  # IANA name
     updated_at: datetime | None = None  # UTC
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """The keys of consent that this customer refused."""
+        return frozenset(key for key, given in self.consent.items() if not given)
+
+
+def category_consent(category: str) -> str:
+    """The key of consent for a category of offers; channels share the same map."""
+    return f"category:{category}"

@@ -27,8 +27,8 @@ class CatalogueView:
         self.ends_us = np.array([to_us(o.ends_at) if o.ends_at else FOREVER_US for o in self.offers], np.int64)
         self.value = np.array([o.value for o in self.offers], np.float64)  # (n_offers,), in the deployment's currency
         self.priority = np.array([o.priority for o in self.offers], np.int64)
-        names = sorted({o.category for o in self.offers if o.category is not None})
-        codes = {name: code for code, name in enumerate(names)}
+        self.category_names = sorted({o.category for o in self.offers if o.category is not None})
+        codes = {name: code for code, name in enumerate(self.category_names)}
         self.category = np.array([codes[o.category] if o.category is not None else -1 for o in self.offers], np.int64)
         self._treatments: dict[tuple[str, str | None], NDArray[np.int16]] = {}
 

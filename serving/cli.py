@@ -6,6 +6,8 @@ Commands are imported when they run, so that `nbo --help` stays instant.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -55,6 +57,18 @@ def ingest(
     from serving.commands.ingest import run
 
     raise typer.Exit(run(recipe_or_dir, source=source, max_refused=max_refused, as_json=json))
+
+
+@app.command()
+def apply(
+    files: Annotated[list[Path], typer.Argument(help="YAML files with `offers:` and `placements:`.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the difference.")] = False,
+    json: JSON = False,
+) -> None:
+    """Offers and placements as YAML: print the difference to what is stored, and store it."""
+    from serving.commands.apply import run
+
+    raise typer.Exit(run(files, dry_run=dry_run, as_json=json))
 
 
 @features_app.command("list")
@@ -135,7 +149,7 @@ def models_promote(
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Processes that answer.")] = 1,
 ) -> None:
     """Answer over HTTP."""
@@ -156,7 +170,8 @@ def keys_create(
     """Make a key and print it, alone, once."""
     from serving.commands.keys import create
 
-    create(kind=kind, scope=scope, name=name)
+    with usage_errors():
+        create(kind=kind, scope=scope, name=name)
 
 
 @keys_app.command("list")
@@ -181,6 +196,17 @@ def doctor(json: JSON = False) -> None:
     from serving.commands.doctor import run
 
     raise typer.Exit(run(as_json=json))
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """What an option holds and cannot be taken is wrong usage: exit code 2."""
+    from features.errors import BadInput
+
+    try:
+        yield
+    except BadInput as error:
+        raise typer.BadParameter(error.detail) from None
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from features.online import OnlineStore
 
 logger = logging.getLogger(__name__)
+MOST_RECENT = 500  # events of one customer that a decision reads: a shared id must not slow everybody down
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class CustomerNow:
     features: Mapping[str, Any]
     known: bool  # something is known of this customer: stored, live or told
     snapshot_us: int | None  # the stored part covers what happened before this instant
+    refused: frozenset[str] | None = frozenset()  # keys of consent that are refused; None: could not be read
     degraded: tuple[tuple[str, str], ...] = ()  # (code, what was done)
 
 
@@ -56,21 +58,33 @@ class CustomerReader:
         """What is known now. A store that fails is named in `degraded`, and its part falls to the defaults."""
         degraded: list[tuple[str, str]] = []
         stored, recent, profile = None, [], None
+        refused: frozenset[str] | None = frozenset()
         try:
             if self.online is not None:
                 stored = self.online.customer(customer_id)
         except (sqlite3.Error, StoreUnavailable) as error:
             logger.warning("online store: %s", error)
             degraded.append(("features_unavailable", "stored features were left at their defaults"))
+        if stored is not None and stored.as_of_us > now_us:
+            stored = None
+            degraded.append(("features_unavailable", "the snapshot is newer than the clock and was not read"))
         try:
             since_us = stored.as_of_us if stored is not None else self.snapshot_us
-            recent = self.log.recent(customer_id, since_us, self.snapshot_position)
-            profile = self.facts.profile(customer_id)
+            recent = self.log.recent(customer_id, since_us, self.snapshot_position, MOST_RECENT)
+            if len(recent) == MOST_RECENT:
+                degraded.append(("features_stale", f"only the newest {MOST_RECENT} events since the snapshot count"))
         except (sqlite3.Error, StoreUnavailable) as error:
             logger.warning("recent events: %s", error)
-            degraded.append(("state_unavailable", "today's events and profile were left out"))
+            degraded.append(("state_unavailable", "today's events were left out"))
+        try:
+            profile = self.facts.profile(customer_id)
+            refused = profile.refused if profile is not None else refused
+        except (sqlite3.Error, StoreUnavailable) as error:
+            logger.warning("profile: %s", error)
+            refused = None
+            degraded.append(("state_unavailable", "consent could not be read, so nothing was offered"))
         if stored is not None and now_us - stored.as_of_us > self._shortest_ttl_us:
             degraded.append(("features_stale", "stored features past their time to live were left at their defaults"))
         features = features_of(self.feature_set, stored, recent, profile, now_us)
         known = stored is not None or bool(recent) or profile is not None
-        return CustomerNow(features, known, stored.as_of_us if stored else None, tuple(degraded))
+        return CustomerNow(features, known, stored.as_of_us if stored else None, refused, tuple(degraded))

@@ -53,7 +53,7 @@ class Decider:
         supports = []
         for placement, limit in placements:
             channel = request.channel or placement.channel
-            asked = Asked(placement.placement_id, channel, to_us(now), request.exclude_offer_ids)
+            asked = Asked(placement.placement_id, channel, to_us(now), request.exclude_offer_ids, customer.refused)
             allowed, dropped_by = eligible(edition.view, asked)
             context = context_of(now, channel, placement.placement_id)
             scores = edition.score(request.customer_id, customer.features, context, churn=not answers)
@@ -104,7 +104,7 @@ def _picks(
     """The slate of one placement. Its fallback does not compete; it stands in when nothing else may be shown."""
     fallback = view.row.get(placement.fallback_offer_id or "", -1)
     stands_in = fallback >= 0 and bool(allowed[fallback])
-    if fallback >= 0:
+    if fallback >= 0 and placement.fallback_offer_id not in placement.guaranteed_offer_ids:
         allowed[fallback] = False
     picks = fill(
         worth,

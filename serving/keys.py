@@ -86,7 +86,8 @@ class Keys:
         return sorted((key for key, _ in self._current().values()), key=lambda key: (key.created_at, key.key_id))
 
     def revoke(self, key_id: str, now: datetime) -> Key:
-        """Ends a key for good; ending it twice keeps the first time. `NotFound` if there is none."""
+        """Ends a key for good, by its id or its whole text; the first time counts. `NotFound` if there is none."""
+        key_id = _key_id_of(key_id)
         with self._transaction():
             self._db.execute(
                 "UPDATE keys SET revoked_us = coalesce(revoked_us, ?) WHERE key_id = ?", (to_us(now), key_id)

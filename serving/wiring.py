@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from features.definitions import feature_set
-from features.errors import NboError
 from features.events import to_us, visitor_key
 from features.facts import Facts
 from features.group_commit import GroupCommit
@@ -23,7 +22,7 @@ from serving.decide import Decider
 from serving.decision import DecisionRequest, PlacementRequest
 from serving.edition import Edition
 from serving.keys import Keys
-from serving.policies import POLICIES
+from serving.policies import policy_named
 from serving.settings import Clock, Settings
 from serving.state.idempotency import Idempotency
 from training.scorers import Release, load_champion
@@ -194,6 +193,5 @@ class Service:
 
 def build(settings: Settings) -> Service:
     """A service that has not started yet; `BadSettings` for a policy that does not exist."""
-    if settings.policy not in POLICIES:
-        raise NboError(f"policy is {settings.policy!r}, expected one of {', '.join(POLICIES)}")
+    policy_named(settings.policy)
     return Service(settings)

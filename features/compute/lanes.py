@@ -79,6 +79,7 @@ class Lane:
         self._schemas = schemas
         self._db = duckdb.connect(config={"threads": 1})
         self._db.execute("SET TimeZone = 'UTC'")
+        self._db.execute("SET enable_progress_bar = false")  # it would write to stdout
 
     def see(self, name: str, table: pa.Table) -> None:
         self._db.register(name, table)

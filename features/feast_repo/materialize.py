@@ -106,6 +106,7 @@ def _events(paths: list[str], since: datetime, as_of: datetime) -> Iterator[LogE
     if not paths:
         return
     with duckdb.connect() as db:
+        db.execute("SET enable_progress_bar = false")  # it would write to stdout
         rows = db.execute(
             f"SELECT {TAIL_COLUMNS} FROM read_parquet(?) "
             "WHERE epoch_us(occurred_at) BETWEEN ? AND ? ORDER BY occurred_at, event_id",

@@ -126,7 +126,7 @@ def _shown(service: Service, customer_id: str, profile: Profile) -> Response:
     edition, now_us = service.decider.edition, to_us(service.clock())
     customer = edition.customers.read(customer_id, now_us)
     churn = edition.release.churn if edition.release is not None else None
-    recent = service.log_store.recent(customer_id, now_us - RECENT_US, NO_LATE_ONES)
+    recent = service.log_store.recent(customer_id, now_us - RECENT_US, NO_LATE_ONES, MOST_RECENT)
     body = {
         "customer_id": customer_id,
         "attributes": profile.attributes,
@@ -134,7 +134,7 @@ def _shown(service: Service, customer_id: str, profile: Profile) -> Response:
         "time_zone": profile.time_zone,
         "updated_at": profile.updated_at,
         "scores": {"p_churn": churn.p_churn(customer.features) if churn is not None else None},
-        "recent_interactions": [_interaction(event) for event in recent[: -MOST_RECENT - 1 : -1]],
+        "recent_interactions": [_interaction(event) for event in reversed(recent)],
         "caps_left": [],
     }
     return Response(orjson.dumps(body, option=orjson.OPT_UTC_Z), media_type="application/json")

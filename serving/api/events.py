@@ -18,6 +18,7 @@ from features.catalogue import Offer
 from features.errors import BadEvent, NotFound
 from features.events import BY_NAME, FIELDS, Event, check_event
 from features.facts import Facts
+from features.profile import category_consent
 from serving.api.door import BatchDoor, needs, problems
 from serving.api.fields import Body
 from serving.api.json_body import oddities
@@ -44,6 +45,9 @@ EVENT_SCHEMA: dict[str, Any] = {
         "properties": {"type": ["object", "null"], "description": "Free."},
     },
 }
+
+
+CONSENT = {"opt_out": False, "opt_in": True}
 
 
 class EventsIn(Body):
@@ -76,6 +80,8 @@ async def accept(body: EventsIn, service: Served) -> Response:
     now = service.clock()
     events, rejected, n_twice = await run_in_threadpool(_checked, body.events, now)  # decisions go on meanwhile
     events = await _with_categories(events, service)
+    if any(event.event_type in CONSENT for event in events):
+        await run_in_threadpool(_keep_consent, service.facts, events, now)
     new = await asyncio.wrap_future(service.log.submit(events, now)) if events else []
     n_new = sum(new)
     answer = {"accepted": n_new, "duplicates": len(new) - n_new + n_twice, "rejected": rejected}
@@ -103,6 +109,17 @@ def _check(raw: Any, now: datetime) -> Event:
     for pointer, detail in oddities(event.properties, "/properties"):
         raise BadEvent("invalid_field", f"{pointer} {detail}", "properties")
     return event
+
+
+def _keep_consent(facts: Facts, events: list[Event], now: datetime) -> None:
+    """What was opted out of or in to, into the profile: before the log has it, so that no crash loses a refusal."""
+    for event in sorted(events, key=lambda event: event.occurred_at):
+        if event.event_type in CONSENT:
+            given = CONSENT[event.event_type]
+            channel, category = event.properties.get("channel"), event.properties.get("category") or event.category
+            consent = {str(channel): given} if channel else {}
+            consent |= {category_consent(str(category)): given} if category else {}
+            facts.merge_profile(event.customer_id, now, consent=consent)
 
 
 async def _with_categories(events: list[Event], service: Service) -> list[Event]:

@@ -90,7 +90,7 @@ class OffersOut(pydantic.BaseModel):
 )
 def put(offer_id: ObjectIdInPath, body: OfferBody, service: Served, if_match: IfMatch = None) -> Response:
     """Replaces the offer whole; what is left out gets its default."""
-    offer = _offer_of(offer_id, body, service.currency)
+    offer = offer_of(offer_id, body, service.currency)
     stored = service.facts.put(offer, service.clock(), if_match)
     service.catalogue_changed()
     return catalogue.put(stored, show)
@@ -157,7 +157,12 @@ def show(stored: Stored[Offer]) -> dict[str, Any]:
     }
 
 
-def _offer_of(offer_id: str, body: OfferBody, currency: str) -> Offer:
+def from_fields(offer_id: str, fields: dict[str, Any], currency: str) -> Offer:
+    """The offer of plain fields, checked as a request's body is."""
+    return offer_of(offer_id, OfferBody.model_validate(fields), currency)
+
+
+def offer_of(offer_id: str, body: OfferBody, currency: str) -> Offer:
     """The offer to store, with the checks that no single field can make."""
     if body.currency is not None and body.currency != currency:
         raise BadInput(f"currency is {body.currency}, this deployment's is {currency}", "/currency")

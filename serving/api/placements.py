@@ -53,15 +53,7 @@ class PlacementsOut(pydantic.BaseModel):
 )
 def put(placement_id: ObjectIdInPath, body: PlacementBody, service: Served, if_match: IfMatch = None) -> Response:
     """Replaces the placement whole; what is left out gets its default."""
-    placement = Placement(
-        placement_id=placement_id,
-        name=body.name,
-        channel=body.channel,
-        max_offers=body.max_offers,
-        fallback_offer_id=body.fallback_offer_id,
-        guaranteed_offer_ids=tuple(body.guaranteed_offer_ids),
-        max_per_category=body.max_per_category,
-    )
+    placement = placement_of(placement_id, body)
     stored = service.facts.put(placement, service.clock(), if_match)
     service.catalogue_changed()
     return catalogue.put(stored, show)
@@ -97,6 +89,23 @@ def archive(placement_id: ObjectIdInPath, service: Served, if_match: IfMatch = N
 def page(asked: PageQuery, service: Served) -> Response:
     """Placements ordered by id."""
     return catalogue.page(service.facts, Placement, asked, show, "placements", "placement_id")
+
+
+def from_fields(placement_id: str, fields: dict[str, Any], currency: str) -> Placement:
+    """The placement of plain fields, checked as a request's body is; placements have no money."""
+    return placement_of(placement_id, PlacementBody.model_validate(fields))
+
+
+def placement_of(placement_id: str, body: PlacementBody) -> Placement:
+    return Placement(
+        placement_id=placement_id,
+        name=body.name,
+        channel=body.channel,
+        max_offers=body.max_offers,
+        fallback_offer_id=body.fallback_offer_id,
+        guaranteed_offer_ids=tuple(body.guaranteed_offer_ids),
+        max_per_category=body.max_per_category,
+    )
 
 
 def show(stored: Stored[Placement]) -> dict[str, Any]:

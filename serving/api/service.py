@@ -46,7 +46,9 @@ class Writer(Protocol):
 class Reader(Protocol):
     """The log as the door reads it."""
 
-    def recent(self, customer_id: str, since_us: int, after_position: int) -> list[LogEvent]: ...
+    def recent(
+        self, customer_id: str, since_us: int, after_position: int, limit: int | None = None
+    ) -> list[LogEvent]: ...
     def decision(self, decision_id: str) -> DecisionRow | None: ...
 
 

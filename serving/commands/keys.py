@@ -42,8 +42,8 @@ def list_keys(*, as_json: bool = False) -> None:
 def revoke(key_id: str) -> None:
     """Ends a key; a running service refuses it from its next request on."""
     with _opened() as (keys, settings):
-        keys.revoke(key_id, settings.now())
-    print(f"{key_id} is revoked", file=sys.stderr)
+        revoked = keys.revoke(key_id, settings.now())
+    print(f"{revoked.key_id} is revoked", file=sys.stderr)
 
 
 @contextmanager

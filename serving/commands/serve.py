@@ -3,50 +3,74 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 
+from serving.policies import policy_named
 from serving.settings import Settings, load_settings
 
 
 def run(host: str, port: int, workers: int) -> int:
-    """Serve until interrupted. The exit code: 0, or 1 when the address is taken."""
+    """Serve until interrupted; 0, or 1 when the address is taken. `BadSettings` before anything starts."""
     settings = load_settings()
+    policy_named(settings.policy)
     # Workers are new processes: they read the same settings, and their set clocks tick from the same start.
     os.environ["NBO_HOME"] = str(settings.home.root)
     os.environ.setdefault("NBO_SERVE_STARTED", repr(time.time()))
     try:
-        port = _free(host, port)
+        listening = _listen(host, port)
     except OSError as error:
         print(f"nbo: {host}:{port} cannot be listened on: {error.strerror}", file=sys.stderr)
         return 1
     _make_keys(settings)
-    print(f"nbo: serving on http://{host}:{port} (docs at /docs), state in {settings.home.root}", file=sys.stderr)
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{listening.getsockname()[1]}"
+    print(f"nbo: serving on {address} (docs at /docs), state in {settings.home.root}", file=sys.stderr, flush=True)
+    _serve(listening, workers)
+    return 0
 
+
+def _serve(listening: socket.socket, workers: int) -> None:
     import uvicorn
+    from uvicorn.supervisors import Multiprocess
 
-    uvicorn.run(
+    config = uvicorn.Config(
         "serving.app:from_settings",
         factory=True,
-        host=host,
-        port=port,
         workers=workers,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=10,
         server_header=False,
     )
-    return 0
+    server = uvicorn.Server(config)
+    # uvicorn raises the signal again once it has shut down; asked to end, we have ended, which is exit code 0.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with suppress(KeyboardInterrupt):
+        if workers == 1:
+            server.run(sockets=[listening])
+        else:
+            Multiprocess(config, sockets=[listening]).run()
+    if workers == 1 and not server.started:
+        sys.exit(1)
 
 
-def _free(host: str, port: int) -> int:
-    """The port itself if it can be bound now, any free one for 0."""
+def _listen(host: str, port: int) -> socket.socket:
+    """Bound and listening: who connects from now on waits for the workers instead of being refused."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
-        return int(probe.getsockname()[1])
+    listening = socket.socket(family)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(2048)
+    except OSError:
+        listening.close()
+        raise
+    listening.set_inheritable(True)
+    return listening
 
 
 def _make_keys(settings: Settings) -> None:

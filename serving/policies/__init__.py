@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from features.errors import BadSettings
 from serving.policies.epsilon_greedy import epsilon_greedy
 from serving.policies.greedy import greedy
 
@@ -21,3 +22,10 @@ class Policy(Protocol):
 
 
 POLICIES: Mapping[str, Policy] = {"greedy": greedy, "epsilon_greedy": epsilon_greedy}
+
+
+def policy_named(name: str) -> Policy:
+    """`BadSettings` for a policy that does not exist."""
+    if name not in POLICIES:
+        raise BadSettings(f"policy is {name!r}, expected one of {', '.join(POLICIES)}", "policy")
+    return POLICIES[name]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.rules.channel import ChannelRule
+from serving.rules.consent import ConsentRule
 from serving.rules.exclusion import ExclusionRule
 from serving.rules.schedule import ScheduleRule
 from serving.rules.status import StatusRule
@@ -26,7 +27,7 @@ class Rule(Protocol):
     def allows(self, view: CatalogueView, asked: Asked) -> NDArray[np.bool_]: ...
 
 
-RULES: tuple[Rule, ...] = (StatusRule(), ScheduleRule(), ChannelRule(), ExclusionRule())
+RULES: tuple[Rule, ...] = (StatusRule(), ScheduleRule(), ChannelRule(), ExclusionRule(), ConsentRule())
 
 
 def eligible(

@@ -13,3 +13,4 @@ class Asked:
     channel: str
     now_us: int
     exclude_offer_ids: frozenset[str]
+    refused: frozenset[str] | None = frozenset()  # keys of consent that are refused; None: could not be read

@@ -270,3 +270,10 @@ def test_a_cancelled_caller_does_not_stop_the_writer(log: Log) -> None:
     assert writer.submit([event("last")], NOW).result(10) == [True]
     assert log.last_position() == 201 - cancelled
     writer.close()
+
+
+def test_with_a_limit_the_newest_events_are_read(log: Log) -> None:
+    log.replace_tail([tail_event("t-1")], to_us(NOW))
+    log.append([event(f"e-{n}", NOW + timedelta(seconds=n)) for n in range(5)], NOW)
+    assert ids(log.recent("c-1", 0, 0, 2)) == ["e-3", "e-4"]
+    assert len(log.recent("c-1", 0, 0, 100)) == len(log.recent("c-1", 0, 0)) == 6

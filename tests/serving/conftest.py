@@ -26,11 +26,11 @@ class NobodyKnown:
     feature_set = feature_set()
     has_store = False
 
-    def __init__(self, degraded=()):
-        self.degraded = tuple(degraded)
+    def __init__(self, degraded=(), refused=frozenset()):
+        self.degraded, self.refused = tuple(degraded), refused
 
     def read(self, customer_id, now_us):
-        return CustomerNow(features={}, known=False, snapshot_us=None, degraded=self.degraded)
+        return CustomerNow(features={}, known=False, snapshot_us=None, refused=self.refused, degraded=self.degraded)
 
 
 def an_offer(offer_id, value=1.0, **changes):
@@ -43,7 +43,17 @@ def an_offer(offer_id, value=1.0, **changes):
 def decider_with(tmp_path):
     """Offers as {id: value} or Offer objects; the acceptance rate is the same for all, so value decides."""
 
-    def make(offers, *, placement=None, epsilon=0.0, policy="epsilon_greedy", now=NOW, degraded=(), rates=None):
+    def make(
+        offers,
+        *,
+        placement=None,
+        epsilon=0.0,
+        policy="epsilon_greedy",
+        now=NOW,
+        degraded=(),
+        rates=None,
+        refused=frozenset(),
+    ):
         made = [an_offer(o, offers[o]) if isinstance(o, str) else o for o in offers]
         hero = Placement(placement_id="hero", name="hero", channel="web", **(placement or {}))
         strip = Placement(placement_id="strip", name="strip", channel="web")
@@ -52,7 +62,7 @@ def decider_with(tmp_path):
             offer: {"offer_acceptance_rate_7d": 0.9, "offer_acceptance_rate_30d": rate}
             for offer, rate in (rates or {}).items()
         }
-        edition = Edition(CatalogueView(catalogue), NobodyKnown(degraded), None, features, 0)
+        edition = Edition(CatalogueView(catalogue), NobodyKnown(degraded, refused), None, features, 0)
         settings = Settings(home=Home(tmp_path), epsilon=epsilon, policy=policy)
         return Decider(edition, settings, lambda: now, "EUR")
 

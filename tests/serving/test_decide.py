@@ -186,3 +186,30 @@ def test_whatever_is_asked_only_allowed_offers_come_back_each_once(
     assert all(0 < offer.selection_probability <= 1 for offer in shown)
     if set(values) - excluded:
         assert names
+
+
+@pytest.mark.parametrize(
+    ("refused", "shown"),
+    [
+        (frozenset(), ["a", "b"]),
+        ({"email"}, ["a", "b"]),
+        ({"web"}, []),
+        ({"category:shoes"}, ["b"]),
+        ({"shoes"}, ["a", "b"]),
+        (None, []),  # could not be read: it may be anything
+    ],
+)
+def test_what_a_customer_refused_is_not_shown(decider_with, ask, refused, shown):
+    decider = decider_with([an_offer("a", 2.0, category="shoes"), an_offer("b", 1.0)], refused=refused)
+    assert offers(ask(decider, limit=5).placements[0]) == shown
+
+
+def test_a_fallback_needs_consent_too(decider_with, ask):
+    decider = decider_with({"b": 1.0}, placement={"fallback_offer_id": "b"}, refused={"web"})
+    assert ask(decider).placements[0].offers == ()
+
+
+def test_a_guaranteed_offer_leads_even_if_it_is_the_fallback(decider_with, ask):
+    decider = decider_with({"a": 9.0, "b": 1.0}, placement={"fallback_offer_id": "b", "guaranteed_offer_ids": ("b",)})
+    (answer,) = ask(decider).placements[0].offers
+    assert (answer.offer_id, answer.reason_codes, answer.is_fallback) == ("b", ("guaranteed",), False)
