@@ -88,6 +88,7 @@ def generate(root: Path, events: int, customers: int, days: int) -> None:
     facts.set_data_settings(DataSettings(snapshot_days=90))
     rows = events // (days - 1)
     with duckdb.connect() as db:
+        db.execute("SET enable_progress_bar = false")  # it would write to stdout
         db.execute("SET TimeZone = 'UTC'")
         for n in range(days):
             day = (FIRST + timedelta(days=n)).isoformat()
