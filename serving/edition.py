@@ -76,14 +76,13 @@ class Edition:
         """Scores of every offer in one placement; without a release, the offers' smoothed acceptance rates."""
         if self.release is None:
             return Scores(self.prior, self._no_affinity, None)
-        affinity = self.affinity(customer_id, features)
+        # An acceptance model learned from taste; without one, the recommendation itself is what there is.
+        recommender, side = self.release.recommender, self._affinity_side
+        ask = recommender.taste if self.release.calibrated else recommender.affinity
+        affinity = ask(customer_id, features, side)
         p_accept = self.release.acceptance.p_accept(features, context, affinity, self._acceptance_side)
         p_churn = self.release.churn.p_churn(features) if churn and self.release.churn is not None else None
         return Scores(p_accept, affinity, p_churn)
-
-    def affinity(self, customer_id: str, features: Mapping[str, Any]) -> NDArray[np.float32]:
-        assert self.release is not None
-        return self.release.recommender.affinity(customer_id, features, self._affinity_side)
 
 
 def context_of(moment: datetime, channel: str, placement_id: str) -> dict[str, Any]:

@@ -132,6 +132,7 @@ class Impressions:
 
     rows: pd.DataFrame
     accepted: NDArray[np.bool_]
+    known_us: NDArray[np.int64]  # when the window of each had ended, and with it the outcome was known
     n_immature: int
     n_unknown_offer: int
 
@@ -161,12 +162,13 @@ def read_impressions(log: Log, offers: Sequence[Offer], settings: DataSettings, 
     impressions = _touches(shown, offer_row, customers, decisions)
     outcomes = _touches(taken, offer_row, customers, decisions)
     windows = windows_us(list(offers), rules)
-    accepted, mature = labels(
-        impressions, match(impressions, outcomes, windows, rules), watched_us(windows, rules), log.as_of_us
-    )
+    watched = watched_us(windows, rules)
+    accepted, mature = labels(impressions, match(impressions, outcomes, windows, rules), watched, log.as_of_us)
+    known_us = impressions.occurred_us + watched[impressions.offer]
     recent = impressions.occurred_us >= since_us
     keep = mature & recent
-    return Impressions(shown[keep].reset_index(drop=True), accepted[keep], int((~mature & recent).sum()), n_unknown)
+    n_immature = int((~mature & recent).sum())
+    return Impressions(shown[keep].reset_index(drop=True), accepted[keep], known_us[keep], n_immature, n_unknown)
 
 
 def _codes(*columns: pd.Series) -> dict[str, int]:

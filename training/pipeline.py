@@ -41,13 +41,15 @@ from training.models.recommender import MIN_INTERACTIONS, Recipe, RecommenderFit
 from training.plots import classifier_figures, recommender_figures
 from training.registry import CHALLENGER, Pins, alias_of, register_release
 from training.scorers import AcceptanceScorer, ChurnScorer, Scorer, digest, json_bytes, scorer_files
-from training.split import Split, blocks, split_by_day, split_instants
+from training.split import Split, blocks, split_instants, split_with_gap
 from training.tracking import MODELS, Logged, files_of, log_model, tracking
 
 Which = Literal["recommender", "acceptance", "churn", "all"]
 Progress = Callable[[str], None]
 MAX_ROWS = 300_000  # of a training table; more are thinned, evenly over time
-N_BLOCKS = 6  # of the acceptance training part, each with affinity from a recommender fitted on what came before it
+N_BLOCKS = (
+    6  # of what is before the acceptance test part, each with affinity from a recommender fitted on what came before it
+)
 
 
 @dataclass(frozen=True)
@@ -257,10 +259,9 @@ def _learn_acceptance(inputs: Inputs, interactions: Interactions, recipe: Recipe
     kept = thinned(n, MAX_ROWS)
     rows, accepted = found.rows.iloc[kept].reset_index(drop=True), found.accepted[kept]
     us = rows["us"].to_numpy(np.int64)
-    split = split_by_day(us)
+    split = split_with_gap(us, found.known_us[kept], rows["customer_id"].tolist())
     if split is None:
-        days = len(np.unique(us // US_PER_DAY))
-        raise NotTrainable("acceptance", f"{n} impressions lie on {days} days, too few for three parts in time")
+        raise NotTrainable("acceptance", f"{n} impressions lie on one day, too few for two parts in time")
     progress("acceptance: affinity, each block from a recommender of what came before")
     affinity = stacked_affinity(rows, interactions, inputs.profiles_at, recipe, split)
     progress("acceptance: features as of each impression")
@@ -296,11 +297,12 @@ def stacked_affinity(
 ) -> NDArray[np.float64]:
     """The affinity of each impression, from a recommender fitted only on what happened before the row's block.
 
-    The training part is cut into blocks by time; validation and test are blocks of their own. NaN where too little had
-    happened before the block. Relative to the customer's mean over the catalogue, as serving reads it.
+    What is before the test part is cut into blocks by time; the test part is a block of its own. NaN where too little
+    had happened before the block. Relative to the customer's mean over the catalogue, as serving reads it, and by taste
+    alone: whether an offer may be recommended again says nothing of whether it would be accepted.
     """
     us = rows["us"].to_numpy(np.int64)
-    starts = [*blocks(us, split.validation_from_us, N_BLOCKS), split.validation_from_us, split.test_from_us]
+    starts = [*blocks(us, split.test_from_us, N_BLOCKS), split.test_from_us]
     ends = [*starts[1:], np.iinfo(np.int64).max]
     offer_row = {offer.offer_id: row for row, offer in enumerate(interactions.offers)}
     out = np.full(len(rows), np.nan)
@@ -320,7 +322,7 @@ def stacked_affinity(
         bounds = np.searchsorted(of_row[order], np.arange(len(names) + 1))
         for customer, name in enumerate(names.tolist()):
             mine = order[bounds[customer] : bounds[customer + 1]]
-            affinity = relative(scorer.affinity(name, profiles[customer], side)[None, :])[0]  # type: ignore[arg-type]
+            affinity = relative(scorer.taste(name, profiles[customer], side)[None, :])[0]  # type: ignore[arg-type]
             out[at[mine]] = affinity[offers[mine]]
     return out
 

@@ -22,7 +22,7 @@ import msgspec
 from features.definitions import FeatureSet
 from features.errors import BrokenRelease, NotFound, PromotionRefused
 from features.home import Home
-from training.scorers import digest, json_bytes, load_release, read_champion
+from training.scorers import FORMAT, digest, json_bytes, load_release, read_champion
 from training.tracking import MODELS, RELEASE, ensure_registered, files_of, tracking
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -166,6 +166,7 @@ def release_files(client: Any, number: str, pins: Pins, features: bytes) -> dict
         if pinned is not None:
             files |= _folder(files_of(client, name, pinned), "scorer", name, pinned)
     manifest = {
+        "format": FORMAT,
         "release": number,
         "versions": versions,
         "calibrated": pins.calibrated,

@@ -27,6 +27,7 @@ from training.trees import Forest
 
 Arrays = Mapping[str, NDArray[Any]]
 Affinity = NDArray[np.float32]
+FORMAT = 1  # of the files of a release; grows when an older reader could not read them
 SMALLEST = 1e-6  # no probability is nearer to 0 or 1 than this
 
 # Recommenders
@@ -38,7 +39,13 @@ class RecommenderScorer(Protocol):
     @property
     def version(self) -> str: ...
     def prepare(self, offers: Sequence[Offer]) -> Any: ...
-    def affinity(self, customer_id: str, features: Mapping[str, Any], side: Any) -> Affinity: ...
+    def taste(self, customer_id: str, features: Mapping[str, Any], side: Any) -> Affinity:
+        """Shape (n_offers,): how well each offer suits the customer, whatever was taken before."""
+        ...
+
+    def affinity(self, customer_id: str, features: Mapping[str, Any], side: Any) -> Affinity:
+        """Shape (n_offers,): what to recommend; taste, and what follows from what was taken before."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +95,34 @@ class FactorScorer:
             biases[row] += self.offer_token_biases[tokens].sum()
         return FactorSide(factors, biases, row_of_trained)
 
-    def affinity(self, customer_id: str, features: Mapping[str, Any], side: FactorSide) -> Affinity:
-        """Shape (n_offers,). Offers taken before gain their boost, or come last if they may not be repeated."""
+    def taste(self, customer_id: str, features: Mapping[str, Any], side: FactorSide) -> Affinity:
         tokens = self.customer_tokens.of(features)
         customer = self.customer_token_factors[tokens].sum(axis=0)
         row = self.customers.get(customer_id)
         if row is not None:
             customer = customer + self.customer_factors[row]
         scores: Affinity = side.factors @ customer + side.biases
-        if row is not None and self.taken.size and scores.size:
-            part = slice(self.taken_start[row], self.taken_start[row + 1])
-            at = side.row_of_trained[self.taken[part]]
-            here = at >= 0
-            if self.repeats:
-                scores[at[here]] += self.taken_boost[part][here]
-            else:
-                scores[at[here]] = scores.min()
+        if row is not None and self.repeats:
+            self._boost(row, scores, side)
         return scores
+
+    def affinity(self, customer_id: str, features: Mapping[str, Any], side: FactorSide) -> Affinity:
+        """Taste; offers taken before come last if they may not be repeated."""
+        scores = self.taste(customer_id, features, side)
+        row = self.customers.get(customer_id)
+        if row is not None and not self.repeats and scores.size:
+            at = side.row_of_trained[self.taken[self._of(row)]]
+            scores[at[at >= 0]] = scores.min()
+        return scores
+
+    def _of(self, row: int) -> slice:
+        """A customer's part of `taken`."""
+        return slice(self.taken_start[row], self.taken_start[row + 1])
+
+    def _boost(self, row: int, scores: Affinity, side: FactorSide) -> None:
+        at = side.row_of_trained[self.taken[self._of(row)]]
+        here = at >= 0
+        scores[at[here]] += self.taken_boost[self._of(row)][here]
 
     def parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         names = (
@@ -161,6 +179,9 @@ class PopularityScorer:
             trained.get(o.offer_id, self.category_scores.get(o.category or "", self.new_offer_score)) for o in offers
         ]
         return np.array(scores, dtype=np.float32)
+
+    def taste(self, customer_id: str, features: Mapping[str, Any], side: Affinity) -> Affinity:
+        return side.copy()
 
     def affinity(self, customer_id: str, features: Mapping[str, Any], side: Affinity) -> Affinity:
         return side.copy()
@@ -435,6 +456,11 @@ def _load(folder: Path, sha256: str | None) -> Release:
     if sha256 is not None and digest(text) != sha256:
         raise BrokenRelease(f"{folder.name}/manifest.json has digest {digest(text)}, the pointer says {sha256}")
     manifest = json.loads(text)
+    if manifest.get("format") != FORMAT:
+        raise BrokenRelease(
+            f"{folder.name} has format {manifest.get('format')}, this version reads {FORMAT}: "
+            "run `nbo train all` and `nbo models promote`"
+        )
     files = {name: _checked(folder, name, expected) for name, expected in manifest["files"].items()}
     offer_map = tuple(json.loads(files["offers.json"]))
     if digest(files["offers.json"]) != manifest["offer_map_sha256"]:

@@ -16,42 +16,30 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Rows of each part, disjoint and in this order of time; `from_us` is where validation and test begin."""
+    """Rows of each part, disjoint; those whose outcome was still open when the test part began are in none."""
 
     train: Mask
-    validation: Mask
+    validation: Mask  # other customers of the same time
     test: Mask
-    validation_from_us: int
     test_from_us: int
 
 
-def split_by_day(occurred_us: NDArray[np.int64], share: float = 0.15) -> Split | None:
-    """Test is the fewest last UTC days that hold `share` of the rows, validation the fewest before it that do.
+def split_with_gap(
+    occurred_us: NDArray[np.int64], known_us: NDArray[np.int64], customers: Sequence[str], share: float = 0.15
+) -> Split | None:
+    """Test is the fewest last UTC days that hold `share` of the rows; the rest is what was known before it began.
 
-    None if that leaves nothing to train on.
+    `known_us` is when each row's outcome was known, not before it occurred. Of the rest, a fixed quarter of customers
+    is the validation part: a part in between would cost another window of data. None if there is only one day.
     """
     days, counts = np.unique(occurred_us // US_PER_DAY, return_counts=True)
-    enough = share * len(occurred_us)
-    cuts, last = [], len(days)
-    for _ in range(2):
-        held = np.cumsum(counts[:last][::-1])
-        n_days = int(np.searchsorted(held, enough)) + 1
-        last -= n_days
-        if last <= 0:
-            return None
-        cuts.append(int(days[last]) * US_PER_DAY)
-    test_from, validation_from = cuts
-    return split_at(occurred_us, validation_from, test_from)
-
-
-def split_at(occurred_us: NDArray[np.int64], validation_from_us: int, test_from_us: int) -> Split:
-    return Split(
-        train=occurred_us < validation_from_us,
-        validation=(occurred_us >= validation_from_us) & (occurred_us < test_from_us),
-        test=occurred_us >= test_from_us,
-        validation_from_us=validation_from_us,
-        test_from_us=test_from_us,
-    )
+    held = np.cumsum(counts[::-1])
+    first = len(days) - 1 - int(np.searchsorted(held, share * len(occurred_us)))
+    if first <= 0:
+        return None
+    test_from = int(days[first]) * US_PER_DAY
+    earlier, aside = known_us <= test_from, held_out(customers)
+    return Split(earlier & ~aside, earlier & aside, occurred_us >= test_from, test_from)
 
 
 def split_instants(instants: Sequence[int], label_us: int, share: float = 0.2) -> tuple[list[int], list[int]]:

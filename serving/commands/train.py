@@ -39,6 +39,6 @@ def run(which: str, *, seed: int, as_json: bool) -> int:
     for model in report.models:
         print("\n".join(model_lines(model)))
     if report.release is not None:
-        said = "calibrated" if report.calibrated else "uncalibrated"
+        said = "with an acceptance model" if report.calibrated else "uncalibrated"
         print(f"release {report.release} ({said}) is the challenger; `nbo models promote` makes it serve")
     return 0

@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from features.definitions import feature_set
-from training.scorers import PopularityScorer, UncalibratedAcceptance, digest, json_bytes, scorer_files
+from training.scorers import FORMAT, PopularityScorer, UncalibratedAcceptance, digest, json_bytes, scorer_files
 
 
 def write_release(releases, number, offers, *, prior=0.05, champion=True):
@@ -25,6 +25,7 @@ def write_release(releases, number, offers, *, prior=0.05, champion=True):
         files |= {f"{model}/{name}": body for name, body in scorer_files(scorer).items()}
     manifest = json_bytes(
         {
+            "format": FORMAT,
             "release": number,
             "versions": {"release": number, "recommender": "1", "acceptance": None, "churn": None},
             "calibrated": False,

@@ -25,21 +25,27 @@ from training.models.recommender import Recipe, learn_recommender
 from training.pipeline import stacked_affinity, thinned
 from training.ranking import rank, rank_metrics
 from training.scorers import logistic, scorer_files
-from training.split import held_out, split_at, split_by_day, split_instants
+from training.split import Split, held_out, split_instants, split_with_gap
 
 DAY = US_PER_DAY
 
 
-def test_split_by_day_puts_whole_days_in_order_of_time():
+def test_the_test_part_is_the_last_whole_days_and_no_earlier_outcome_was_open_when_it_began():
     us = START_US + np.repeat(np.arange(10), 10) * DAY + np.tile(np.arange(10), 10)
-    split = split_by_day(us, share=0.15)
+    names = [f"c{i}" for i in range(100)]
+    split = split_with_gap(us, us + 3 * DAY, names, share=0.15)
     assert split is not None
-    assert [int(m.sum()) for m in (split.train, split.validation, split.test)] == [60, 20, 20]
-    assert us[split.train].max() < us[split.validation].min() <= us[split.validation].max() < us[split.test].min()
+    assert split.test.sum() == 20
+    assert us[split.test].min() == split.test_from_us == START_US + 8 * DAY
+    earlier = split.train | split.validation
+    assert earlier.sum() == 51  # days 0 to 4, and the first row of day 5, whose window ends as the test begins
+    assert (us[earlier] + 3 * DAY <= split.test_from_us).all()
+    assert not (split.train & split.validation).any()
+    np.testing.assert_array_equal(split.validation[earlier], held_out(names)[earlier])
 
 
-def test_split_by_day_is_none_where_there_are_not_three_days():
-    assert split_by_day(np.array([START_US, START_US + DAY])) is None
+def test_one_day_cannot_be_split():
+    assert split_with_gap(np.array([START_US, START_US + 1]), np.array([START_US, START_US + 1]), ["a", "b"]) is None
 
 
 @given(st.integers(0, 60), st.integers(1, 5), st.integers(1, 10))
@@ -212,7 +218,8 @@ def test_affinity_of_an_impression_knows_nothing_from_its_block_on(which):
     rows = pd.DataFrame(
         {"customer_id": [f"c{i % 20:03}" for i in range(40)], "offer_id": ["o00", "o03"] * 20, "us": us}
     )
-    split = split_at(us, START_US + 20 * DAY, START_US + 30 * DAY)
+    nobody = np.zeros(len(us), bool)
+    split = Split(us < START_US + 30 * DAY, nobody, us >= START_US + 30 * DAY, START_US + 30 * DAY)
     recipe = Recipe("lightfm", {"n_factors": 4}, epochs=2, trend=0.5, own=1.0, repeats=True)
     found = stacked_affinity(rows, log, lambda names, us: [{}] * len(names), recipe, split)
     cut = [0, 10, 20, 30][which]

@@ -13,6 +13,7 @@ from features.definitions import feature_set
 from features.errors import BrokenRelease
 from tests.training.builders import acceptance_scorer, churn_scorer, factor_scorer, offer, popularity_scorer
 from training.scorers import (
+    FORMAT,
     Calibration,
     UncalibratedAcceptance,
     digest,
@@ -86,7 +87,7 @@ def write(target, files, **head):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_bytes(body)
     versions = {"release": "7", "recommender": "3", "acceptance": "5", "churn": "2"}
-    manifest = {"release": "7", "versions": versions, "calibrated": True, **head}
+    manifest = {"format": FORMAT, "release": "7", "versions": versions, "calibrated": True, **head}
     manifest["files"] = {name: digest(body) for name, body in files.items()}
     (target / "manifest.json").write_bytes(json_bytes(manifest))
 
@@ -188,3 +189,10 @@ def test_loading_a_release_needs_no_training_library(folder):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == "[]"
     shutil.rmtree(folder)
+
+
+def test_a_release_of_another_format_says_what_to_do(folder):
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "format": FORMAT + 1}))
+    with pytest.raises(BrokenRelease, match="run `nbo train all`"):
+        load_release(folder)
