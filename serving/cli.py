@@ -5,11 +5,15 @@ Commands are imported when they run, so that `nbo --help` stays instant.
 
 from __future__ import annotations
 
+import os
+import signal
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, Literal
 
 import typer
 
@@ -49,7 +53,7 @@ def ingest(
     source: Annotated[Path | None, typer.Option(help="The folder of raw files that the recipe reads.")] = None,
     max_refused: Annotated[
         float | None,
-        typer.Option(help="Share of refused rows above which nothing is committed (0.01)."),
+        typer.Option(min=0, max=1, help="Share of refused rows above which nothing is committed (0.01)."),
     ] = None,
     json: JSON = False,
 ) -> None:
@@ -105,7 +109,7 @@ def features_materialize(json: JSON = False) -> None:
 
 @features_app.command("check")
 def features_check(
-    customers: Annotated[int, typer.Option(help="How many customers to compare.")] = 1000, json: JSON = False
+    customers: Annotated[int, typer.Option(min=1, help="How many customers to compare.")] = 1000, json: JSON = False
 ) -> None:
     """Whether the online store says what the snapshots say, and how old it is."""
     from serving.commands.features import check
@@ -115,7 +119,10 @@ def features_check(
 
 @app.command()
 def train(
-    which: Annotated[str, typer.Argument(metavar="[recommender|acceptance|churn|all]")] = "all",
+    which: Annotated[
+        Literal["recommender", "acceptance", "churn", "all"],
+        typer.Argument(metavar="[recommender|acceptance|churn|all]"),
+    ] = "all",
     seed: Annotated[int, typer.Option(help="Seed of everything that is random.")] = 0,
     json: JSON = False,
 ) -> None:
@@ -143,6 +150,8 @@ def models_promote(
     """Export a release and make it the champion that the service answers with."""
     from serving.commands.models import promote
 
+    if force and not (reason or "").strip():
+        raise typer.BadParameter("a forced promotion needs a --reason", param_hint="--force")
     promote(release, force=force, reason=reason, as_json=json)
 
 
@@ -209,12 +218,51 @@ def usage_errors() -> Iterator[None]:
         raise typer.BadParameter(error.detail) from None
 
 
+class _Interrupts:
+    """Remembers Ctrl-C, because libraries turn the KeyboardInterrupt that they meet into errors of their own."""
+
+    def __init__(self) -> None:
+        self.seen = False
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
+            signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.seen = True
+        raise KeyboardInterrupt
+
+
 def main() -> None:
-    """Errors that we raise on purpose are one line and exit code 1; wrong usage is 2."""
+    """Errors that we raise on purpose are one line and exit code 1; wrong usage is 2, Ctrl-C 130."""
     from features.errors import NboError
 
+    interrupts = _Interrupts()
     try:
         app()
-    except NboError as error:
-        print(f"nbo: {error}", file=sys.stderr)
+    except SystemExit as end:
+        if end.code == 130 and interrupts.seen:
+            print("nbo: interrupted", file=sys.stderr)
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        if interrupts.seen:
+            print("nbo: interrupted", file=sys.stderr)
+            sys.exit(130)
+        said = _home_fault(error) or (str(error) if isinstance(error, NboError) else None)
+        if said is None:
+            raise
+        print(f"nbo: {said}", file=sys.stderr)
         sys.exit(1)
+
+
+def _home_fault(error: BaseException) -> str | None:
+    """What is wrong with NBO_HOME, if that is why: it cannot be made, entered or written."""
+    from features.errors import StoreUnavailable
+
+    home = Path(os.environ.get("NBO_HOME") or ".nbo").expanduser().absolute()
+    if isinstance(error, OSError) and error.filename is not None:
+        at = Path(os.fsdecode(error.filename)).absolute()
+        if at == home or at in home.parents or (home in at.parents and not os.access(home, os.W_OK | os.X_OK)):
+            return f"NBO_HOME is {home}, which cannot be used: {error.strerror}: {at}"
+    unopened = isinstance(error, (sqlite3.OperationalError, StoreUnavailable, NotADirectoryError))
+    if unopened and not (home.is_dir() and os.access(home, os.W_OK)):
+        return f"NBO_HOME is {home}, which cannot be used: {error}"
+    return None

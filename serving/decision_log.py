@@ -59,5 +59,7 @@ def log_row(
         },
         "features": customer.features,  # NaN is written as null
         "snapshot_us": customer.snapshot_us,
+        "offers_as_of_us": edition.offers_as_of_us,  # the instant of the offers' features
+        "known": customer.known,
     }
     return msgspec.json.encode(row)

@@ -51,7 +51,7 @@ class Edition:
         offer_features: Mapping[str, Mapping[str, Any]],
         now_us: int,
     ) -> None:
-        self.view, self.customers, self.release = view, customers, release
+        self.view, self.customers, self.release, self.offers_as_of_us = view, customers, release, now_us
         self._offers_known = frozenset(release.offer_map if release is not None else ())
         self._no_affinity = np.zeros(len(view), np.float32)
         if release is None:

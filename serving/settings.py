@@ -99,5 +99,9 @@ def _convert(name: str, value: Any, source: str) -> Any:
         if kind == "bool":
             return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
         return float(value) if kind == "float" else str(value)
-    except (ValueError, TypeError, KeyError, BadEvent) as error:
-        raise BadSettings(f"{source} is {value!r}, expected {kind}: {error}", name) from None
+    except BadEvent as error:
+        expected = "an RFC 3339 time with an offset, such as 2018-08-24T18:00:00Z"
+        raise BadSettings(f"{source} is {str(value)!r}, expected {expected}: {error}", name) from None
+    except (ValueError, TypeError, KeyError):
+        expected = {"bool": "true or false", "float": "a number"}.get(str(kind), "text")
+        raise BadSettings(f"{source} is {value!r}, expected {expected}", name) from None

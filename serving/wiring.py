@@ -176,7 +176,8 @@ class Service:
         view = CatalogueView(self.facts.catalogue())
         customers = self._customers()
         stored = customers.online.offers() if customers.online is not None else {}
-        now_us = to_us(self.clock())
+        # The hour, not the instant: workers that prepare at different moments must score alike, and replay again.
+        now_us = to_us(self.clock()) // US_PER_HOUR * US_PER_HOUR
         offers: Mapping[str, Mapping[str, Any]] = {
             offer_id: offer_features_of(customers.feature_set, row, now_us) for offer_id, row in stored.items()
         }

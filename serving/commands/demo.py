@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from types import FrameType
 
+from features.errors import BadInput
 from features.home import Home
 
 
@@ -19,11 +20,19 @@ def run(smoke: bool = False, keep: Path | None = None, visits: int | None = None
             signal.signal(ending, _interrupt)  # end what we started, as on Ctrl-C
     try:
         if keep is not None:
-            return tell(Home(keep.expanduser().absolute()), smoke=smoke, n_visits=visits, kept=True)
+            return tell(Home(_made(keep.expanduser().absolute())), smoke=smoke, n_visits=visits, kept=True)
         with tempfile.TemporaryDirectory(prefix="nbo-demo-", ignore_cleanup_errors=True) as folder:
             return tell(Home(Path(folder)), smoke=smoke, n_visits=visits, kept=False)
     except KeyboardInterrupt:
         return 130
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--keep is {folder}, which cannot be made a folder: {error.strerror}", "keep") from None
+    return folder
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import msgspec
 
 from features.errors import BadSettings, NboError
 from features.facts import Facts
+from serving.policies import policy_named
 from serving.settings import Settings, configurable, load_settings
 
 NEEDED = ("duckdb", "feast", "ibis-framework", "lightfm-next", "mlflow", "scikit-learn", "fastapi", "uvicorn", "numba")
@@ -49,8 +51,11 @@ def run(*, as_json: bool) -> int:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Every check, in the order in which a newcomer meets its subject; reads only."""
-    found = [_python(), _packages(), _settings(settings), _home(settings.home.root)]
+    """Every check, in the order in which a newcomer meets its subject; leaves everything as it is."""
+    home = _home(settings.home.root)
+    found = [_python(), _packages(), _settings(settings), home]
+    if home.state == "failure":
+        return found
     if not settings.home.facts_db.exists():
         todo = "run `nbo demo --keep DIR`, `nbo ingest`, or `nbo serve` and PUT offers"
         return [*found, Finding("data", "warning", "nothing is stored yet", todo)]
@@ -97,6 +102,10 @@ def _settings(settings: Settings) -> Finding:
         for name in os.environ
         if name.startswith("NBO_") and name not in _variables() and not name.startswith("NBO_TEST")
     )
+    try:
+        policy_named(settings.policy)
+    except BadSettings as error:
+        return Finding("settings", "failure", str(error), "correct decision.policy or NBO_POLICY")
     if unknown:
         return Finding("settings", "warning", shown, f"not read by anything: {', '.join(unknown)}")
     return Finding("settings", "ok", shown)
@@ -108,10 +117,14 @@ def _variables() -> set[str]:
 
 def _home(root: Path) -> Finding:
     at = root
-    while not at.exists():
-        at = at.parent
-    if not os.access(at, os.W_OK):
-        return Finding("home", "failure", f"{root} cannot be written", "choose another folder with NBO_HOME")
+    try:
+        while not at.exists():
+            at = at.parent
+        with tempfile.TemporaryDirectory(prefix=".nbo-doctor-", dir=at):  # permissions alone do not tell
+            pass
+    except OSError as error:
+        detail = f"{root} cannot be written: {error.strerror}: {at}"
+        return Finding("home", "failure", detail, "choose another folder with NBO_HOME")
     free_gb = shutil.disk_usage(at).free / 1e9
     if free_gb < LITTLE_DISK_GB:
         return Finding("home", "warning", f"{root}, {free_gb:.1f} GB free", "make room on the disk")

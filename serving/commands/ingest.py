@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
 
-from features.errors import BadInput
+from features.errors import BadInput, TooManyRefused
 from features.facts import Facts
-from features.ingest import IngestReport, Progress, ingest
+from features.ingest import IngestReport, Progress, TableReport, ingest
+from features.ingest_recipe import named_recipes
 from serving.settings import load_settings
 
 
 def run(recipe_or_dir: str, *, source: Path | None, max_refused: float | None, as_json: bool) -> int:
-    """Prints what became of the rows; exit code 0. `NboError` when nothing was committed."""
+    """Prints what became of the rows; exit code 0. `NboError` when nothing was committed.
+
+    When too many rows were refused the counts are printed before that is raised.
+    """
     settings = load_settings()
     limit = settings.max_refused if max_refused is None else max_refused
-    if not 0 <= limit <= 1:
-        raise BadInput(f"--max-refused is {limit}, expected a share from 0 to 1", "max_refused")
+    if source is None and recipe_or_dir in named_recipes() and not Path(recipe_or_dir).is_dir():
+        raise BadInput(f"{recipe_or_dir} is a shipped recipe: add --source DIR, the folder of the raw files", "source")
     recipe, folder = (None, Path(recipe_or_dir)) if source is None else (recipe_or_dir, source)
     facts = Facts(settings.home.facts_db)
     started = time.monotonic()
@@ -28,10 +33,18 @@ def run(recipe_or_dir: str, *, source: Path | None, max_refused: float | None, a
         report = ingest(
             settings.home, facts, folder, recipe, now=settings.now(), max_refused=limit, progress=_progress(started)
         )
+    except TooManyRefused as error:
+        _end_progress()
+        if as_json:
+            found = {"code": error.code, "table": error.table, "tables": error.tables, "refused_file": error.report}
+            print(msgspec.json.encode(found).decode())
+        else:
+            print("\n".join(_table_lines(error.tables)))
+        raise
+    else:
+        _end_progress()
     finally:
         facts.close()
-        if sys.stderr.isatty():
-            print(file=sys.stderr)
     seconds = round(time.monotonic() - started, 3)
     if as_json:
         print(msgspec.json.encode({**asdict(report), "seconds": seconds}).decode())
@@ -49,13 +62,24 @@ def _progress(started: float) -> Progress:
     )
 
 
-def _words(report: IngestReport, seconds: float) -> str:
+def _end_progress() -> None:
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+
+
+def _table_lines(tables: Sequence[TableReport]) -> list[str]:
+    """What became of each table's rows, and why some were refused."""
     lines = [f"{'':<12}{'rows':>12}{'kept':>12}{'duplicates':>12}{'refused':>12}"]
-    for table in report.tables:
+    for table in tables:
         lines.append(
             f"{table.table:<12}{table.n_rows:>12,}{table.kept:>12,}{table.duplicates:>12,}{table.n_refused:>12,}"
         )
         lines += [f"{'':<12}  refused: {n:,} {code}" for code, n in sorted(table.refused.items())]
+    return lines
+
+
+def _words(report: IngestReport, seconds: float) -> str:
+    lines = _table_lines(report.tables)
     if report.first_day is not None:
         lines.append(f"events of {report.first_day} to {report.last_day} were added to the lake")
     else:

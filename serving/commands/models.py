@@ -6,6 +6,7 @@ import getpass
 
 import msgspec
 
+from features.errors import NboError, NotFound
 from serving.settings import load_settings
 
 
@@ -32,7 +33,12 @@ def promote(release: str, *, force: bool, reason: str | None, as_json: bool) -> 
     from training.registry import promote as make_champion
 
     settings = load_settings()
-    done = make_champion(settings.home, release, force=force, reason=reason, who=_who(), now=settings.now())
+    try:
+        done = make_champion(settings.home, release, force=force, reason=reason, who=_who(), now=settings.now())
+    except NotFound as error:
+        if (error.kind, error.name) != ("release", "challenger"):
+            raise
+        raise NboError("there is no challenger to promote: run `nbo train`, which registers one") from None
     if as_json:
         body = {"release": done.release, "before": done.before, "forced": done.forced, "folder": str(done.folder)}
         print(msgspec.json.encode(body).decode())
