@@ -19,6 +19,12 @@ NboError                      code "error"
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from features.ingest import TableReport
+
 
 class NboError(Exception):
     """Anything this project raises on purpose; `code` is stable and safe to show."""
@@ -79,12 +85,15 @@ class StaleVersion(Conflict):
 class TooManyRefused(NboError):
     code = "too_many_refused"
 
-    def __init__(self, n_refused: int, n_rows: int, limit: float, report: str) -> None:
+    def __init__(
+        self, table: str, n_refused: int, n_rows: int, limit: float, report: str, tables: Sequence[TableReport] = ()
+    ) -> None:
         super().__init__(
-            f"{n_refused:,} of {n_rows:,} rows were refused ({n_refused / max(n_rows, 1):.2%}), "
+            f"{table}: {n_refused:,} of {n_rows:,} rows were refused ({n_refused / max(n_rows, 1):.2%}), "
             f"the limit is {limit:.2%}; nothing was committed. The refused rows with their reasons: {report}"
         )
         self.n_refused, self.n_rows, self.limit, self.report = n_refused, n_rows, limit, report
+        self.table, self.tables = table, tables  # the one above its limit, and what became of all
 
 
 class NotTrainable(NboError):

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from features.catalogue import Offer, Placement
 from features.data_settings import DataSettings
-from features.errors import BadEvent, BadRecipe, TooManyRefused
+from features.errors import BadEvent, BadInput, BadRecipe, TooManyRefused
 from features.events import MAX_AHEAD, to_us
 from features.facts import Facts
 from features.home import Home
@@ -96,6 +96,8 @@ def ingest(
     DuckDB, the process needs some 300 MB more.
     """
     loaded = load_recipe(recipe) if recipe is not None else None
+    if not source.is_dir():
+        raise BadInput(f"the source {source} is not a folder", "source")
     needs = loaded.needs if loaded is not None else load_needs(source / SETTINGS_FILE)
     settings = _settings(facts, needs)
     ingest_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
@@ -339,7 +341,9 @@ def _refuse(batch: pa.RecordBatch, report: TableReport, refusals: _Refusals) -> 
 def _check_share(reports: list[TableReport], max_refused: float, refused_file: Path | None) -> None:
     for report in reports:
         if report.n_refused > max_refused * report.n_rows:
-            raise TooManyRefused(report.n_refused, report.n_rows, max_refused, str(refused_file))
+            raise TooManyRefused(
+                report.table, report.n_refused, report.n_rows, max_refused, str(refused_file), tuple(reports)
+            )
 
 
 def _commit(

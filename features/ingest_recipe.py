@@ -43,6 +43,11 @@ def shipped_recipes() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{SETTINGS_FILE}")))
 
 
+def named_recipes() -> tuple[str, ...]:
+    """Every name that stands for a shipped recipe."""
+    return (*shipped_recipes(), *ALIASES)
+
+
 def load_recipe(name: str) -> Recipe:
     """A shipped recipe by name, or a folder of one's own."""
     folder = Path(name)

@@ -37,7 +37,7 @@ class Table:
 
 def tables_of(con: duckdb.DuckDBPyConnection, folder: Path, recipe: Recipe | None) -> list[Table]:
     """The raw tables, in the order customers, offers, events."""
-    found = _queried(con, recipe) if recipe is not None else [_read(con, *one) for one in _files(folder)]
+    found = _queried(con, folder, recipe) if recipe is not None else [_read(con, *one) for one in _files(folder)]
     if not found:
         raise BadInput(
             f"{folder} holds none of customers, offers, events as .csv, .parquet or .jsonl (.ndjson, .json), "
@@ -52,21 +52,23 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _queried(con: duckdb.DuckDBPyConnection, recipe: Recipe) -> list[Table]:
+def _queried(con: duckdb.DuckDBPyConnection, folder: Path, recipe: Recipe) -> list[Table]:
     return [
-        _result(con, name, f"{recipe.name}/{name}.sql", recipe.queries[name])
+        _result(con, name, f"{recipe.name}/{name}.sql", recipe.queries[name], folder)
         for name in TABLES
         if name in recipe.queries
     ]
 
 
-def _result(con: duckdb.DuckDBPyConnection, name: str, shown: str, query: str) -> Table:
+def _result(con: duckdb.DuckDBPyConnection, name: str, shown: str, query: str, folder: Path) -> Table:
     """A recipe's query, run once and kept, because running it twice may number rows differently."""
     try:
         statements = con.extract_statements(query)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise BadRecipe(f"{shown} must hold one SELECT", shown)
         con.execute(f"CREATE TEMP TABLE raw_{name} AS {query.strip().rstrip(';')}")
+    except duckdb.IOException as error:
+        raise BadRecipe(f"{shown} does not find its files in the source {folder}: {error}", shown) from error
     except duckdb.Error as error:
         raise BadRecipe(f"{shown}: {error}", shown) from error
     return Table(name, shown, f"raw_{name}", _types(con, f"raw_{name}"))

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from features.errors import BadInput, TooManyRefused
+from features.errors import BadInput, BadRecipe, TooManyRefused
 from serving.commands.ingest import run
 
 GOOD = '{"event_id": "e-1", "event_type": "visit", "customer_id": "c-1", "occurred_at": "2026-03-01T10:00:00Z"}\n'
@@ -45,6 +45,30 @@ def test_too_many_refused_rows_name_their_file(tables):
         run(str(tables), source=None, max_refused=None, as_json=False)
 
 
-def test_a_share_is_from_0_to_1(tables):
-    with pytest.raises(BadInput, match="share"):
-        run(str(tables), source=None, max_refused=5, as_json=False)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_refused_ingest_counts_by_table_and_reason_too(tables, capsys, as_json):
+    with pytest.raises(TooManyRefused, match="events: 1 of 2"):
+        run(str(tables), source=None, max_refused=None, as_json=as_json)
+    printed = capsys.readouterr().out
+    if as_json:
+        found = json.loads(printed)
+        assert (found["table"], found["tables"][0]["refused"]) == ("events", {"unknown_event_type": 1})
+    else:
+        assert "refused: 1 unknown_event_type" in printed
+
+
+def test_a_shipped_recipe_without_its_source_says_what_to_add(tables):
+    with pytest.raises(BadInput, match="starbucks is a shipped recipe: add --source DIR"):
+        run("starbucks", source=None, max_refused=None, as_json=False)
+
+
+def test_a_source_that_is_not_there_is_named(tables):
+    with pytest.raises(BadInput, match=r"the source .*/nowhere is not a folder"):
+        run("starbucks", source=tables / "nowhere", max_refused=None, as_json=False)
+
+
+def test_a_recipe_on_the_wrong_folder_names_its_query_and_the_folder(tables):
+    with pytest.raises(
+        BadRecipe, match=r"starbucks_offers/customers.sql does not find its files in the source .*tables"
+    ):
+        run("starbucks", source=tables, max_refused=None, as_json=False)
