@@ -13,7 +13,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
     customer_id: str
     attributes: dict[str, Any] = msgspec.field(default_factory=dict)
-    consent: dict[str, bool] = msgspec.field(default_factory=dict)  # by channel or `category_consent`; absent: not asked
+    consent: dict[str, bool] = msgspec.field(default_factory=dict)  # channel or `category_consent`; absent: not asked
     time_zone: str | None = None  # IANA name
     updated_at: datetime | None = None  # UTC
 
