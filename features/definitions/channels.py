@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from features.definitions.dsl import ByKey, Count, CountBy, Family, Favourite, Feature, Share, Where
+from features.definitions.dsl import ByKey, Count, CountBy, Family, Favourite, Feature, Share, Where, in_days
 from features.events import ACTIVITY
 
 ENGAGED = (*ACTIVITY, "click", "accept", "reject", "dismiss")  # what the customer did, as opposed to was shown
@@ -29,13 +29,13 @@ def channels(windows: Sequence[int]) -> Family:
                 name=f"engaged_by_channel_{longest}d",
                 value=ByKey("engaged_by_channel", longest),
                 unit="events by channel",
-                description=f"What the customer did, by channel, in {longest} days",
+                description=f"What the customer did, by channel, {in_days(longest)}",
             ),
             Feature(
                 name=f"favourite_channel_{longest}d",
                 value=Favourite("engaged_by_channel", longest),
                 unit="channel",
-                description=f"The channel used most in {longest} days",
+                description=f"The channel used most {in_days(longest)}",
                 default=None,
             ),
             *(
@@ -43,7 +43,7 @@ def channels(windows: Sequence[int]) -> Family:
                     name=f"{part}_share_{longest}d",
                     value=Share(f"engaged_{part}", "engaged", longest),
                     unit="share",
-                    description=f"Share of what was done from {first} to {last} h UTC in {longest} days; NaN if none",
+                    description=f"Share of what was done from {first} to {last} h UTC {in_days(longest)}; NaN if none",
                     default=None,
                 )
                 for part, (first, last) in PARTS_OF_DAY.items()

@@ -164,6 +164,11 @@ class Attribute(msgspec.Struct, frozen=True, tag=True):
 Derivation: TypeAlias = Total | Age | ActiveDays | Share | Smoothed | ByKey | Size | Diversity | Favourite | Attribute
 
 
+def in_days(days: int) -> str:
+    """A customer's window in words, for descriptions."""
+    return "today" if days == 1 else f"in {days} days"
+
+
 def window(of: str, days: int) -> Total:
     return Total(of, days)
 

@@ -16,6 +16,7 @@ from features.definitions.dsl import (
     Where,
     allowed_windows,
     ever,
+    in_days,
     window,
 )  # fmt: skip
 
@@ -47,7 +48,7 @@ def responses(windows: Sequence[int]) -> Family:
                     name=f"{answer}_{days}d",
                     value=window(answer, days),
                     unit="offers",
-                    description=f"Offers {answer} in {days} days",
+                    description=f"Offers {answer} {in_days(days)}",
                 )
                 for answer in ANSWERS
                 for days in windows
@@ -76,7 +77,7 @@ def responses(windows: Sequence[int]) -> Family:
                     name=f"acceptance_rate_{days}d",
                     value=Smoothed("accepted", "seen", days, PRIOR, WEIGHT),
                     unit="share",
-                    description=f"Accepted per seen in {days} days, smoothed towards {PRIOR}",
+                    description=f"Accepted per seen {in_days(days)}, smoothed towards {PRIOR}",
                     default=PRIOR,
                 )
                 for days in windows
@@ -87,7 +88,7 @@ def responses(windows: Sequence[int]) -> Family:
                     name=f"{name}_rate_{longest}d",
                     value=Smoothed(answer, "seen", longest, PRIOR, WEIGHT),
                     unit="share",
-                    description=f"{answer.capitalize()} per seen in {longest} days, smoothed towards {PRIOR}",
+                    description=f"{answer.capitalize()} per seen {in_days(longest)}, smoothed towards {PRIOR}",
                     default=PRIOR,
                 )
                 for name, answer in (("click", "clicked"), ("dismissal", "dismissed"))
@@ -97,7 +98,7 @@ def responses(windows: Sequence[int]) -> Family:
                     name=f"{answer}_by_category_{longest}d",
                     value=ByKey(f"{answer}_by_category", longest),
                     unit="offers by category",
-                    description=f"Offers {answer}, by category, in {longest} days",
+                    description=f"Offers {answer}, by category, {in_days(longest)}",
                 )
                 for answer in ANSWERS
             ),
@@ -105,7 +106,7 @@ def responses(windows: Sequence[int]) -> Family:
                 name=f"seen_by_offer_{by_offer}d",
                 value=ByKey("seen_by_offer", by_offer),
                 unit="impressions by offer",
-                description=f"How often each offer was seen in {by_offer} days",
+                description=f"How often each offer was seen {in_days(by_offer)}",
             ),
         ),
     )

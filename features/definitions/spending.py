@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from features.definitions.dsl import Age, Count, Family, Feature, Last, Share, Sum, Where, ever, window
+from features.definitions.dsl import Age, Count, Family, Feature, Last, Share, Sum, Where, ever, in_days, window
 
 IS_PURCHASE = Where(event_types=("purchase",))
 
@@ -21,7 +21,7 @@ def spending(windows: Sequence[int]) -> Family:
                     name=f"purchases_{days}d",
                     value=window("purchases", days),
                     unit="purchases",
-                    description=f"Purchases in {days} days",
+                    description=f"Purchases {in_days(days)}",
                 )
                 for days in windows
             ),
@@ -36,7 +36,7 @@ def spending(windows: Sequence[int]) -> Family:
                     name=f"spent_{days}d",
                     value=window("spent", days),
                     unit="currency",
-                    description=f"Amount spent in {days} days",
+                    description=f"Amount spent {in_days(days)}",
                 )
                 for days in windows
             ),
@@ -47,7 +47,7 @@ def spending(windows: Sequence[int]) -> Family:
                 name=f"mean_purchase_{longest}d",
                 value=Share("spent", "purchases", longest),
                 unit="currency",
-                description=f"Mean amount of a purchase in {longest} days; NaN if none",
+                description=f"Mean amount of a purchase {in_days(longest)}; NaN if none",
                 default=None,
             ),
             Feature(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from features.definitions.dsl import ActiveDays, Age, Count, Days, Family, Feature, First, Last, Where, window
+from features.definitions.dsl import ActiveDays, Age, Count, Days, Family, Feature, First, Last, Where, in_days, window
 from features.events import ACTIVITY
 
 IS_VISIT = Where(event_types=("visit",))
@@ -29,7 +29,7 @@ def visits(windows: Sequence[int]) -> Family:
                     name=f"visits_{days}d",
                     value=window("visits", days),
                     unit="visits",
-                    description=f"Visits in {days} days",
+                    description=f"Visits {in_days(days)}",
                 )
                 for days in windows
             ),
@@ -38,7 +38,7 @@ def visits(windows: Sequence[int]) -> Family:
                     name=f"active_days_{days}d",
                     value=ActiveDays("active_on", days),
                     unit="days",
-                    description=f"Days with activity (visit, view or purchase) among {days}",
+                    description=f"Days with activity (visit, view or purchase) {in_days(days)}",
                 )
                 for days in windows
             ),
@@ -46,7 +46,7 @@ def visits(windows: Sequence[int]) -> Family:
                 name=f"activities_{longest}d",
                 value=window("activities", longest),
                 unit="events",
-                description=f"Visits, views and purchases in {longest} days",
+                description=f"Visits, views and purchases {in_days(longest)}",
             ),
             Feature(
                 name="days_since_activity",
