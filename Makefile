@@ -35,5 +35,8 @@ lock: setup  ## resolve requirements.lock anew from pyproject.toml
 prove-main: setup  ## real tables to a decision over HTTP, with the tables and proofs of the docs
 	@$(PY) -m bench.prove_main
 
+bench: setup  ## what is claimed of speed, measured here: ingest, features, log, online reads
+	@for part in ingest features log online; do echo "== $$part"; $(PY) -m bench.$$part || exit 1; done
+
 clean:  ## remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
