@@ -57,7 +57,7 @@ def learn_acceptance(
         [table.offers[i] for i in at.tolist()],
         table.offer_features.iloc[at],
         {name: np.asarray(values, dtype=object)[at] for name, values in table.context.items()},
-        affinity=table.affinity is not None,
+        affinity=table.affinity is not None and bool(np.isfinite(table.affinity[at]).any()),
     )
     rows = encoder.rows(
         len(table.y), table.customer_features, table.offers, table.offer_features, table.context, table.affinity

@@ -1,0 +1,98 @@
+"""Learning P(accept) from a table whose truth is planted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.catalogue import Offer, Treatment
+from features.definitions import feature_set
+from features.errors import NotTrainable
+from features.events import US_PER_DAY
+from features.live import Instant, feature_table
+from training.models.acceptance import AcceptanceTable, learn_acceptance
+from training.split import split_with_gap
+
+FEATURES = feature_set((1, 7), {"age": "number"})
+START_US = 20_000 * US_PER_DAY
+N = 4_000
+OFFERS = tuple(
+    Offer(
+        offer_id=f"o{i}",
+        name=f"o{i}",
+        value=1.0,
+        currency="EUR",
+        category="young" if i % 2 else "old",
+        treatments=(Treatment(treatment_id=f"o{i}/a"),),
+    )
+    for i in range(4)
+)
+
+
+def table(seed=0, affinity=None):
+    """Young customers (under 40) take offers of their category with 0.5, everybody anything else with 0.1."""
+    rng = np.random.default_rng(seed)
+    age = rng.uniform(20, 60, N)
+    offers = [OFFERS[i] for i in rng.integers(0, 4, N)]
+    us = START_US + np.sort(rng.integers(0, 40, N)) * US_PER_DAY
+    suits = np.array([(o.category == "young") == (a < 40) for o, a in zip(offers, age, strict=True)])
+    p = np.where(suits, 0.5, 0.1)
+    instants = [Instant(None, (), (a,), int(t)) for a, t in zip(age.tolist(), us.tolist(), strict=True)]
+    of_offers = [Instant(None, (), (), int(t)) for t in us.tolist()]
+    context = {name: np.full(N, "x", object) for name in ("channel", "placement_id")}
+    made = AcceptanceTable(
+        customers=[f"c{i}" for i in range(N)],
+        offers=offers,
+        us=us,
+        customer_features=pd.DataFrame(feature_table(FEATURES, "customer", instants)),
+        offer_features=pd.DataFrame(feature_table(FEATURES, "offer", of_offers)),
+        context={**context, "hour": np.full(N, 12.0), "weekday": np.full(N, 1.0)},
+        affinity=affinity,
+        is_new=np.zeros(N, bool),
+        y=rng.random(N) < p,
+    )
+    return made, p, split_with_gap(us, us + 3 * US_PER_DAY, list(made.customers))
+
+
+def learnt(made, split):
+    return learn_acceptance(FEATURES, OFFERS, made, split, seed=0)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    made, p, split = table()
+    return learnt(made, split), made, p, split
+
+
+def test_the_planted_truth_is_found(fitted):
+    """The best possible AUC follows from the two rates: P(0.5-row above 0.1-row), ties counting half."""
+    fit, made, p, split = fitted
+    y, truth = made.y[split.test], p[split.test]
+    pos, neg = truth[y], truth[~y]
+    best = (pos[:, None] > neg).mean() + 0.5 * (pos[:, None] == neg).mean()
+    assert fit.metrics["auc"] == pytest.approx(best, abs=0.03)
+    assert fit.verdict == "beats"
+    assert fit.metrics["ece"] < 0.06
+
+
+def test_affinity_that_is_missing_everywhere_is_left_out():
+    made, _, split = table(affinity=np.full(N, np.nan))
+    assert "affinity" not in [column.name for column in learnt(made, split).classifier.encoder.columns]
+
+
+def test_labels_without_a_pattern_cannot_be_learnt(fitted):
+    """A leakage canary: with labels shuffled, nothing can tell the test rows apart."""
+    _, made, _, split = fitted
+    shuffled = np.random.default_rng(1).permutation(made.y)
+    fit = learnt(replace(made, y=shuffled), split)
+    assert fit.metrics["auc"] == pytest.approx(0.5, abs=0.06)
+    assert fit.verdict != "beats"
+
+
+def test_one_class_is_not_trainable(fitted):
+    _, made, _, split = fitted
+    with pytest.raises(NotTrainable, match="0 of them positive"):
+        learnt(replace(made, y=np.zeros(N, bool)), split)
