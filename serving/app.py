@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -36,6 +37,7 @@ from serving.problems import (
     problem,
 )
 
+logger = logging.getLogger(__name__)
 ROUTERS = (
     decisions.router, events.router, customers.router, offers.router, placements.router, operations.router,
 )  # fmt: skip
@@ -56,7 +58,9 @@ STATUS: Mapping[type[NboError], int] = {  # the nearest class in the error's tre
 }
 CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 FIELD_CODES = {"missing": "missing_field", "extra_forbidden": "unknown_field"}
+STORE_UNAVAILABLE = "a store did not answer; nothing was acknowledged; try again"
 SEGMENT = re.compile(r"\{\w+\}")
+FIRST_SENTENCE = re.compile(r"(?<=\.)\s|\n\s*\n")
 DESCRIPTION = (
     "Which offer to show which customer, with the probability it was chosen with. Errors are RFC 9457 problems with a "
     "stable code."
@@ -114,9 +118,11 @@ async def _error(request: Request, error: Exception) -> Response:
         faults, headers = error.faults, dict(error.headers)
     elif isinstance(error, BadInput):
         faults = [Fault(error.field or "", error.detail)]
-    if status == 503:
-        headers["Retry-After"] = "1"
-    return problem(status, error.code, str(error), request.state.request_id, faults=faults, headers=headers)
+    detail = str(error)
+    if isinstance(error, StoreUnavailable):  # which store, and where it lies, is for the log and not for callers
+        logger.error("request %s: %s", request.state.request_id, error)
+        detail, headers["Retry-After"] = STORE_UNAVAILABLE, "1"
+    return problem(status, error.code, detail, request.state.request_id, faults=faults, headers=headers)
 
 
 async def _store(request: Request, error: Exception) -> Response:
@@ -161,10 +167,12 @@ def _methods(app: FastAPI, path: str) -> list[str]:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """Made once: FastAPI's description, with problems under their own media type, and the keys."""
+    """Made once: FastAPI's description, with summaries, problems under their own media type, and the keys."""
     if app.openapi_schema is None:
         found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         for operation in (operation for path in found["paths"].values() for operation in path.values()):
+            if description := operation.get("description"):
+                operation["summary"] = FIRST_SENTENCE.split(description, maxsplit=1)[0].replace("\n", " ").rstrip(".")
             for status, response in operation["responses"].items():
                 if int(status) >= 400:
                     response["content"] = {MEDIA_TYPE: response["content"].pop("application/json")}

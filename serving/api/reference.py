@@ -11,7 +11,9 @@ STYLE = """
 :root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 18%, transparent); }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { margin-bottom: 0 }
-h2 { margin-top: 2.5rem; text-transform: capitalize }
+h2 { margin-top: 2.5rem }
+h2::first-letter { text-transform: uppercase }
+pre { overflow-x: auto }
 code { font: 13px/1.45 ui-monospace, monospace }
 details { border: 1px solid var(--line); border-radius: 6px; margin: .5rem 0; padding: .4rem .8rem }
 summary { cursor: pointer }
@@ -19,6 +21,12 @@ summary b { display: inline-block; min-width: 4.2rem }
 summary i { opacity: .7; font-style: normal }
 table { border-collapse: collapse; width: 100%; margin: .4rem 0 }
 td, th { border-top: 1px solid var(--line); padding: .25rem .6rem .25rem 0; text-align: left; vertical-align: top }
+"""
+HOW_TO_CALL = """<h2>How to call</h2>
+<p>Send your key with every request, as <code>Authorization: Bearer KEY</code>, and bodies as JSON. The first
+<code>nbo serve</code> prints two keys; <code>nbo keys create</code> makes more.</p>
+<pre><code>curl -s "$NBO_URL/v1/decisions" -H "Authorization: Bearer $NBO_KEY" -H "Content-Type: application/json" \\
+  -d '{"customer_id": "c-17", "placements": [{"placement_id": "home-hero", "limit": 1}]}'</code></pre>
 """
 
 
@@ -37,7 +45,7 @@ def page(openapi: Mapping[str, Any]) -> str:
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body>'
         f"<h1>{escape(info['title'])} <small>{escape(info['version'])}</small></h1>"
         f"<p>{escape(info.get('description', ''))}</p>"
-        f'<p>The same as data: <a href="openapi.json">openapi.json</a>.</p>{sections}'
+        f'<p>The same as data: <a href="openapi.json">openapi.json</a>.</p>{HOW_TO_CALL}{sections}'
         f"<h2>schemas</h2>{schemas}</body></html>"
     )
 

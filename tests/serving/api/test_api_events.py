@@ -177,10 +177,12 @@ def test_many_callers_at_once_lose_nothing_and_double_nothing(send, service):
     assert sum(answer["duplicates"] for answer in answers) == 190
 
 
-def test_a_log_that_cannot_write_is_a_503_and_nothing_was_acknowledged(send, service, monkeypatch):
+def test_a_log_that_cannot_write_is_a_503_and_nothing_was_acknowledged(send, service, monkeypatch, caplog):
     failed = Future()
-    failed.set_exception(StoreUnavailable("disk full"))
+    failed.set_exception(StoreUnavailable("/srv/nbo/log.db: disk full"))
     monkeypatch.setattr(service.log, "submit", lambda events, now: failed)
     answer = send(an_event())
     assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+    assert "/srv" not in answer.text
+    assert "/srv/nbo/log.db: disk full" in caplog.text
     assert answer.headers["retry-after"]

@@ -31,3 +31,18 @@ def test_what_a_scope_opens_is_what_the_description_says(anybody, scope):
         if method["security"] and scope in method["security"][0]["key"]
     }
     assert {path.split("/{")[0] for path in re.findall(r"/v1/[\w/{}]+", row)} == opened
+
+
+def test_every_operation_is_summed_up_by_the_first_sentence_of_its_description(anybody):
+    for methods in anybody.get("/openapi.json").json()["paths"].values():
+        for operation in methods.values():
+            said = " ".join(operation["description"].split())
+            assert said.startswith(operation["summary"])
+            assert not operation["summary"].endswith(".")
+            assert ". " not in operation["summary"]
+
+
+def test_the_page_begins_with_how_to_call(anybody):
+    page = anybody.get("/docs").text
+    assert page.index("Authorization: Bearer") < page.index("<details>")
+    assert "curl -s" in page
