@@ -81,9 +81,7 @@ class Log(Protocol):
 
     def append_decisions(self, rows: Sequence[DecisionRow]) -> None: ...
 
-    def recent(
-        self, customer_id: str, since_us: int, after_position: int, limit: int | None = None
-    ) -> list[LogEvent]:
+    def recent(self, customer_id: str, since_us: int, after_position: int, limit: int | None = None) -> list[LogEvent]:
         """One customer's events that occurred at or after `since_us` or arrived after `after_position`.
 
         Each event once, from log and tail, ordered by (occurred_us, event_id); with a limit, the newest ones.
@@ -201,9 +199,7 @@ class SqliteLog:
     def append_decisions(self, rows: Sequence[DecisionRow]) -> None:
         self.write([Batch((), from_us(0), rows)])
 
-    def recent(
-        self, customer_id: str, since_us: int, after_position: int, limit: int | None = None
-    ) -> list[LogEvent]:
+    def recent(self, customer_id: str, since_us: int, after_position: int, limit: int | None = None) -> list[LogEvent]:
         most = -1 if limit is None else limit
         asked = {"customer": customer_id, "since": since_us, "after": after_position, "limit": most}
         rows = self._read(RECENT, asked)

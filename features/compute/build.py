@@ -172,9 +172,9 @@ class _Work:
             written = []
             for entity in ENTITIES:
                 wide, longs = parts[entity]
-                packed = pack(
-                    self.features, entity, wide.result(), {window: long.result() for window, long in longs.items()}
-                )
+                made = {window: long.result() for window, long in longs.items()}
+                before_it = held[entity][1] if entity in held else None
+                packed = pack(self.features, entity, wide.result(), made, before_it, _number(day))
                 held[entity] = day, packed
                 path = self.files.snapshot(entity, day.isoformat())
                 written.append(lanes.submit(_write_snapshot, packed, day, path))
@@ -196,7 +196,6 @@ class _Work:
 
         def run(lane: Lane, name: str, daily: str, before: pa.Table | None) -> pa.Table:
             lane.see("weights", weights)
-            lane.see("snapshot_at", pa.table({"at_day": pa.array([_number(day)], pa.int64())}))
             lane.see_or_empty(name, before)
             lane.see_days(daily, [(_number(date.fromisoformat(d)), str(self.files.daily(daily, d))) for d in days])
             return lane.run(queries[name])

@@ -2,7 +2,7 @@
 
 A snapshot rolls: the sums of the one before, plus the days since, minus the days that have left each window. Whole
 numbers only are added and taken away, so that rolling and summing anew give the same row. Counts by key are kept long
-here; `pack.py` makes lists of them.
+here, and of day sets only what is new; `pack.py` makes lists of them.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ EVENTS = ibis.schema(
     }
 )
 KEY = {"customer": "customer_id", "offer": "offer_id"}
-_TYPE = {"sum": "int64", "first": "int64", "last": "int64", "days": "array<int64>"}
+WIDE = ("sum", "first", "last", "days")
 
 
 def wide_schema(features: FeatureSet, entity: Entity) -> ibis.Schema:
-    """What `rolled` gives: key, then the stored columns that are not counts by key."""
-    columns = {c.name: _TYPE[c.kind] for c in wide_columns(features, entity)}
+    """What `rolled` starts from: key, and the columns that are neither day sets nor counts by key."""
+    columns = {c.name: "int64" for c in wide_columns(features, entity) if c.kind != "days"}
     return ibis.schema({KEY[entity]: "string", **columns})
 
 
@@ -153,24 +153,22 @@ def _any_of(rows: Expr, names: Sequence[str]) -> Expr:
     return reduce(lambda a, b: a | b, [(rows[name] != 0).fill_null(False) for name in names])
 
 
-def rolled(features: FeatureSet, entity: Entity, previous: Expr, days: Expr, weights: Expr, at: Expr) -> Expr:
-    """Sums, times and day sets of everyone known before the snapshot's day, as `wide_schema`, ordered by key.
+def rolled(features: FeatureSet, entity: Entity, previous: Expr, days: Expr, weights: Expr) -> Expr:
+    """Sums and times of everyone known before the snapshot's day, and their new days, ordered by key.
 
     `previous` is the snapshot before, or empty; `days` holds daily aggregates with their day; `weights` says how often
     each day counts in each window (1 enters, -1 leaves) and, in `new`, whether it lies between the snapshot before and
-    this one; `at` has one row, the snapshot's own day.
+    this one.
     """
     key = KEY[entity]
     columns = wide_columns(features, entity)
     money = {name for name, made in features.aggregates(entity).items() if isinstance(made, Sum)}
     joined = days.inner_join(weights, "day")
-    since = joined.select(key, **{c.name: _contribution(joined, c) for c in columns})
-    united = previous.select(key, *(c.name for c in columns)).union(since)
-    rows = united.group_by(key).aggregate(**{c.name: _merged(united, c, c.of in money) for c in columns})
-    sets = [c for c in columns if c.kind == "days"]
-    if sets:
-        dated = rows.cross_join(at)
-        rows = dated.mutate(**{c.name: _kept_days(dated, c) for c in sets}).drop("at_day")
+    change = joined.group_by(key).aggregate(**{_new(c): _change(joined, c, c.of in money) for c in columns})
+    both = previous.outer_join(change.rename({_new(key): key}), [(key, _new(key))])
+    rows = both.select(
+        **{key: ibis.coalesce(both[key], both[_new(key)])}, **{c.name: _merged(both, c, c.of in money) for c in columns}
+    )
     return rows.order_by(key)
 
 
@@ -181,14 +179,19 @@ def counted(
     key = KEY[entity]
     columns = count_columns(features, entity, by, span)
     joined = days.inner_join(weights.filter(weights[f"w{span}"] != 0), "day")
-    since = joined.select(key, "by", **{c.name: joined[c.of] * joined[f"w{span}"] for c in columns})
-    united = previous.union(since)
-    rows = united.group_by([key, "by"]).aggregate(**{c.name: _counted(united[c.name]) for c in columns})
+    change = joined.group_by([key, "by"]).aggregate(**{_new(c): _change(joined, c, money=False) for c in columns})
+    renamed = change.rename({_new(key): key, _new("by"): "by"})
+    both = previous.outer_join(renamed, [(key, _new(key)), ("by", _new("by"))])
+    rows = both.select(
+        **{name: ibis.coalesce(both[name], both[_new(name)]) for name in (key, "by")},
+        **{c.name: _merged(both, c, money=False) for c in columns},
+    )
     return rows.filter(_any_of(rows, [c.name for c in columns]))
 
 
 def wide_columns(features: FeatureSet, entity: Entity) -> list[StoredColumn]:
-    return [c for c in features.stored(entity) if c.kind in _TYPE]
+    """The stored columns that are not counts by key."""
+    return [c for c in features.stored(entity) if c.kind in WIDE]
 
 
 def count_columns(features: FeatureSet, entity: Entity, by: str, span: int) -> list[StoredColumn]:
@@ -203,36 +206,35 @@ def counted_windows(features: FeatureSet, entity: Entity) -> list[tuple[str, int
     return [(c.of, c.days) for c in features.stored(entity) if c.kind == "keys" and c.days is not None]
 
 
-def _kept_days(rows: Expr, column: StoredColumn) -> Expr:
-    """The days of a set that the longest window still holds, ascending; null if none."""
-    held = rows[column.name].filter(lambda day: day >= rows.at_day - column.days)
-    return ibis.cases((held.length() > 0, held.sort()), else_=None)
+def _new(column: StoredColumn | str) -> str:
+    return f"new_{column if isinstance(column, str) else column.name}"
 
 
-def _contribution(days: Expr, column: StoredColumn) -> Expr:
+def _change(days: Expr, column: StoredColumn, money: bool) -> Expr:
+    """What the days that enter or leave change in one column."""
     value = days[column.of]
     match column.kind:
-        case "sum":
-            return value * days[_weight(column)]
-        case "days":
-            happened = (value != 0) & (days.new == 1)
-            return ibis.cases((happened, ibis.array([days.day])), else_=None)
-        case _:
-            return ibis.cases((days.new == 1, value), else_=None)
-
-
-def _weight(column: StoredColumn) -> str:
-    return "new" if column.days is None else f"w{column.days}"
-
-
-def _merged(rows: Expr, column: StoredColumn, money: bool) -> Expr:
-    value = rows[column.name]
-    match column.kind:
-        case "sum":
-            return _whole(value.sum()) if money else _counted(value)
+        case "sum" | "counts":
+            weighted = value * days["new" if column.days is None else f"w{column.days}"]
+            return weighted.sum().cast("decimal(38, 0)") if money else _counted(weighted)
         case "first":
-            return value.min()
+            return value.min(where=days.new == 1)
         case "last":
-            return value.max()
+            return value.max(where=days.new == 1)
         case _:
-            return value.collect().flatten()
+            return days.day.collect(where=(value != 0) & (days.new == 1), order_by=days.day)
+
+
+def _merged(both: Expr, column: StoredColumn, money: bool) -> Expr:
+    """The snapshot before with what has changed; of a day set only what is new, `pack.py` unites them."""
+    after = both[_new(column)]
+    match column.kind:
+        case "sum" | "counts":
+            before = both[column.name].fill_null(0)
+            return _whole(before.cast("decimal(38, 0)") + after.fill_null(0)) if money else before + after.fill_null(0)
+        case "first":
+            return ibis.coalesce(ibis.least(both[column.name], after), both[column.name], after)
+        case "last":
+            return ibis.coalesce(ibis.greatest(both[column.name], after), both[column.name], after)
+        case _:
+            return after

@@ -35,10 +35,9 @@ class Queries:
         events = ibis.table(x.EVENTS, name="events")
         for entity in ENTITIES:
             weights = ibis.table(x.weights_schema(features, entity), name="weights")
-            at = ibis.table({"at_day": "int64"}, name="snapshot_at")
             days = self._add_daily(backend, entity, x.daily(features, entity, events))
             before = self._before(f"{entity}_wide", x.wide_schema(features, entity))
-            made = x.rolled(features, entity, before, days, weights, at)
+            made = x.rolled(features, entity, before, days, weights)
             self.snapshot[entity][f"{entity}_wide"] = _sql(backend, made)
             by_days = {
                 by: self._add_daily(backend, f"{entity}_by_{by}", x.daily_by(features, entity, by, events))
