@@ -53,7 +53,8 @@ def results_table(home: Home, release: str | None = None) -> str:
             for name, pinned in pins.versions.items()
             if pinned is not None
         }
-        candidates = _candidates(client, pins.versions)
+        candidates = _table(client, "recommender", pins.versions, "candidates")
+        slices = _table(client, "acceptance", pins.versions, "slices") if "acceptance" in runs else []
     parts = []
     for name in MODELS:
         if name not in runs:
@@ -66,15 +67,18 @@ def results_table(home: Home, release: str | None = None) -> str:
             parts.append(_ranking(candidates, data.tags["chosen"]))
         else:
             parts.append(_probabilities(data.metrics))
+        if name == "acceptance":
+            parts.append(_by_category(slices))
     said = "calibrated" if pins.calibrated else "uncalibrated: `p_accept` is a stated prior times affinity"
     return "\n".join([*parts, f"Release {number}: {said}.\n"])
 
 
-def _candidates(client: Any, versions: Mapping[str, str | None]) -> list[dict[str, Any]]:
+def _table(client: Any, name: str, versions: Mapping[str, str | None], table: str) -> list[dict[str, Any]]:
+    """A table that the run of a pinned model logged."""
     from mlflow.artifacts import load_text
 
-    run = client.get_run(client.get_model_version("recommender", versions["recommender"]).run_id)
-    return list(msgspec.json.decode(load_text(f"{run.info.artifact_uri}/tables/candidates.json")))
+    run = client.get_run(client.get_model_version(name, versions[name]).run_id)
+    return list(msgspec.json.decode(load_text(f"{run.info.artifact_uri}/tables/{table}.json")))
 
 
 def _heading(name: str, params: Mapping[str, str], tags: Mapping[str, str], metrics: Mapping[str, float]) -> str:
@@ -104,4 +108,19 @@ def _probabilities(m: Mapping[str, float]) -> str:
         if key in m:
             interval = f"{m[f'{key}_low']:.4f} … {m[f'{key}_high']:.4f}" if f"{key}_low" in m else ""
             lines.append(f"| {title} | {m[key]:.4f} | {interval} | {m.get(f'baseline_{key}', float('nan')):.4f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _by_category(slices: Sequence[Mapping[str, Any]]) -> str:
+    """The model within each category: offers that nobody can accept are easy to tell apart, and flatter the whole."""
+    rows = sorted((s for s in slices if s["slice"] == "category"), key=lambda s: str(s["value"]))
+    if not rows:
+        return ""
+    lines = ["| category | rows | accepted | mean p | AUC | Brier | ECE |", "|---|---:|---:|---:|---:|---:|---:|"]
+    for s in rows:
+        auc = f"{s['auc']:.4f}" if s.get("auc") is not None else "one class"
+        lines.append(
+            f"| {s['value']} | {s['n_rows']:,} | {s['rate']:.4f} | {s['mean_p']:.4f} | {auc} | {s['brier']:.4f} | "
+            f"{s['ece']:.4f} |"
+        )
     return "\n".join(lines) + "\n"
