@@ -18,7 +18,7 @@ import msgspec
 
 from features.catalogue import Offer, Placement
 from features.data_settings import DataSettings
-from features.errors import NotFound, StaleVersion
+from features.errors import BadInput, NotFound, StaleVersion
 from features.events import from_us, to_us
 from features.profile import Profile
 
@@ -41,6 +41,7 @@ CREATE TABLE IF NOT EXISTS lake_files (
     sha256 TEXT NOT NULL, batch TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS lake_by_day ON lake_files (dataset, day);
 """
+MOST_KEYS = 256  # attributes, or answers of consent, of one customer
 ALWAYS_US = 0  # an attribute without a date was known from the beginning
 
 T = TypeVar("T", bound=Offer | Placement)
@@ -85,11 +86,12 @@ class LakeFile(NamedTuple):
 class Facts:
     """An open facts.db. Safe to share between threads of one process; open one per process."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, wait_s: float = 30.0) -> None:
+        """`wait_s` is how long a write waits for another process's."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self._depth = 0
-        self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._db = sqlite3.connect(path, timeout=wait_s, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         if self.meta("schema") != SCHEMA:
@@ -248,6 +250,9 @@ class Facts:
                 time_zone=old.time_zone if time_zone is None else time_zone or None,
                 updated_at=now,
             )
+            for name, held in (("attributes", new.attributes), ("consent", new.consent)):
+                if len(held) > MOST_KEYS:  # every decision reads them
+                    raise BadInput(f"{name} would have {len(held):,} keys, at most {MOST_KEYS} are kept", f"/{name}")
             self._write_profile(db, new)
             if new.attributes != old.attributes or old.updated_at is None:
                 row = (customer_id, to_us(now), msgspec.json.encode(new.attributes).decode())

@@ -29,6 +29,7 @@ from training.scorers import Release, load_champion
 
 logger = logging.getLogger(__name__)
 RETRY_BROKEN_S = 5.0
+STORE_WAIT_S = 5.0  # for another process's commit; a caller is told to try again rather than kept longer
 QUICK_S = 0.05  # a catalogue whose edition takes longer is not prepared anew within the request that changed it
 
 
@@ -58,8 +59,10 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.clock: Clock = settings.clock()
-        self.facts = Facts(settings.home.facts_db)
-        self.profiles = Facts(settings.home.facts_db)  # read while deciding: must not wait for another thread's commit
+        self.facts = Facts(settings.home.facts_db, STORE_WAIT_S)
+        self.profiles = Facts(
+            settings.home.facts_db, STORE_WAIT_S
+        )  # read while deciding: must not wait for another thread's commit
         self.keys = Keys(settings.home.facts_db)
         self.currency = self.facts.data_settings().currency
         self.log_store: Log = SqliteLog(settings.home.log_db)

@@ -71,7 +71,7 @@ def tell(home: Home, *, smoke: bool, n_visits: int | None, kept: bool) -> int:
         ):
             if smoke:
                 print(json.dumps(_first_decision(client), indent=1))
-                step("done")
+                step(f"done; the state is in {home.root}, its secret key is {secret}" if kept else "done")
                 return 0
             step("the service answers")
             _introduce(home, url, secret, public, kept)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.catalogue import Offer, Placement, Treatment
-from features.errors import NotFound, StaleVersion
+from features.errors import BadInput, NotFound, StaleVersion
 from features.facts import Facts, LakeFile
 from tests.conftest import NOW
 
@@ -90,6 +90,13 @@ def test_a_profile_is_merged_and_none_removes(facts):
     assert merged.attributes == {"age": 31}
     assert merged.consent == {"web": True, "email": False}
     assert facts.profile("c") == merged
+
+
+def test_a_profile_does_not_grow_for_ever(facts):
+    facts.merge_profile("c", NOW, {f"a{i}": 1 for i in range(256)})
+    with pytest.raises(BadInput, match="257 keys"):
+        facts.merge_profile("c", NOW, {"one more": 1})
+    assert len(facts.profile("c").attributes) == 256
 
 
 def test_bulk_profiles_count_only_what_changed(facts):
