@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import tempfile
+import threading
 from pathlib import Path
 from types import FrameType
 
@@ -15,14 +16,13 @@ def run(smoke: bool = False, keep: Path | None = None, visits: int | None = None
     """The exit code: 0 when it was shown, 130 when interrupted before there was anything to see."""
     from serving.demo.story import tell
 
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(ending, _interrupt)  # end what we started, as on Ctrl-C
+    noted = threading.Event()
+    _note_endings(noted)
     try:
         if keep is not None:
-            return tell(Home(_made(keep.expanduser().absolute())), smoke=smoke, n_visits=visits, kept=True)
+            return tell(Home(_made(keep.expanduser().absolute())), smoke=smoke, n_visits=visits, kept=True, noted=noted)
         with tempfile.TemporaryDirectory(prefix="nbo-demo-", ignore_cleanup_errors=True) as folder:
-            return tell(Home(Path(folder)), smoke=smoke, n_visits=visits, kept=False)
+            return tell(Home(Path(folder)), smoke=smoke, n_visits=visits, kept=False, noted=noted)
     except KeyboardInterrupt:
         return 130
 
@@ -35,5 +35,16 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _note_endings(noted: threading.Event) -> None:
+    """Ends what we started on Ctrl-C, SIGTERM and SIGHUP. Noted too: an import that is under way may swallow it."""
+    on_ctrl_c = signal.getsignal(signal.SIGINT)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        noted.set()
+        if callable(on_ctrl_c):
+            on_ctrl_c(number, frame)
+        raise KeyboardInterrupt
+
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(ending, end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -54,10 +55,10 @@ class Shop:
     level: Level  # of the history
 
 
-def tell(home: Home, *, smoke: bool, n_visits: int | None, kept: bool) -> int:
+def tell(home: Home, *, smoke: bool, n_visits: int | None, kept: bool, noted: threading.Event) -> int:
     """The whole demo in `home`; the exit code. Everything started is ended, also by Ctrl-C."""
     console = Console(stderr=True, highlight=False)
-    step = _stepper(console)
+    step = _stepper(console, noted)
     with _as_user_of(home):
         with _stdout_to_stderr():  # stdout is for what the caller may want to read
             shop = _live_through(home, SMOKE if smoke else FULL, step)
@@ -208,10 +209,12 @@ def _stdout_to_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def _stepper(console: Console) -> Callable[[str], None]:
+def _stepper(console: Console, noted: threading.Event) -> Callable[[str], None]:
     began = time.monotonic()
 
     def step(words: str) -> None:
+        if noted.is_set():
+            raise KeyboardInterrupt
         console.print(f"[{time.monotonic() - began:5.1f} s] {words}", markup=False, style="bold", soft_wrap=True)
 
     return step

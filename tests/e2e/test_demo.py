@@ -55,7 +55,7 @@ def test_ctrl_c_in_the_middle_ends_everything(tmp_path: Path) -> None:
             if "events happened" in line:
                 break
         child.send_signal(signal.SIGINT)
-        child.communicate(timeout=30)
+        child.communicate(timeout=100)
     assert child.returncode == 130
     assert list(tmp_path.iterdir()) == []
     assert processes_naming(str(tmp_path)) == []
