@@ -20,10 +20,7 @@ NboError                      code "error"
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from features.ingest import TableReport
+from typing import Any
 
 
 class NboError(Exception):
@@ -86,7 +83,7 @@ class TooManyRefused(NboError):
     code = "too_many_refused"
 
     def __init__(
-        self, table: str, n_refused: int, n_rows: int, limit: float, report: str, tables: Sequence[TableReport] = ()
+        self, table: str, n_refused: int, n_rows: int, limit: float, report: str, tables: Sequence[Any] = ()
     ) -> None:
         super().__init__(
             f"{table}: {n_refused:,} of {n_rows:,} rows were refused ({n_refused / max(n_rows, 1):.2%}), "
