@@ -12,13 +12,15 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.compute import expressions as x
 from features.compute.files import Files, Manifest, chained, digest_of, files_of, one_build, write_parquet
 from features.compute.lanes import Lane, Lanes, queries_of
-from features.compute.pack import Window, pack, unpack
+from features.compute.pack import Keys, Window, keys_of, pack, unpack
 from features.compute.profiles import profile_table
 from features.definitions import FeatureSet, feature_set, kinds_of
 from features.definitions.dsl import Entity
@@ -171,10 +173,10 @@ class _Work:
             parts = {entity: self._start(lanes, entity, day, held.get(entity)) for entity in ENTITIES}
             written = []
             for entity in ENTITIES:
-                wide, longs = parts[entity]
+                keys, wide, longs = parts[entity]
                 made = {window: long.result() for window, long in longs.items()}
                 before_it = held[entity][1] if entity in held else None
-                packed = pack(self.features, entity, wide.result(), made, before_it, _number(day))
+                packed = pack(self.features, entity, keys, wide.result(), made, before_it, _number(day))
                 held[entity] = day, packed
                 path = self.files.snapshot(entity, day.isoformat())
                 written.append(lanes.submit(_write_snapshot, packed, day, path))
@@ -187,15 +189,18 @@ class _Work:
 
     def _start(
         self, lanes: Lanes, entity: Entity, day: date, base: tuple[date, pa.Table] | None
-    ) -> tuple[Future[pa.Table], dict[Window, Future[pa.Table]]]:
+    ) -> tuple[Keys, Future[pa.Table], dict[Window, Future[pa.Table]]]:
         """Sets the queries of one snapshot going."""
         weights = _weights(base[0] if base else None, day, self.spans[entity], list(self.lake))
         days = [_day(number).isoformat() for number in weights["day"].to_pylist()]
-        previous, previous_longs = (None, {}) if base is None else unpack(self.features, entity, base[1])
+        keys = self._keys(entity, weights, None if base is None else base[1])
+        ids = pa.table({"id": pa.array(np.arange(len(keys.keys))), x.KEY[entity]: keys.keys})
+        previous, previous_longs = (None, {}) if base is None else unpack(self.features, entity, base[1], keys.moved)
         queries = self.queries.snapshot[entity]
 
         def run(lane: Lane, name: str, daily: str, before: pa.Table | None) -> pa.Table:
             lane.see("weights", weights)
+            lane.see("ids", ids)
             lane.see_or_empty(name, before)
             lane.see_days(daily, [(_number(date.fromisoformat(d)), str(self.files.daily(daily, d))) for d in days])
             return lane.run(queries[name])
@@ -207,7 +212,15 @@ class _Work:
             )
             for window in x.counted_windows(self.features, entity)
         }
-        return wide, longs
+        return keys, wide, longs
+
+    def _keys(self, entity: Entity, weights: pa.Table, before: pa.Table | None) -> Keys:
+        """Everyone in the snapshot before, and in the days since."""
+        key = x.KEY[entity]
+        new = weights.filter(pc.equal(weights["new"], 1))["day"].to_pylist()
+        paths = [self.files.daily(entity, _day(number).isoformat()) for number in new]
+        chunks = [chunk for path in paths for chunk in pq.read_table(path, columns=[key])[key].chunks]
+        return keys_of(None if before is None else before[key].combine_chunks(), chunks)
 
     def _hold(
         self, held: dict[Entity, tuple[date, pa.Table]], manifest: Manifest, chain: Mapping[date, str], entity: Entity,

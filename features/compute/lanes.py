@@ -35,9 +35,10 @@ class Queries:
         events = ibis.table(x.EVENTS, name="events")
         for entity in ENTITIES:
             weights = ibis.table(x.weights_schema(features, entity), name="weights")
+            ids = ibis.table(x.ids_schema(entity), name="ids")
             days = self._add_daily(backend, entity, x.daily(features, entity, events))
             before = self._before(f"{entity}_wide", x.wide_schema(features, entity))
-            made = x.rolled(features, entity, before, days, weights)
+            made = x.rolled(features, entity, before, days, weights, ids)
             self.snapshot[entity][f"{entity}_wide"] = _sql(backend, made)
             by_days = {
                 by: self._add_daily(backend, f"{entity}_by_{by}", x.daily_by(features, entity, by, events))
@@ -46,7 +47,7 @@ class Queries:
             for by, span in x.counted_windows(features, entity):
                 name = f"{entity}_by_{by}_{span}"
                 before = self._before(name, x.long_schema(features, entity, by, span))
-                counted = x.counted(features, entity, by, span, before, by_days[by], weights)
+                counted = x.counted(features, entity, by, span, before, by_days[by], weights, ids)
                 self.snapshot[entity][name] = _sql(backend, counted)
         backend.disconnect()
 
