@@ -41,6 +41,7 @@ def responses(windows: Sequence[int]) -> Family:
             **{f"last_{answer}": Last(where) for answer, where in ANSWERS.items()},
             **{f"{answer}_by_category": CountBy("category", where) for answer, where in ANSWERS.items()},
             "seen_by_offer": CountBy("offer_id", ANSWERS["seen"]),
+            "dismissed_by_offer": CountBy("offer_id", ANSWERS["dismissed"]),
         },
         features=(
             *(
@@ -102,11 +103,14 @@ def responses(windows: Sequence[int]) -> Family:
                 )
                 for answer in ANSWERS
             ),
-            Feature(
-                name=f"seen_by_offer_{by_offer}d",
-                value=ByKey("seen_by_offer", by_offer),
-                unit="impressions by offer",
-                description=f"How often each offer was seen {in_days(by_offer)}",
+            *(
+                Feature(
+                    name=f"{answer}_by_offer_{by_offer}d",
+                    value=ByKey(f"{answer}_by_offer", by_offer),
+                    unit="times by offer",
+                    description=f"How often each offer was {answer} {in_days(by_offer)}",
+                )
+                for answer in ("seen", "dismissed")
             ),
         ),
     )
