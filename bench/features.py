@@ -1,9 +1,10 @@
 """Daily aggregates and 90 daily snapshots from a generated lake: seconds and peak memory.
 
 Budget: 10 million events of 100,000 customers over 90 days in under 2 minutes and under 6 GB on 2 cores; a further day
-costs a day. Customers, offers and hours are uniform, which leaves no day of a customer empty for long: more work than
-a real log. Left out: making the events. The builds run in a process of their own, whose memory and processor time are
-reported. Run it with `.venv/bin/python -m bench.features [--events N] [--customers N] [--days N]`.
+costs a day. Activity and offers are skewed as in a shop (the busiest hundredth of the customers makes a tenth of the
+events), hours and the 20 categories are not. Left out: making the events. The builds run in a process of their own,
+whose memory and processor time are reported. Run it with
+`.venv/bin/python -m bench.features [--events N] [--customers N] [--days N]`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ GENERATE = """COPY (
         uuid()::VARCHAR AS event_id,
         CASE WHEN u < 0.30 THEN 'visit' WHEN u < 0.50 THEN 'view' WHEN u < 0.85 THEN 'impression'
              WHEN u < 0.92 THEN 'click' WHEN u < 0.95 THEN 'accept' ELSE 'purchase' END AS event_type,
-        'c-' || (random() * {customers})::INTEGER AS customer_id,
+        'c-' || floor(random() ** 2 * {customers})::INTEGER AS customer_id,
         happened AS occurred_at, happened AS received_at,
         NULL::VARCHAR AS decision_id,
         CASE WHEN u BETWEEN 0.50 AND 0.95 THEN 'o-' || o END AS offer_id,
@@ -35,7 +36,7 @@ GENERATE = """COPY (
         CASE WHEN u >= 0.95 THEN 'EUR' END AS currency,
         '{{}}' AS properties
     FROM (
-        SELECT random() AS u, (random() * 999)::INTEGER AS o,
+        SELECT random() AS u, floor(random() ** 2 * 1000)::INTEGER AS o,
                TIMESTAMPTZ '{day} 00:00:00Z' + to_microseconds((random() * 86399e6)::BIGINT) AS happened
         FROM range({rows})
     ) ORDER BY occurred_at, event_id
