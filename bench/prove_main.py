@@ -211,7 +211,7 @@ def _from_lake(home: Path, query: str) -> Any:
     files = [str(Home(home).lake / file.path) for file in facts.lake_files("events")]
     facts.close()
     with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         row = connection.execute(query, [files]).fetchone()
     assert row is not None
     return row[0]

@@ -129,11 +129,6 @@ def from_us(us: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
 
 
-def day_of(us: int) -> int:
-    """The UTC day as days since 1970-01-01."""
-    return us // US_PER_DAY
-
-
 FIELDS = (
     "event_id", "event_type", "customer_id", "anonymous_id", "occurred_at", "decision_id", "offer_id", "placement_id",
     "session_id", "channel", "category", "value", "currency", "properties",

@@ -39,7 +39,7 @@ class Home:
 
     @property
     def feast(self) -> Path:
-        """Feast's repository: feature_store.yaml, registry.db, online.db."""
+        """Feast's repository: feature_store.yaml, registry.db, and one online-<day>-<n>.db per materialization."""
         return self.root / "feast"
 
     @property

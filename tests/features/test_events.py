@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.errors import BadEvent
-from features.events import EVENT_TYPES, check_event, day_of, from_us, parse_time, to_us, visitor_key
+from features.events import EVENT_TYPES, check_event, from_us, parse_time, to_us, visitor_key
 from tests.conftest import NOW
 
 
@@ -115,8 +115,3 @@ def test_microseconds_survive_the_round_trip(moment):
     moment = moment.replace(tzinfo=UTC)
     assert from_us(to_us(moment)) == moment
     assert parse_time(moment.isoformat()) == moment
-    assert from_us(day_of(to_us(moment)) * 86_400_000_000) == moment.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def test_days_before_1970_are_counted_downwards():
-    assert day_of(to_us(datetime(1970, 1, 1, tzinfo=UTC) - timedelta(microseconds=1))) == -1

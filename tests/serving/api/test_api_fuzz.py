@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from serving.app import create_app
 from tests.serving.api.fakes import FakeService
+from tests.serving.api.test_api_catalogue import DEFAULTS
 
 ODD = st.sampled_from(
     [
@@ -91,27 +92,7 @@ EVENT = {
     "currency": "EUR",
     "properties": {"reason": "x"},
 }
-OFFER = {
-    "name": "n",
-    "category": None,
-    "value": 1,
-    "currency": "EUR",
-    "cost": None,
-    "status": "draft",
-    "starts_at": None,
-    "ends_at": None,
-    "channels": [],
-    "placements": [],
-    "eligibility": None,
-    "priority": 0,
-    "retention": False,
-    "inventory": None,
-    "budget": None,
-    "caps": [],
-    "pacing": False,
-    "attributes": {},
-    "treatments": [{"treatment_id": "t", "payload": {}}],
-}
+OFFER = {**DEFAULTS, "name": "n", "value": 1, "treatments": [{"treatment_id": "t", "payload": {}}]}
 PLACEMENT = {
     "name": "n",
     "channel": "web",
