@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from features.catalogue import Offer, Placement
+from features.catalogue import ContactPolicy, Lever, Offer, Placement
 from features.data_settings import DataSettings
 from features.errors import BadInput, NotFound, StaleVersion
 from features.events import from_us, to_us
@@ -44,8 +44,13 @@ CREATE INDEX IF NOT EXISTS lake_by_day ON lake_files (dataset, day);
 MOST_KEYS = 256  # attributes, or answers of consent, of one customer
 ALWAYS_US = 0  # an attribute without a date was known from the beginning
 
-T = TypeVar("T", bound=Offer | Placement)
-_KINDS: dict[type, tuple[str, str]] = {Offer: ("offer", "offer_id"), Placement: ("placement", "placement_id")}
+T = TypeVar("T", bound=Offer | Placement | ContactPolicy | Lever)
+_KINDS: dict[type, tuple[str, str]] = {
+    Offer: ("offer", "offer_id"),
+    Placement: ("placement", "placement_id"),
+    ContactPolicy: ("contact_policy", "policy_id"),
+    Lever: ("lever", "lever_id"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +70,13 @@ class Stored(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All offers and placements at one version, each ordered by id; archived offers included."""
+    """Everything at one version, each ordered by id; archived offers included."""
 
     version: int
     offers: tuple[Offer, ...]
     placements: tuple[Placement, ...]
+    contact_policies: tuple[ContactPolicy, ...] = ()
+    levers: tuple[Lever, ...] = ()
 
 
 class LakeFile(NamedTuple):
@@ -195,11 +202,9 @@ class Facts:
     def catalogue(self) -> Catalogue:
         while True:
             version = self.catalogue_version()
-            offers = self.objects(Offer, -1)
-            placements = self.objects(Placement, -1)
+            rows = self._rows("SELECT kind, body FROM objects ORDER BY kind, id")
             if self.catalogue_version() == version:  # else another process changed it in between
-                break
-        return Catalogue(version, tuple(o.body for o in offers), tuple(p.body for p in placements))
+                return _catalogue(version, rows)
 
     def catalogue_at(self, version: int) -> Catalogue:
         """The catalogue as it stood at `version`, for replay."""
@@ -208,9 +213,7 @@ class Facts:
             "WHERE kind = h.kind AND id = h.id AND version <= ?) AND body IS NOT NULL ORDER BY kind, id",
             (version,),
         )
-        offers = tuple(msgspec.json.decode(body, type=Offer) for kind, _, body in rows if kind == "offer")
-        placements = tuple(msgspec.json.decode(body, type=Placement) for kind, _, body in rows if kind == "placement")
-        return Catalogue(version, offers, placements)
+        return _catalogue(version, [(kind, body) for kind, _, body in rows])
 
     def _find(self, of: type[T], name: str) -> Stored[T] | None:
         rows = self._rows(
@@ -325,6 +328,14 @@ def _check_match(old: Stored[Any] | None, if_match: str | None) -> None:
     given = [tag.strip().removeprefix("W/") for tag in if_match.split(",")]
     if current is None or (current not in given and "*" not in given):
         raise StaleVersion(if_match, current)
+
+
+def _catalogue(version: int, rows: Iterable[tuple[str, str]]) -> Catalogue:
+    found: dict[type, list[Any]] = {of: [] for of in _KINDS}
+    types = {kind: of for of, (kind, _) in _KINDS.items()}
+    for kind, body in rows:
+        found[types[kind]].append(msgspec.json.decode(body, type=types[kind]))
+    return Catalogue(version, *(tuple(found[of]) for of in (Offer, Placement, ContactPolicy, Lever)))
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

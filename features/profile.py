@@ -15,6 +15,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     attributes: dict[str, Any] = msgspec.field(default_factory=dict)
     consent: dict[str, bool] = msgspec.field(default_factory=dict)  # channel or `category_consent`; absent: not asked
     time_zone: str | None = None  # IANA name
+    muted_categories: tuple[str, ...] = ()  # never to be shown, by the customer's wish
+    less_like: tuple[str, ...] = ()  # offers of which the customer wants to see less
     updated_at: datetime | None = None  # UTC
 
     @property

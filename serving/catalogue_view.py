@@ -7,7 +7,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from features.catalogue import Offer, Placement
+from features.catalogue import ContactPolicy, Lever, Offer, Placement
+from features.definitions import FeatureSet
 from features.events import to_us
 from features.facts import Catalogue
 
@@ -17,7 +18,7 @@ FOREVER_US = np.iinfo(np.int64).max
 class CatalogueView:
     """One version of the catalogue. Archived offers are left out; drafts stay, so that a rule can say why not."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, feature_set: FeatureSet | None = None) -> None:
         self.version = catalogue.version
         self.offers: tuple[Offer, ...] = tuple(o for o in catalogue.offers if o.status != "archived")
         self.placements: dict[str, Placement] = {p.placement_id: p for p in catalogue.placements}
@@ -30,10 +31,19 @@ class CatalogueView:
         self.category_names = sorted({o.category for o in self.offers if o.category is not None})
         codes = {name: code for code, name in enumerate(self.category_names)}
         self.category = np.array([codes[o.category] if o.category is not None else -1 for o in self.offers], np.int64)
+        self.contact_policies: tuple[ContactPolicy, ...] = catalogue.contact_policies
+        self.levers: tuple[Lever, ...] = catalogue.levers
+        self.feature_set = feature_set  # what rules may name
         self._treatments: dict[tuple[str, str | None], NDArray[np.int16]] = {}
+        self._fits: dict[tuple[str, str | None], NDArray[np.bool_] | None] = {}
 
     def __len__(self) -> int:
         return len(self.offers)
+
+    def fits(self, placement_id: str, channel: str) -> NDArray[np.bool_] | None:
+        """Which offers have a treatment there, shape (n_offers,); None: all."""
+        self.treatment_for(placement_id, channel)
+        return self._fits[placement_id, channel if channel in self._named_channels else None]
 
     @cached_property
     def _named_channels(self) -> frozenset[str]:
@@ -47,6 +57,8 @@ class CatalogueView:
         if key not in self._treatments:
             fitting = [_first_fit(offer, placement_id, channel) for offer in self.offers]
             self._treatments[key] = np.array(fitting, np.int16)
+            fits = self._treatments[key] >= 0
+            self._fits[key] = None if fits.all() else fits
         return self._treatments[key]
 
 

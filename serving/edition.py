@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.definitions import FeatureSet
+from features.events import US_PER_DAY
 from serving.catalogue_view import CatalogueView
 from serving.customer import CustomerNow
+from serving.learning.beliefs import Beliefs
+from serving.levers import Levers
+from serving.rules import Rules
+from serving.rules.limits import Limits
 from training.scorers import Release
 
+US_PER_HOUR = 3_600_000_000
+NOTHING_LEARNED = 1e6  # strength of a belief that nothing moves
 PRIOR_ACCEPTANCE = 0.02  # P(accept) of an offer that nobody has been shown, when there is no model to ask
+
+
+Believe = Callable[[CatalogueView, str, str], Beliefs]  # view, release, segment
 
 
 class Customers(Protocol):
@@ -35,9 +44,8 @@ class Customers(Protocol):
 class Scores:
     """What the models say of every offer for one customer; shapes (n_offers,)."""
 
-    p_accept: NDArray[np.float64]
+    p_model: NDArray[np.float64]  # P(accept) as the release has it
     affinity: NDArray[np.float32]
-    p_churn: float | None
 
 
 class Edition:
@@ -50,8 +58,13 @@ class Edition:
         release: Release | None,
         offer_features: Mapping[str, Mapping[str, Any]],
         now_us: int,
+        believe: Believe | None = None,
     ) -> None:
         self.view, self.customers, self.release, self.offers_as_of_us = view, customers, release, now_us
+        self.rules = Rules(view)
+        self.levers = Levers(view)
+        self.limits = Limits(view)
+        self._believe = believe
         self._offers_known = frozenset(release.offer_map if release is not None else ())
         self._no_affinity = np.zeros(len(view), np.float32)
         if release is None:
@@ -66,28 +79,43 @@ class Edition:
             return {"release": None, "recommender": None, "acceptance": None, "churn": None}
         return dict(self.release.versions)
 
+    @property
+    def release_number(self) -> str:
+        """For what is learned relative to a release; "none" before the first."""
+        return "none" if self.release is None else self.release.number
+
     def known(self, row: int) -> bool:
         """Whether the release was trained with this offer."""
         return self.view.offers[row].offer_id in self._offers_known
 
-    def score(
-        self, customer_id: str, features: Mapping[str, Any], context: Mapping[str, Any], *, churn: bool = True
-    ) -> Scores:
+    def beliefs(self, segment: str) -> Beliefs:
+        """What was learned since the release about each offer, among this segment."""
+        if self._believe is None:
+            return Beliefs.none(len(self.view), NOTHING_LEARNED)
+        return self._believe(self.view, self.release_number, segment)
+
+    def score(self, customer_id: str, features: Mapping[str, Any], context: Mapping[str, Any]) -> Scores:
         """Scores of every offer in one placement; without a release, the offers' smoothed acceptance rates."""
         if self.release is None:
-            return Scores(self.prior, self._no_affinity, None)
+            return Scores(self.prior, self._no_affinity)
         # An acceptance model learned from taste; without one, the recommendation itself is what there is.
         recommender, side = self.release.recommender, self._affinity_side
         ask = recommender.taste if self.release.calibrated else recommender.affinity
         affinity = ask(customer_id, features, side)
-        p_accept = self.release.acceptance.p_accept(features, context, affinity, self._acceptance_side)
-        p_churn = self.release.churn.p_churn(features) if churn and self.release.churn is not None else None
-        return Scores(p_accept, affinity, p_churn)
+        return Scores(self.release.acceptance.p_accept(features, context, affinity, self._acceptance_side), affinity)
+
+    def p_churn(self, features: Mapping[str, Any]) -> float | None:
+        """None without a churn model."""
+        if self.release is None or self.release.churn is None:
+            return None
+        return self.release.churn.p_churn(features)
 
 
-def context_of(moment: datetime, channel: str, placement_id: str) -> dict[str, Any]:
-    """The context that models are trained with; `moment` in UTC."""
-    return {"channel": channel, "placement_id": placement_id, "hour": moment.hour, "weekday": moment.weekday()}
+def context_of(now_us: int, channel: str, placement_id: str) -> dict[str, Any]:
+    """The context that models are trained with: hour and weekday in UTC, Monday is 0."""
+    days, rest = divmod(now_us, US_PER_DAY)
+    hour, weekday = rest // US_PER_HOUR, (days + 3) % 7  # 1970 began on a Thursday
+    return {"channel": channel, "placement_id": placement_id, "hour": hour, "weekday": weekday}
 
 
 def _acceptance_rate(features: Mapping[str, Any] | None) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from features.errors import BadEvent, BadSettings
 from features.events import parse_time
@@ -27,18 +28,36 @@ class Settings:
     policy: str = field(default="epsilon_greedy", metadata={"toml": "decision.policy"})
     epsilon: float = field(default=0.05, metadata={"toml": "decision.epsilon"})  # share drawn at random, [0, 1]
     expires_after_s: float = field(default=1800.0, metadata={"toml": "decision.expires_after_s"})
+    temperature: float = field(default=0.1, metadata={"toml": "decision.temperature"})  # of softmax, share of the spread
+    draws: int = field(default=100, metadata={"toml": "decision.draws"})  # of Thompson sampling, per rank
+    new_offer_share: float = field(default=0.05, metadata={"toml": "decision.new_offer_share"})  # of draws, [0, 1]
+    new_offer_impressions: int = field(default=200, metadata={"toml": "decision.new_offer_impressions"})  # new below it
+    prior_strength: float = field(default=20.0, metadata={"toml": "learning.prior_strength"})  # expected acceptances
+    segment_by: str = field(default="channel", metadata={"toml": "learning.segment_by"})  # a feature, or "channel"
+    customer_value: str = field(default="", metadata={"toml": "retention.customer_value"})  # a feature, or an amount
+    save_rate: float = field(default=0.1, metadata={"toml": "retention.save_rate"})  # of churners by an offer, [0, 1]
+    time_zone: str = field(default="UTC", metadata={"toml": "clock.time_zone"})  # days of budgets; customers without one
+    default_deadline_ms: int = field(default=100, metadata={"toml": "decision.deadline_ms"})
     durable_decisions: bool = field(default=False, metadata={"toml": "decision.durable"})  # log before answering
     refresh_s: float = field(default=0.2, metadata={"toml": "serve.refresh_s"})  # how often changes are looked for
     max_refused: float = field(default=0.01, metadata={"toml": "ingest.max_refused"})  # share of rows, [0, 1]
     started: float = field(default_factory=time.time)  # real time at which a set clock begins to tick
 
     def __post_init__(self) -> None:
-        for name in ("epsilon", "max_refused"):
+        for name in ("epsilon", "max_refused", "new_offer_share", "save_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadSettings(f"{name} == {getattr(self, name)}, must be in [0, 1]", name)
-        for name in ("expires_after_s", "refresh_s"):
+        for name in ("expires_after_s", "refresh_s", "temperature", "draws", "prior_strength"):
             if not getattr(self, name) > 0:
                 raise BadSettings(f"{name} == {getattr(self, name)}, must be above 0", name)
+        if self.epsilon + self.new_offer_share > 1:
+            raise BadSettings(f"epsilon + new_offer_share == {self.epsilon + self.new_offer_share}, at most 1", "epsilon")
+        if not 5 <= self.default_deadline_ms <= 5000:
+            raise BadSettings(f"deadline_ms == {self.default_deadline_ms}, must be in 5 to 5000", "default_deadline_ms")
+        try:
+            ZoneInfo(self.time_zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise BadSettings(f"time_zone is {self.time_zone!r}, expected an IANA name", "time_zone") from None
 
     def now(self) -> datetime:
         """The fixed instant of a command: `as_of`, or the real time."""
@@ -98,10 +117,12 @@ def _convert(name: str, value: Any, source: str) -> Any:
             return parse_time(text, "as_of")
         if kind == "bool":
             return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
+        if kind == "int":
+            return int(str(value))
         return float(value) if kind == "float" else str(value)
     except BadEvent as error:
         expected = "an RFC 3339 time with an offset, such as 2018-08-24T18:00:00Z"
         raise BadSettings(f"{source} is {str(value)!r}, expected {expected}: {error}", name) from None
     except (ValueError, TypeError, KeyError):
-        expected = {"bool": "true or false", "float": "a number"}.get(str(kind), "text")
+        expected = {"bool": "true or false", "float": "a number", "int": "a whole number"}.get(str(kind), "text")
         raise BadSettings(f"{source} is {value!r}, expected {expected}", name) from None

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.rules import Room
+
 Scores = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-Chances = Callable[[Scores, Mask], NDArray[np.float64]]
+Chances = Callable[[Mask], NDArray[np.float64]]  # of a policy whose outlook, tuning and randomness are bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,39 +38,36 @@ def fill(
     eligible: Mask,
     limit: int,
     chances: Chances,
-    rng: random.Random,
+    rng: Random,
     *,
     priority: NDArray[np.int64],
-    category: NDArray[np.int64],
-    max_per_category: int | None = None,
-    guaranteed: tuple[int, ...] = (),
+    rooms: Sequence[Room] = (),
+    guaranteed: Sequence[int] = (),
 ) -> list[Pick]:
     """Up to `limit` offers in rank order. `eligible` is consumed: rows that are picked become False.
 
     Guaranteed rows come first if eligible. Then, at each rank, the policy chooses among the eligible offers of the
-    highest priority that is left. `category` holds codes, -1 for none; offers without one have no category limit.
+    highest priority that is left and that every room still has a place for. Rooms are consumed too.
     """
     picks: list[Pick] = []
-    blocked = np.zeros(len(scores), dtype=bool)
-    used: dict[int, int] = {}
+    free = eligible.copy() if rooms else eligible
 
     def take(pick: Pick) -> None:
         picks.append(pick)
-        eligible[pick.row] = False
-        code = int(category[pick.row])
-        used[code] = used.get(code, 0) + 1
-        if max_per_category is not None and code >= 0 and used[code] >= max_per_category:
-            blocked[category == code] = True
+        eligible[pick.row] = free[pick.row] = False
+        for room in rooms:
+            if room.rows is None or room.rows[pick.row]:
+                room.left -= 1
+                if room.left <= 0:
+                    free[room.rows if room.rows is not None else slice(None)] = False
 
     for row in guaranteed:
-        if len(picks) < limit and eligible[row] and not blocked[row]:
+        if len(picks) < limit and free[row]:
             take(Pick(row, 1.0, why="guaranteed"))
-    while len(picks) < limit:
-        free = eligible & ~blocked
-        if not free.any():
-            break
-        free &= priority == priority[free].max()
-        chance = chances(scores, free)
+    one_priority = bool(priority.size) and bool(priority.min() == priority.max())
+    while len(picks) < limit and free.any():
+        now = free if one_priority else free & (priority == priority[free].max())
+        chance = chances(now)
         row = draw(chance, rng.random())
-        take(Pick(row, float(chance[row]), best=bool(scores[row] == scores[free].max())))
+        take(Pick(row, float(chance[row]), best=bool(scores[row] == scores[now].max())))
     return picks

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
 from typing import Protocol
 
 import numpy as np
@@ -11,13 +13,17 @@ from numpy.typing import NDArray
 from features.errors import BadSettings
 from serving.policies.epsilon_greedy import epsilon_greedy
 from serving.policies.greedy import greedy
+from serving.policies.outlook import Outlook, Tuning
 
 
 class Policy(Protocol):
-    """Chances over the eligible offers; shapes (n,), (n,) -> (n,)."""
+    """Chances over the eligible offers, shape (n,): 0 where not eligible; they sum to 1, or to 0 if none is.
+
+    `rng` is consumed by policies that estimate their chances by sampling; the same state gives the same chances.
+    """
 
     def __call__(
-        self, scores: NDArray[np.float64], eligible: NDArray[np.bool_], epsilon: float
+        self, outlook: Outlook, eligible: NDArray[np.bool_], tuning: Tuning, rng: Random
     ) -> NDArray[np.float64]: ...
 
 

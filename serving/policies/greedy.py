@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.policies.epsilon_greedy import epsilon_greedy
+from serving.policies.epsilon_greedy import greedily
+from serving.policies.outlook import Outlook, Tuning
 
 
-def greedy(scores: NDArray[np.float64], eligible: NDArray[np.bool_], epsilon: float = 0.0) -> NDArray[np.float64]:
-    """Chance of showing each offer; shapes (n,), (n,) -> (n,). `epsilon` is not used."""
-    return epsilon_greedy(scores, eligible, epsilon=0.0)
+def greedy(outlook: Outlook, eligible: NDArray[np.bool_], tuning: Tuning, rng: Random) -> NDArray[np.float64]:
+    """Chance of showing each offer; see `Policy`. It never explores, whatever the tuning."""
+    return greedily(outlook.scores, eligible, epsilon=0.0)

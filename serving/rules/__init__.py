@@ -1,9 +1,14 @@
-"""Rules: which offers a customer may have. Each gives a mask; the first that drops an offer is its reason."""
+"""Rules: which offers a customer may have. Each gives a mask; the first that drops an offer is its reason.
+
+A rule is made once per edition, from the catalogue, and asked at every decision. `RULES` is in the order in which
+reasons are given.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,26 +23,68 @@ if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
     from serving.rules.asked import Asked
 
+Mask = NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class Room:
+    """Of the offers in `rows` at most `left` more fit into this decision."""
+
+    rows: Mask | None  # (n_offers,); None: all
+    left: int
+    rule: str  # by which
+
 
 class Rule(Protocol):
-    """`allows` says, per offer of the view, whether this rule lets the customer have it; shape (n_offers,)."""
+    """One reason why an offer is not shown."""
 
-    name: str
+    name: ClassVar[str]
 
-    def allows(self, view: CatalogueView, asked: Asked) -> NDArray[np.bool_]: ...
+    def __init__(self, view: CatalogueView) -> None:
+        """All that the catalogue alone says, prepared once."""
+        ...
+
+    def allows(self, asked: Asked) -> Mask | None:
+        """Per offer whether this rule lets the customer have it, shape (n_offers,); None: all of them."""
+        ...
+
+    def seen(self, asked: Asked, row: int) -> dict[str, Any]:
+        """The values that decided about one offer, for an explanation. Plain JSON values."""
+        ...
 
 
-RULES: tuple[Rule, ...] = (StatusRule(), ScheduleRule(), ChannelRule(), ExclusionRule(), ConsentRule())
+class Rooming(Protocol):
+    """A rule that also limits how many offers one decision may hold."""
+
+    def rooms(self, asked: Asked) -> Sequence[Room]:
+        """The limits that still leave room; those that leave none are said by `allows`."""
+        ...
 
 
-def eligible(
-    view: CatalogueView, asked: Asked, rules: Sequence[Rule] = RULES
-) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
-    """What may be shown, and per offer the first rule that dropped it (its index, -1 for none); shapes (n_offers,)."""
-    allowed = np.ones(len(view), dtype=bool)
-    dropped_by = np.full(len(view), -1, dtype=np.int8)
-    for index, rule in enumerate(rules):
-        passed = rule.allows(view, asked)
-        dropped_by[allowed & ~passed] = index
-        allowed &= passed
-    return allowed, dropped_by
+RULES: tuple[type[Rule], ...] = (StatusRule, ScheduleRule, ChannelRule, ExclusionRule, ConsentRule)
+
+
+class Rules:
+    """All rules, made for one version of the catalogue."""
+
+    def __init__(self, view: CatalogueView, rules: Sequence[type[Rule]] = RULES) -> None:
+        self.all: tuple[Rule, ...] = tuple(rule(view) for rule in rules)
+        self.names = tuple(rule.name for rule in self.all)
+        self._rooming: tuple[Any, ...] = tuple(rule for rule in self.all if hasattr(rule, "rooms"))
+        self._n = len(view)
+
+    def eligible(self, asked: Asked) -> tuple[Mask, NDArray[np.int8]]:
+        """What may be shown, and per offer the first rule that dropped it (its index, -1: none); shapes (n_offers,)."""
+        allowed = np.ones(self._n, dtype=bool)
+        dropped_by = np.full(self._n, -1, dtype=np.int8)
+        for index, rule in enumerate(self.all):
+            passed = rule.allows(asked)
+            if passed is None or passed.all():
+                continue
+            dropped_by[allowed & ~passed] = index
+            allowed &= passed
+        return allowed, dropped_by
+
+    def rooms(self, asked: Asked) -> list[Room]:
+        """What limits the number of offers within this decision."""
+        return [room for rule in self._rooming for room in rule.rooms(asked)]

@@ -1,16 +1,30 @@
-"""What a rule may look at besides the catalogue: the question for one placement."""
+"""What a rule may look at besides the catalogue: the question for one placement, and all that is known of who asks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
+from typing import Any
+
+from serving.state.contacts import ContactHistory, Stock
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """One placement of one request."""
 
     placement_id: str
     channel: str
     now_us: int
-    exclude_offer_ids: frozenset[str]
+    decision_id: str = ""
+    exclude_offer_ids: frozenset[str] = frozenset()
     refused: frozenset[str] | None = frozenset()  # keys of consent that are refused; None: could not be read
+    muted_categories: frozenset[str] = frozenset()
+    features: Mapping[str, Any] = field(default_factory=dict)  # of the customer, by name
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # of the customer's profile
+    consent: Mapping[str, bool] = field(default_factory=dict)
+    context: Mapping[str, Any] = field(default_factory=dict)  # of the request, untyped
+    history: ContactHistory | None = field(default_factory=ContactHistory)  # None: could not be read
+    stock: Stock | None = field(default_factory=Stock)  # None: could not be read
+    time_zone: tzinfo = UTC  # the customer's, else the deployment's

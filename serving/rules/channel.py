@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,20 @@ if TYPE_CHECKING:
 
 
 class ChannelRule:
-    name = "channel"
+    name: ClassVar[str] = "channel"
 
-    def allows(self, view: CatalogueView, asked: Asked) -> NDArray[np.bool_]:
-        fits: NDArray[np.bool_] = view.treatment_for(asked.placement_id, asked.channel) >= 0
-        return fits
+    def __init__(self, view: CatalogueView) -> None:
+        self._view = view
+
+    def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
+        return self._view.fits(asked.placement_id, asked.channel)
+
+    def seen(self, asked: Asked, row: int) -> dict[str, Any]:
+        offer = self._view.offers[row]
+        return {
+            "channel": asked.channel,
+            "placement_id": asked.placement_id,
+            "channels": offer.channels,
+            "placements": offer.placements,
+            "treatments": [{"channels": t.channels, "placements": t.placements} for t in offer.treatments],
+        }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,19 @@ if TYPE_CHECKING:
 
 
 class ExclusionRule:
-    name = "exclusion"
+    name: ClassVar[str] = "exclusion"
 
-    def allows(self, view: CatalogueView, asked: Asked) -> NDArray[np.bool_]:
-        allowed = np.ones(len(view), dtype=bool)
-        rows = [view.row[offer_id] for offer_id in asked.exclude_offer_ids if offer_id in view.row]
+    def __init__(self, view: CatalogueView) -> None:
+        self._view = view
+
+    def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
+        row_of = self._view.row
+        rows = [row_of[offer_id] for offer_id in asked.exclude_offer_ids if offer_id in row_of]
+        if not rows:
+            return None
+        allowed = np.ones(len(self._view), dtype=bool)
         allowed[rows] = False
         return allowed
+
+    def seen(self, asked: Asked, row: int) -> dict[str, Any]:
+        return {"exclude_offer_ids": [self._view.offers[row].offer_id]}

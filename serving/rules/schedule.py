@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from features.events import from_us
 
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
@@ -13,8 +15,21 @@ if TYPE_CHECKING:
 
 
 class ScheduleRule:
-    name = "schedule"
+    name: ClassVar[str] = "schedule"
 
-    def allows(self, view: CatalogueView, asked: Asked) -> NDArray[np.bool_]:
-        running: NDArray[np.bool_] = (view.starts_us <= asked.now_us) & (asked.now_us < view.ends_us)
-        return running
+    def __init__(self, view: CatalogueView) -> None:
+        self._view = view
+        # Between these instants nothing starts or ends, so that most decisions need not look at every offer.
+        self._changes = np.unique(np.concatenate([view.starts_us, view.ends_us]))
+        self._running: tuple[int, NDArray[np.bool_] | None] | None = None
+
+    def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
+        span = int(np.searchsorted(self._changes, asked.now_us, side="right"))
+        if self._running is None or self._running[0] != span:
+            running = (self._view.starts_us <= asked.now_us) & (asked.now_us < self._view.ends_us)
+            self._running = span, None if running.all() else running
+        return self._running[1]
+
+    def seen(self, asked: Asked, row: int) -> dict[str, Any]:
+        offer = self._view.offers[row]
+        return {"now": from_us(asked.now_us), "starts_at": offer.starts_at, "ends_at": offer.ends_at}

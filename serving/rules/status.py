@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
 
 class StatusRule:
-    name = "status"
+    name: ClassVar[str] = "status"
 
-    def allows(self, view: CatalogueView, asked: Asked) -> NDArray[np.bool_]:
-        return view.approved
+    def __init__(self, view: CatalogueView) -> None:
+        self._view = view
+        self._all = bool(view.approved.all())
+
+    def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
+        return None if self._all else self._view.approved
+
+    def seen(self, asked: Asked, row: int) -> dict[str, Any]:
+        return {"status": self._view.offers[row].status}

@@ -1,0 +1,234 @@
+"""A decision as a pure function: from what is known of a customer to offers drawn with the chances that are logged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, tzinfo
+from functools import partial
+from random import Random
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from features.catalogue import Placement
+from features.errors import BadInput
+from features.events import to_us
+from serving.arbitration import Worth, worth_of
+from serving.catalogue_view import CatalogueView
+from serving.customer import CustomerNow
+from serving.decision import DecisionRequest
+from serving.edition import Edition, Scores, context_of
+from serving.learning.beliefs import Beliefs
+from serving.policies import POLICIES
+from serving.policies.outlook import Outlook, Tuning
+from serving.rules.asked import Asked
+from serving.settings import Settings
+from serving.slate import Mask, Pick, fill
+from serving.state.contacts import Claimed, Contact, ContactHistory, Stock
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """All that was read of the world for one decision. None: it could not be read."""
+
+    customer: CustomerNow
+    history: ContactHistory | None = field(default_factory=ContactHistory)
+    stock: Stock | None = field(default_factory=Stock)
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """One placement, with all that its answer, its log and its explanation are made of; arrays (n_offers,)."""
+
+    placement: Placement
+    channel: str
+    asked: Asked
+    dropped_by: NDArray[np.int8]  # index of the first rule that said no, -1: none did
+    taken: Mask  # picked in an earlier placement of the same decision, or lost to somebody else
+    in_draw: Mask  # had a chance at the first rank
+    scores: Scores
+    beliefs: Beliefs
+    worth: Worth
+    picks: tuple[Pick, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a decision would show; nothing is reserved yet."""
+
+    placements: tuple[Drafted, ...]
+    p_churn: float | None
+    segment: str
+    claimed: tuple[Claimed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request with everything that its answer depends on, but for the release and the catalogue."""
+
+    request: DecisionRequest
+    known: Known
+    now: datetime
+    seed: int
+    decision_id: str
+
+
+def draft(
+    edition: Edition,
+    settings: Settings,
+    question: Question,
+    rng: Random,
+    lost: frozenset[str] = frozenset(),
+) -> Draft:
+    """Pure: the same arguments give the same draft. `lost` are offers whose last unit went to somebody else.
+
+    `BadInput` names an unknown placement.
+    """
+    request, customer = question.request, question.known.customer
+    now_us = to_us(question.now)
+    zone = zone_of(customer, settings)
+    history = question.known.history
+    taken = np.zeros(len(edition.view), dtype=bool)
+    taken[[edition.view.row[offer_id] for offer_id in lost if offer_id in edition.view.row]] = True
+    p_churn = edition.p_churn(customer.features)
+    drafted: list[Drafted] = []
+    claimed: list[Claimed] = []
+    for placement, limit in placements_of(edition.view, request):
+        channel = request.channel or placement.channel
+        asked = _asked(question, placement, channel, now_us, zone, history)
+        segment = segment_of(settings.segment_by, channel, customer)
+        one = _draft_one(edition, settings, asked, placement, limit, customer, p_churn, segment, taken, rng)
+        drafted.append(one)
+        picked = [_claimed(edition, pick.row, one) for pick in one.picks]
+        claimed.extend(picked)
+        taken = taken.copy()
+        taken[[pick.row for pick in one.picks]] = True
+        if history is not None and picked:
+            coming = tuple(_coming(one_claimed, question, now_us, settings) for one_claimed in picked)
+            history = ContactHistory(history.contacts + coming)
+    channel = drafted[0].channel if drafted else ""
+    return Draft(tuple(drafted), p_churn, segment_of(settings.segment_by, channel, customer), tuple(claimed))
+
+
+def _draft_one(
+    edition: Edition,
+    settings: Settings,
+    asked: Asked,
+    placement: Placement,
+    limit: int,
+    customer: CustomerNow,
+    p_churn: float | None,
+    segment: str,
+    taken: Mask,
+    rng: Random,
+) -> Drafted:
+    view = edition.view
+    allowed, dropped_by = edition.rules.eligible(asked)
+    allowed &= ~taken
+    context = context_of(asked.now_us, asked.channel, placement.placement_id)
+    scores = edition.score(customer.customer_id, customer.features, context)
+    beliefs = edition.beliefs(segment)
+    worth = worth_of(edition.levers, view, scores.p_model, beliefs, asked, customer, p_churn, settings)
+    fallback = view.row.get(placement.fallback_offer_id or "", -1)
+    stands_in = fallback >= 0 and bool(allowed[fallback])
+    if fallback >= 0 and placement.fallback_offer_id not in placement.guaranteed_offer_ids:
+        allowed[fallback] = False  # it does not compete; it stands in when nothing else may be shown
+    in_draw = edition.shortlisted(allowed, worth.score, beliefs, placement, settings)
+    outlook = Outlook(worth.score, worth.moved, beliefs, beliefs.n_seen < settings.new_offer_impressions)
+    chances = partial(_chances, outlook, settings.policy, tuning_of(settings), rng)
+    picks = fill(
+        worth.score,
+        in_draw.copy(),
+        limit,
+        chances,
+        rng,
+        priority=view.priority,
+        rooms=edition.rules.rooms(asked),
+        guaranteed=tuple(view.row[o] for o in placement.guaranteed_offer_ids if o in view.row),
+    )
+    if not picks and stands_in:
+        picks = [Pick(fallback, 1.0, why="fallback")]
+    return Drafted(placement, asked.channel, asked, dropped_by, taken, in_draw, scores, beliefs, worth, tuple(picks))
+
+
+def _chances(outlook: Outlook, policy: str, tuning: Tuning, rng: Random, free: Mask) -> NDArray[np.float64]:
+    return POLICIES[policy](outlook, free, tuning, rng)
+
+
+def tuning_of(settings: Settings) -> Tuning:
+    return Tuning(
+        epsilon=settings.epsilon,
+        temperature=settings.temperature,
+        draws=settings.draws,
+        new_offer_share=settings.new_offer_share,
+    )
+
+
+def placements_of(view: CatalogueView, request: DecisionRequest) -> list[tuple[Placement, int]]:
+    """The placements that are asked for, each with how many offers it takes; `BadInput` for an unknown one."""
+    found = []
+    for i, wanted in enumerate(request.placements):
+        placement = view.placements.get(wanted.placement_id)
+        if placement is None:
+            raise BadInput(
+                f"there is no placement {wanted.placement_id!r}; create it with PUT /v1/placements/{{id}}",
+                f"/placements/{i}/placement_id",
+            )
+        found.append((placement, min(wanted.limit, placement.max_offers)))
+    return found
+
+
+def segment_of(segment_by: str, channel: str, customer: CustomerNow) -> str:
+    """Among whom what is learned is shared; "" where the value is missing."""
+    if segment_by == "channel":
+        return channel
+    value = customer.features.get(segment_by, customer.attributes.get(segment_by))
+    return "" if value is None or value != value else str(value)
+
+
+def zone_of(customer: CustomerNow, settings: Settings) -> tzinfo:
+    """The customer's time zone, else the deployment's."""
+    return ZoneInfo(customer.time_zone or settings.time_zone)
+
+
+def _asked(
+    question: Question, placement: Placement, channel: str, now_us: int, zone: tzinfo, history: ContactHistory | None
+) -> Asked:
+    customer, request = question.known.customer, question.request
+    return Asked(
+        placement_id=placement.placement_id,
+        channel=channel,
+        now_us=now_us,
+        decision_id=question.decision_id,
+        exclude_offer_ids=request.exclude_offer_ids,
+        refused=customer.refused,
+        muted_categories=customer.muted_categories,
+        features=customer.features,
+        attributes=customer.attributes,
+        consent=customer.consent,
+        context=request.context,
+        history=history,
+        stock=question.known.stock,
+        time_zone=zone,
+    )
+
+
+def _claimed(edition: Edition, row: int, drafted: Drafted) -> Claimed:
+    offer = edition.view.offers[row]
+    return Claimed(row, offer.offer_id, offer.category, drafted.placement.placement_id, drafted.channel)
+
+
+def _coming(claimed: Claimed, question: Question, now_us: int, settings: Settings) -> Contact:
+    return Contact(
+        offer_id=claimed.offer_id,
+        category=claimed.category,
+        placement_id=claimed.placement_id,
+        channel=claimed.channel,
+        decision_id=question.decision_id,
+        decided_us=now_us,
+        lapses_us=now_us + int(settings.expires_after_s * 1e6),
+    )

@@ -1,0 +1,30 @@
+"""What a policy may look at: the worth of each offer, how sure we are of it, and how to trade one for the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.learning.beliefs import Beliefs
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Arrays on the offer axis, shape (n,); finite where eligible."""
+
+    scores: NDArray[np.float64]  # expected worth: moved + fixed
+    moved: NDArray[np.float64]  # the part that moves with the belief: at the belief's mean
+    beliefs: Beliefs | None = None  # None: known exactly
+    is_new: NDArray[np.bool_] | None = None  # offers that the exploration budget is for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """How much a policy explores."""
+
+    epsilon: float = 0.05  # share drawn uniformly among the eligible: the always-random control
+    temperature: float = 0.1  # of softmax, as a share of the spread of scores
+    draws: int = 100  # of Thompson sampling, from which its chances are estimated
+    new_offer_share: float = 0.05  # exploration budget: share of draws for offers that are new

@@ -1,0 +1,105 @@
+"""What counts against caps and budgets: contacts of each customer, stock of each offer, and claims on both.
+
+`Contacts` is the promise (held by tests/contracts/test_contacts.py); `sqlite_contacts.py` is the embedded default.
+A decision claims what it is about to show; the impression keeps the claim, and without one it lapses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from features.log import Log
+
+Answer = Literal["", "positive", "dismiss", "reject"]
+
+
+class Contact(msgspec.Struct, frozen=True, array_like=True):
+    """One offer shown, or about to be shown, to one customer."""
+
+    offer_id: str
+    category: str | None
+    placement_id: str | None
+    channel: str | None
+    decision_id: str | None  # None: an impression that names no decision
+    decided_us: int
+    lapses_us: int  # the claim counts until then, unless it was seen
+    seen_us: int | None = None  # of the first event that proves the contact
+    answer: Answer = ""  # the last one
+    answered_us: int | None = None
+
+
+class ContactHistory(msgspec.Struct, frozen=True, array_like=True):
+    """One customer's contacts as far back as any window reaches, oldest first."""
+
+    contacts: tuple[Contact, ...] = ()
+
+
+class Level(NamedTuple):
+    """What one offer has used."""
+
+    units: int = 0  # kept and claimed, over its life
+    spent: float = 0.0  # money kept and claimed, over its life
+    spent_today: float = 0.0  # of that, on the deployment's present day
+
+
+class Stock(NamedTuple):
+    """Levels by offer id, of offers that are limited; an offer without an entry has used nothing."""
+
+    levels: Mapping[str, Level] = {}
+    day: str = ""  # YYYY-MM-DD of `spent_today`
+
+
+class Claimed(NamedTuple):
+    """One offer that a decision is about to show."""
+
+    row: int  # in the edition that decided
+    offer_id: str
+    category: str | None
+    placement_id: str
+    channel: str
+
+
+class Claim(NamedTuple):
+    """All that one decision is about to show: reserved together or not at all."""
+
+    decision_id: str
+    customer_id: str
+    decided_us: int
+    lapses_us: int
+    picks: tuple[Claimed, ...]
+
+
+class Limits(Protocol):
+    """What the catalogue allows, as the transaction checks it; made per edition, see `serving/rules/limits.py`."""
+
+    def broken(self, claim: Claim, history: ContactHistory, stock: Stock) -> Sequence[Claimed]:
+        """The picks that may not be made after all; empty if the claim stands as a whole."""
+        ...
+
+
+class Contacts(Protocol):
+    """Safe to share between threads and processes; `StoreUnavailable` when it does not answer."""
+
+    def histories(self, customer_ids: Sequence[str]) -> list[ContactHistory]: ...
+
+    def stock(self, now_us: int) -> Stock:
+        """Levels of all limited offers, those of other processes included; cheap enough for every 50 ms."""
+        ...
+
+    def claim(self, claims: Sequence[Claim], limits: Limits) -> list[Sequence[Claimed]]:
+        """One transaction for all; per claim the picks that were lost, in which case none of it is reserved."""
+        ...
+
+    def cancel(self, decision_ids: Sequence[str]) -> None:
+        """Give back what these decisions claimed: their answer was never handed out."""
+        ...
+
+    def catch_up(self, log: Log) -> int:
+        """Take in what the log received since the last time, exactly once; how many events."""
+        ...
+
+    def close(self) -> None: ...
