@@ -18,6 +18,8 @@ import msgspec
 
 from features.catalogue import ContactPolicy, Lever, Offer, Placement
 from features.data_settings import DataSettings
+from features.definitions.dsl import AttributeKind
+from features.definitions.profile import common_kind, kind_of
 from features.errors import BadInput, NotFound, StaleVersion
 from features.events import from_us, to_us
 from features.profile import Profile
@@ -30,18 +32,23 @@ CREATE TABLE IF NOT EXISTS objects (
 CREATE TABLE IF NOT EXISTS object_history (
     version INTEGER NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT, changed_us INTEGER NOT NULL,
     PRIMARY KEY (version, kind, id)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS history_of ON object_history (kind, id, version);
+CREATE TABLE IF NOT EXISTS object_authors (version INTEGER PRIMARY KEY, changed_by TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS profiles (
     customer_id TEXT PRIMARY KEY, attributes TEXT NOT NULL, consent TEXT NOT NULL, time_zone TEXT,
     updated_us INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS profile_history (
     customer_id TEXT NOT NULL, valid_from_us INTEGER NOT NULL, attributes TEXT NOT NULL,
     PRIMARY KEY (customer_id, valid_from_us)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS attribute_kinds (
+    name TEXT NOT NULL, kind TEXT NOT NULL, PRIMARY KEY (name, kind)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lake_files (
     dataset TEXT NOT NULL, path TEXT PRIMARY KEY, day TEXT NOT NULL, n_rows INTEGER NOT NULL,
     sha256 TEXT NOT NULL, batch TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS lake_by_day ON lake_files (dataset, day);
 """
 MOST_KEYS = 256  # attributes, or answers of consent, of one customer
+MOST_NAMES = 2_000  # attributes of all customers together that rules may name
 ALWAYS_US = 0  # an attribute without a date was known from the beginning
 
 T = TypeVar("T", bound=Offer | Placement | ContactPolicy | Lever)
@@ -66,6 +73,16 @@ class Stored(Generic[T]):
     @property
     def etag(self) -> str:
         return f'"{self.version}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Generic[T]):
+    """One change of a catalogue object: what it became, when, and by whom. `body` is None where it was removed."""
+
+    version: int
+    at: datetime
+    by: str | None  # None: nobody said
+    body: T | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +115,7 @@ class Facts:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self._depth = 0
+        self._noted: set[tuple[str, str]] = set()  # attributes that are in attribute_kinds for sure
         self._db = sqlite3.connect(path, timeout=wait_s, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
@@ -105,6 +123,7 @@ class Facts:
             with self.transaction():
                 for statement in SCHEMA.split(";"):
                     self._db.execute(statement)
+                self._note_attributes_of_old()
                 self.set_meta("schema", SCHEMA)
 
     def close(self) -> None:
@@ -122,6 +141,7 @@ class Facts:
             except BaseException:
                 self._depth -= 1
                 if self._depth == 0:
+                    self._noted.clear()
                     self._db.execute("ROLLBACK")
                 raise
             self._depth -= 1
@@ -157,10 +177,10 @@ class Facts:
     # Catalogue
 
     def catalogue_version(self) -> int:
-        """Grows with every change of an offer or placement; 0 when there was none."""
+        """Grows with every change of an object; 0 when there was none."""
         return int(self.meta("catalogue_version") or 0)
 
-    def put(self, item: T, now: datetime, if_match: str | None = None) -> Stored[T]:
+    def put(self, item: T, now: datetime, if_match: str | None = None, by: str | None = None) -> Stored[T]:
         """Replace one object whole. The same body again changes nothing, not even the version."""
         kind, key = _KINDS[type(item)]
         name = getattr(item, key)
@@ -169,7 +189,7 @@ class Facts:
             _check_match(old, if_match)
             if old is not None and old.body == item:
                 return Stored(old.body, old.version, old.updated_at, created=False, changed=False)
-            version = self._next_version()
+            version = self._next_version(by)
             body = msgspec.json.encode(item).decode()
             db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?)", (kind, name, version, body, to_us(now)))
             db.execute("INSERT INTO object_history VALUES (?, ?, ?, ?, ?)", (version, kind, name, body, to_us(now)))
@@ -189,14 +209,14 @@ class Facts:
         )
         return [_stored(of, *row) for row in rows]
 
-    def remove(self, of: type[T], name: str, now: datetime, if_match: str | None = None) -> None:
+    def remove(self, of: type[T], name: str, now: datetime, if_match: str | None = None, by: str | None = None) -> None:
         """Delete an object; its history stays. Offers are archived by `put`, not removed."""
         kind = _KINDS[of][0]
         with self.transaction() as db:
             _check_match(self.get(of, name), if_match)
             db.execute("DELETE FROM objects WHERE kind = ? AND id = ?", (kind, name))
             db.execute(
-                "INSERT INTO object_history VALUES (?, ?, ?, NULL, ?)", (self._next_version(), kind, name, to_us(now))
+                "INSERT INTO object_history VALUES (?, ?, ?, NULL, ?)", (self._next_version(by), kind, name, to_us(now))
             )
 
     def catalogue(self) -> Catalogue:
@@ -215,15 +235,29 @@ class Facts:
         )
         return _catalogue(version, [(kind, body) for kind, _, body in rows])
 
+    def changes(self, of: type[T], name: str, limit: int = 50) -> list[Change[T]]:
+        """Every change of one object, the newest first; those before a removal too."""
+        rows = self._rows(
+            "SELECT version, changed_us, changed_by, body FROM object_history LEFT JOIN object_authors USING (version) "
+            "WHERE kind = ? AND id = ? ORDER BY version DESC LIMIT ?",
+            (_KINDS[of][0], name, limit),
+        )
+        return [
+            Change(version, from_us(at_us), by, None if body is None else msgspec.json.decode(body, type=of))
+            for version, at_us, by, body in rows
+        ]
+
     def _find(self, of: type[T], name: str) -> Stored[T] | None:
         rows = self._rows(
             "SELECT body, version, updated_us FROM objects WHERE kind = ? AND id = ?", (_KINDS[of][0], name)
         )
         return _stored(of, *rows[0]) if rows else None
 
-    def _next_version(self) -> int:
+    def _next_version(self, by: str | None) -> int:
         version = self.catalogue_version() + 1
         self.set_meta("catalogue_version", str(version))
+        if by is not None:
+            self._db.execute("INSERT INTO object_authors VALUES (?, ?)", (version, by))
         return version
 
     # Customers
@@ -257,6 +291,7 @@ class Facts:
                 if len(held) > MOST_KEYS:  # every decision reads them
                     raise BadInput(f"{name} would have {len(held):,} keys, at most {MOST_KEYS} are kept", f"/{name}")
             self._write_profile(db, new)
+            self._note_attributes(attributes or {})
             if new.attributes != old.attributes or old.updated_at is None:
                 row = (customer_id, to_us(now), msgspec.json.encode(new.attributes).decode())
                 db.execute("INSERT OR REPLACE INTO profile_history VALUES (?, ?, ?)", row)
@@ -281,6 +316,7 @@ class Facts:
                 if old.updated_at is None or new.attributes != old.attributes:
                     n_changed += 1
                     self._write_profile(db, new)
+                    self._note_attributes(attributes)
                     unsaid = ALWAYS_US if old.updated_at is None else to_us(now)
                     since = unsaid if valid_from_us is None else valid_from_us
                     body = msgspec.json.encode(new.attributes).decode()
@@ -288,6 +324,33 @@ class Facts:
                 if on_progress is not None and n % 10_000 == 0:
                     on_progress(n)
         return n_changed
+
+    def attribute_kinds(self) -> dict[str, AttributeKind]:
+        """The kind of each attribute that any customer ever had, so that a rule may name it."""
+        seen: dict[str, set[AttributeKind]] = {}
+        for name, kind in self._rows("SELECT name, kind FROM attribute_kinds"):
+            seen.setdefault(name, set()).add(kind)
+        return {name: common_kind(kinds) for name, kinds in seen.items()}
+
+    def _note_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Within a transaction: remember which attributes there are."""
+        for name, value in attributes.items():
+            kind = kind_of(value)
+            if kind is None or (name, kind) in self._noted:
+                continue
+            self._db.execute(
+                "INSERT OR IGNORE INTO attribute_kinds SELECT ?, ? WHERE (SELECT count(*) FROM attribute_kinds) < ?",
+                (name, kind, MOST_NAMES),
+            )
+            if len(self._noted) < MOST_NAMES:
+                self._noted.add((name, kind))
+
+    def _note_attributes_of_old(self) -> None:
+        """For a file from before `attribute_kinds`."""
+        if self._rows("SELECT 1 FROM attribute_kinds LIMIT 1"):
+            return
+        for (attributes,) in self._db.execute("SELECT attributes FROM profiles").fetchall():
+            self._note_attributes(msgspec.json.decode(attributes))
 
     def profile_history(self) -> Iterator[tuple[str, int, str]]:
         """(customer_id, valid_from_us, attributes as JSON), by customer and time."""

@@ -40,14 +40,14 @@ def kinds_of(profiles: Iterable[Mapping[str, Any]]) -> dict[str, AttributeKind]:
 
     Values of several kinds under one name are read as categories.
     """
-    seen: dict[str, set[str]] = {}
+    seen: dict[str, set[AttributeKind]] = {}
     for attributes in profiles:
         for name, value in attributes.items():
-            kind = _kind(value)
+            kind = kind_of(value)
             if kind is not None:
                 seen.setdefault(name, set()).add(kind)
     kept = sorted(seen)[:MAX_ATTRIBUTES]
-    return {name: _common(seen[name]) for name in kept}
+    return {name: common_kind(seen[name]) for name in kept}
 
 
 def attribute_value(kind: AttributeKind, value: Any) -> float | str | None:
@@ -91,7 +91,8 @@ def _time(value: Any) -> float | None:
         return None
 
 
-def _kind(value: Any) -> AttributeKind | None:
+def kind_of(value: Any) -> AttributeKind | None:
+    """What one value is; None for lists, objects and nothing."""
     match value:
         case bool():
             return "boolean"
@@ -113,5 +114,6 @@ def _is_time(text: str) -> bool:
     return True
 
 
-def _common(kinds: set[str]) -> AttributeKind:
-    return kinds.pop() if len(kinds) == 1 else "category"  # type: ignore[return-value]
+def common_kind(kinds: Collection[AttributeKind]) -> AttributeKind:
+    """The kind of values that came as these: of several, a category."""
+    return next(iter(kinds)) if len(kinds) == 1 else "category"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -77,6 +79,18 @@ def test_every_version_of_the_catalogue_can_be_read_again(facts, offer):
     assert facts.catalogue_at(5) == facts.catalogue()
 
 
+def test_every_change_of_an_object_says_what_when_and_by_whom(facts, offer):
+    later = NOW + timedelta(hours=1)
+    facts.put(offer(), NOW, by="ann")
+    facts.put(offer(), NOW, by="nobody, as nothing changed")
+    facts.put(offer("other"), NOW, by="eve")
+    facts.put(offer(priority=1), later)
+    facts.remove(Offer, "o-1", later, by="ben")
+    told = [(change.at, change.by, change.body) for change in facts.changes(Offer, "o-1")]
+    assert told == [(later, "ben", None), (later, None, offer(priority=1)), (NOW, "ann", offer())]
+    assert [change.version for change in facts.changes(Offer, "o-1", limit=2)] == [4, 3]
+
+
 def test_pages_are_ordered_by_id(facts, offer):
     for name in ("b", "c", "a"):
         facts.put(offer(name), NOW)
@@ -104,6 +118,34 @@ def test_bulk_profiles_count_only_what_changed(facts):
     assert facts.merge_profiles(rows, NOW) == 2
     assert facts.merge_profiles(rows, NOW) == 0
     assert [(c, us) for c, us, _ in facts.profile_history()] == [("a", 0), ("b", 5)]
+
+
+def test_the_kinds_of_attributes_are_remembered_as_they_come(facts):
+    facts.merge_profile("c", NOW, {"age": 30, "city": "Ulm", "member": True, "tags": ["a"], "born": None})
+    facts.merge_profiles([("d", {"since": "2026-01-01T00:00:00Z", "age": "thirty"}, None)], NOW)
+    kinds = {"age": "category", "city": "category", "member": "boolean", "since": "time"}  # numbers and texts: category
+    assert facts.attribute_kinds() == kinds
+    facts.merge_profile("c", NOW, {"city": None})
+    assert facts.attribute_kinds() == kinds
+
+
+def test_an_attribute_of_a_transaction_that_failed_is_remembered_when_it_comes_again(facts):
+    with pytest.raises(KeyboardInterrupt), facts.transaction():
+        facts.merge_profile("c", NOW, {"age": 30})
+        raise KeyboardInterrupt
+    assert facts.attribute_kinds() == {}
+    facts.merge_profile("c", NOW, {"age": 30})
+    assert facts.attribute_kinds() == {"age": "number"}
+
+
+def test_the_attributes_of_a_file_from_before_are_found_when_it_is_opened(facts, tmp_path):
+    facts.merge_profile("c", NOW, {"age": 30})
+    with facts.transaction() as db:
+        db.execute("DROP TABLE attribute_kinds")
+        facts.set_meta("schema", "older")
+    opened = Facts(tmp_path / "facts.db")
+    assert opened.attribute_kinds() == {"age": "number"}
+    opened.close()
 
 
 def test_a_failed_transaction_leaves_everything_as_it_was(facts, offer):
