@@ -7,6 +7,8 @@ NboError                      code "error"
 │   └── BadSettings           code "bad_settings"         nbo.toml or an NBO_… variable
 ├── NotFound                  code "not_found"            a named object that does not exist
 ├── Conflict                  code "conflict"             the request contradicts what is stored
+│   ├── AlreadyJoined         code "already_joined"       an anonymous visitor who is another customer already
+│   ├── Erased                code "erased"               a customer of whom nothing may be kept any more
 │   ├── IdempotencyConflict   code "idempotency_conflict" the same key with another body
 │   └── StaleVersion          code "stale_version"        If-Match does not match
 ├── TooManyRefused            code "too_many_refused"     an ingest above its share of refused rows
@@ -65,6 +67,17 @@ class NotFound(NboError):
 
 class Conflict(NboError):
     code = "conflict"
+
+
+class AlreadyJoined(Conflict):
+    code = "already_joined"
+
+
+class Erased(Conflict):
+    code = "erased"
+
+    def __init__(self) -> None:
+        super().__init__("this id was erased; nothing is kept of it any more. Who comes back gets a new id")
 
 
 class IdempotencyConflict(Conflict):

@@ -5,6 +5,8 @@ One file on purpose: an ingest that brings offers, customers and events becomes 
 
 from __future__ import annotations
 
+import hmac
+import secrets
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,8 +22,8 @@ from features.catalogue import ContactPolicy, Lever, Offer, Placement
 from features.data_settings import DataSettings
 from features.definitions.dsl import AttributeKind
 from features.definitions.profile import common_kind, kind_of
-from features.errors import BadInput, NotFound, StaleVersion
-from features.events import from_us, to_us
+from features.errors import BadInput, Erased, NotFound, StaleVersion
+from features.events import from_us, is_anonymous, to_us
 from features.profile import Profile
 
 SCHEMA = """
@@ -36,17 +38,27 @@ CREATE INDEX IF NOT EXISTS history_of ON object_history (kind, id, version);
 CREATE TABLE IF NOT EXISTS object_authors (version INTEGER PRIMARY KEY, changed_by TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS profiles (
     customer_id TEXT PRIMARY KEY, attributes TEXT NOT NULL, consent TEXT NOT NULL, time_zone TEXT,
-    updated_us INTEGER NOT NULL) WITHOUT ROWID;
+    updated_us INTEGER NOT NULL, muted_categories TEXT NOT NULL DEFAULT '[]', less_like TEXT NOT NULL DEFAULT '[]'
+    ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS profile_history (
     customer_id TEXT NOT NULL, valid_from_us INTEGER NOT NULL, attributes TEXT NOT NULL,
     PRIMARY KEY (customer_id, valid_from_us)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS attribute_kinds (
     name TEXT NOT NULL, kind TEXT NOT NULL, PRIMARY KEY (name, kind)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS identities (
+    alias TEXT PRIMARY KEY, customer_id TEXT NOT NULL, joined_us INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS identities_by_customer ON identities (customer_id, joined_us, alias);
+CREATE TABLE IF NOT EXISTS tombstones (hash BLOB PRIMARY KEY, erased_us INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lake_files (
     dataset TEXT NOT NULL, path TEXT PRIMARY KEY, day TEXT NOT NULL, n_rows INTEGER NOT NULL,
     sha256 TEXT NOT NULL, batch TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS lake_by_day ON lake_files (dataset, day);
 """
+ADDED = (  # columns that older files lack: CREATE TABLE IF NOT EXISTS does not add them
+    ("profiles", "muted_categories", "TEXT NOT NULL DEFAULT '[]'"),
+    ("profiles", "less_like", "TEXT NOT NULL DEFAULT '[]'"),
+)
+PEPPER = "tombstone_pepper"  # key in meta: makes the hashes of erased ids useless elsewhere
 MOST_KEYS = 256  # attributes, or answers of consent, of one customer
 MOST_NAMES = 2_000  # attributes of all customers together that rules may name
 ALWAYS_US = 0  # an attribute without a date was known from the beginning
@@ -123,6 +135,9 @@ class Facts:
             with self.transaction():
                 for statement in SCHEMA.split(";"):
                     self._db.execute(statement)
+                for table, column, declared in ADDED:
+                    if column not in {row[1] for row in self._rows(f"PRAGMA table_info({table})")}:
+                        self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {declared}")
                 self._note_attributes_of_old()
                 self.set_meta("schema", SCHEMA)
 
@@ -264,7 +279,8 @@ class Facts:
 
     def profile(self, customer_id: str) -> Profile | None:
         rows = self._rows(
-            "SELECT customer_id, attributes, consent, time_zone, updated_us FROM profiles WHERE customer_id = ?",
+            "SELECT customer_id, attributes, consent, time_zone, updated_us, muted_categories, less_like FROM profiles "
+            "WHERE customer_id = ?",
             (customer_id,),
         )
         return _profile(*rows[0]) if rows else None
@@ -278,24 +294,33 @@ class Facts:
         time_zone: str | None = None,
     ) -> Profile:
         """Merge into what is known; a value of None removes its key, and a `time_zone` of "" the time zone."""
-        with self.transaction() as db:
+        with self.transaction():
             old = self.profile(customer_id) or Profile(customer_id=customer_id)
-            new = Profile(
-                customer_id=customer_id,
+            new = msgspec.structs.replace(
+                old,
                 attributes=_merged(old.attributes, attributes or {}),
                 consent=_merged(old.consent, consent or {}),
                 time_zone=old.time_zone if time_zone is None else time_zone or None,
-                updated_at=now,
             )
-            for name, held in (("attributes", new.attributes), ("consent", new.consent)):
-                if len(held) > MOST_KEYS:  # every decision reads them
-                    raise BadInput(f"{name} would have {len(held):,} keys, at most {MOST_KEYS} are kept", f"/{name}")
-            self._write_profile(db, new)
+            stored = self.put_profile(new, now)
             self._note_attributes(attributes or {})
-            if new.attributes != old.attributes or old.updated_at is None:
-                row = (customer_id, to_us(now), msgspec.json.encode(new.attributes).decode())
+            return stored
+
+    def put_profile(self, profile: Profile, now: datetime) -> Profile:
+        """Replace what is known; attributes that changed count from now on. `Erased` for who was."""
+        for name in ("attributes", "consent", "muted_categories", "less_like"):
+            if (n := len(getattr(profile, name))) > MOST_KEYS:  # every decision reads them
+                raise BadInput(f"{name} would have {n:,} entries, at most {MOST_KEYS} are kept", f"/{name}")
+        new = msgspec.structs.replace(profile, updated_at=now)
+        with self.transaction() as db:
+            if self.is_erased(new.customer_id):
+                raise Erased
+            old = self.profile(new.customer_id)
+            self._write_profile(db, new)
+            if old is None or new.attributes != old.attributes:
+                row = (new.customer_id, to_us(now), msgspec.json.encode(new.attributes).decode())
                 db.execute("INSERT OR REPLACE INTO profile_history VALUES (?, ?, ?)", row)
-            return new
+        return new
 
     def merge_profiles(
         self,
@@ -362,15 +387,59 @@ class Facts:
     @staticmethod
     def _write_profile(db: sqlite3.Connection, profile: Profile) -> None:
         db.execute(
-            "INSERT OR REPLACE INTO profiles VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO profiles (customer_id, attributes, consent, time_zone, updated_us, "
+            "muted_categories, less_like) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 profile.customer_id,
                 msgspec.json.encode(profile.attributes).decode(),
                 msgspec.json.encode(profile.consent).decode(),
                 profile.time_zone,
                 to_us(profile.updated_at) if profile.updated_at else 0,
+                msgspec.json.encode(profile.muted_categories).decode(),
+                msgspec.json.encode(profile.less_like).decode(),
             ),
         )
+
+    # Who is who, and who is no more; written by `features/identities.py` and `features/erasure.py`
+
+    def identity_of(self, key: str) -> str:
+        """The key under which this visitor's facts are kept: the customer's whom an anonymous visitor turned out to be,
+        else the given one.
+        """
+        if not is_anonymous(key):
+            return key
+        rows = self._rows("SELECT customer_id FROM identities WHERE alias = ?", (key,))
+        return rows[0][0] if rows else key
+
+    def aliases_of(self, customer_id: str) -> tuple[str, ...]:
+        """The keys of the anonymous visitors whom this customer turned out to be, the first joined first."""
+        rows = self._rows(
+            "SELECT alias FROM identities WHERE customer_id = ? ORDER BY joined_us, alias", (customer_id,)
+        )
+        return tuple([row[0] for row in rows])
+
+    def is_erased(self, key: str) -> bool:
+        """Whether this visitor was erased: nothing may be kept of them any more."""
+        return bool(self.erased_among([key]))
+
+    def erased_among(self, keys: Iterable[str]) -> set[str]:
+        """Those of these visitors who were erased."""
+        if not self._rows("SELECT 1 FROM tombstones LIMIT 1"):
+            return set()
+        pepper = self._pepper()
+        one = "SELECT 1 FROM tombstones WHERE hash = ?"
+        return {key for key in keys if self._rows(one, (fingerprint(pepper, key),))}
+
+    def bury(self, keys: Iterable[str], now: datetime) -> None:
+        """From now on these visitors count as erased, for good."""
+        with self.transaction() as db:
+            if self.meta(PEPPER) is None:
+                self.set_meta(PEPPER, secrets.token_hex(32))
+            rows = [(fingerprint(self._pepper(), key), to_us(now)) for key in keys]
+            db.executemany("INSERT OR IGNORE INTO tombstones VALUES (?, ?)", rows)
+
+    def _pepper(self) -> bytes:
+        return bytes.fromhex(self.meta(PEPPER) or "")
 
     # The lake's file list
 
@@ -409,11 +478,20 @@ def _stored(of: type[T], body: str, version: int, updated_us: int) -> Stored[T]:
     return Stored(msgspec.json.decode(body, type=of), version, from_us(updated_us))
 
 
-def _profile(customer_id: str, attributes: str, consent: str, time_zone: str | None, updated_us: int) -> Profile:
+def _profile(
+    customer_id: str, attributes: str, consent: str, time_zone: str | None, updated_us: int, muted: str, less_like: str
+) -> Profile:
     return Profile(
         customer_id=customer_id,
         attributes=msgspec.json.decode(attributes),
         consent=msgspec.json.decode(consent),
         time_zone=time_zone,
+        muted_categories=tuple(msgspec.json.decode(muted)) if muted != "[]" else (),
+        less_like=tuple(msgspec.json.decode(less_like)) if less_like != "[]" else (),
         updated_at=from_us(updated_us),
     )
+
+
+def fingerprint(pepper: bytes, key: str) -> bytes:
+    """What is kept of an erased id: enough to know it again, and nothing else."""
+    return hmac.digest(pepper, key.encode(), "sha256")

@@ -108,7 +108,7 @@ def test_a_profile_is_merged_and_none_removes(facts):
 
 def test_a_profile_does_not_grow_for_ever(facts):
     facts.merge_profile("c", NOW, {f"a{i}": 1 for i in range(256)})
-    with pytest.raises(BadInput, match="257 keys"):
+    with pytest.raises(BadInput, match="257 entries"):
         facts.merge_profile("c", NOW, {"one more": 1})
     assert len(facts.profile("c").attributes) == 256
 
