@@ -24,6 +24,7 @@ class Pick:
     chance: float
     why: str | None = None  # "guaranteed" or "fallback" when the policy was overridden, else None
     best: bool = True  # it had the highest score among those it was drawn from
+    random: bool = False  # it came out of the control share, which is drawn whatever the scores
 
 
 def draw(chance: NDArray[np.float64], u: float) -> int:
@@ -43,11 +44,13 @@ def fill(
     priority: NDArray[np.int64],
     rooms: Sequence[Room] = (),
     guaranteed: Sequence[int] = (),
+    control: float = 0.0,
 ) -> list[Pick]:
     """Up to `limit` offers in rank order. `eligible` is consumed: rows that are picked become False.
 
     Guaranteed rows come first if eligible. Then, at each rank, the policy chooses among the eligible offers of the
-    highest priority that is left and that every room still has a place for. Rooms are consumed too.
+    highest priority that is left and that every room still has a place for. Rooms are consumed too. `control` is the
+    share of the chances that the policy spreads evenly, see `control_share`: picks that came out of it are marked.
     """
     picks: list[Pick] = []
     free = eligible.copy() if rooms else eligible
@@ -69,5 +72,6 @@ def fill(
         now = free if one_priority else free & (priority == priority[free].max())
         chance = chances(now)
         row = draw(chance, rng.random())
-        take(Pick(row, float(chance[row]), best=bool(scores[row] == scores[now].max())))
+        random = rng.random() * float(chance[row]) < control / int(now.sum())
+        take(Pick(row, float(chance[row]), best=bool(scores[row] == scores[now].max()), random=random))
     return picks

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import Protocol
 
@@ -14,6 +15,8 @@ from features.errors import BadSettings
 from serving.policies.epsilon_greedy import epsilon_greedy
 from serving.policies.greedy import greedy
 from serving.policies.outlook import Outlook, Tuning
+from serving.policies.softmax import softmax, spread_of
+from serving.policies.thompson import thompson
 
 
 class Policy(Protocol):
@@ -27,7 +30,13 @@ class Policy(Protocol):
     ) -> NDArray[np.float64]: ...
 
 
-POLICIES: Mapping[str, Policy] = {"greedy": greedy, "epsilon_greedy": epsilon_greedy}
+POLICIES: Mapping[str, Policy] = {
+    "greedy": greedy,
+    "epsilon_greedy": epsilon_greedy,
+    "softmax": softmax,
+    "thompson": thompson,
+}
+UNEXPLORING = frozenset({"greedy"})  # no control share, no exploration budget
 
 
 def policy_named(name: str) -> Policy:
@@ -35,3 +44,20 @@ def policy_named(name: str) -> Policy:
     if name not in POLICIES:
         raise BadSettings(f"policy is {name!r}, expected one of {', '.join(POLICIES)}", "policy")
     return POLICIES[name]
+
+
+def control_share(name: str, tuning: Tuning) -> float:
+    """The share of this policy's draws that is uniform over the eligible, whatever their scores."""
+    return 0.0 if name in UNEXPLORING else tuning.epsilon
+
+
+def chances_of(
+    name: str, outlook: Outlook, taking_part: NDArray[np.bool_], tuning: Tuning, rng: Random
+) -> Callable[[NDArray[np.bool_]], NDArray[np.float64]]:
+    """The policy with all bound but the offers that are left: what `slate.fill` asks at each rank.
+
+    `taking_part`, shape (n,), are the offers of the first rank.
+    """
+    if outlook.spread is None:
+        outlook = replace(outlook, spread=float(spread_of(outlook.scores, taking_part)))
+    return partial(policy_named(name), outlook, tuning=tuning, rng=rng)

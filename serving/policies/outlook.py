@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from features.errors import BadSettings
 from serving.learning.beliefs import Beliefs
 
 
@@ -18,6 +19,7 @@ class Outlook:
     moved: NDArray[np.float64]  # the part that moves with the belief: at the belief's mean
     beliefs: Beliefs | None = None  # None: known exactly
     is_new: NDArray[np.bool_] | None = None  # offers that the exploration budget is for
+    spread: float | None = None  # best minus worst score of all that take part, not only of those left at this rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,3 +30,16 @@ class Tuning:
     temperature: float = 0.1  # of softmax, as a share of the spread of scores
     draws: int = 100  # of Thompson sampling, from which its chances are estimated
     new_offer_share: float = 0.05  # exploration budget: share of draws for offers that are new
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.epsilon <= 1.0:
+            raise BadSettings(f"epsilon == {self.epsilon}, must be in [0, 1]", "epsilon")
+        if not 0.0 <= self.new_offer_share <= 1.0 - self.epsilon + 1e-12:
+            raise BadSettings(
+                f"new_offer_share == {self.new_offer_share}, must be in [0, 1 - epsilon == {1 - self.epsilon}]",
+                "new_offer_share",
+            )
+        if not self.temperature > 0.0:
+            raise BadSettings(f"temperature == {self.temperature}, must be above 0", "temperature")
+        if not self.draws >= 1:
+            raise BadSettings(f"draws == {self.draws}, must be at least 1", "draws")
