@@ -4,6 +4,7 @@ NboError                      code "error"
 ├── BadInput                  code "invalid"              somebody gave us something we cannot take; names the field
 │   ├── BadEvent              code per fault              one event of a batch
 │   ├── BadRecipe             code "bad_recipe"           a recipe's folder, query or settings
+│   ├── BadRule               code "bad_rule"             a rule that cannot be read, or that cannot hold
 │   └── BadSettings           code "bad_settings"         nbo.toml or an NBO_… variable
 ├── NotFound                  code "not_found"            a named object that does not exist
 ├── Conflict                  code "conflict"             the request contradicts what is stored
@@ -51,6 +52,16 @@ class BadEvent(BadInput):
 
 class BadRecipe(BadInput):
     code = "bad_recipe"
+
+
+class BadRule(BadInput):
+    """`at` is where in the text, counted from 0."""
+
+    code = "bad_rule"
+
+    def __init__(self, detail: str, at: int, field: str | None = None) -> None:
+        super().__init__(f"at character {at + 1}: {detail}", field)
+        self.at = at
 
 
 class BadSettings(BadInput):

@@ -1,0 +1,14 @@
+"""The language of rules: `age >= 18 and country in ("DE", "FR") and context.device != "tv"`.
+
+A rule is parsed and checked when it is saved, and compiled for all offers together; it is never evaluated as Python.
+What is missing or of another kind is unknown, and unknown spreads by Kleene's three-valued logic.
+"""
+
+from features.errors import BadRule
+from features.language.check import check
+from features.language.interpret import interpret
+from features.language.names import Names, Scope
+from features.language.parse import parse
+from features.language.syntax import Expression, Variable, variables
+
+__all__ = ["BadRule", "Expression", "Names", "Scope", "Variable", "check", "interpret", "parse", "variables"]

@@ -1,0 +1,376 @@
+"""From the text of a rule to an expression. Nothing is evaluated, and no text takes long."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple, NoReturn, cast
+
+from features.errors import BadRule
+from features.language.syntax import (
+    FLIPPED,
+    And,
+    Compare,
+    Entry,
+    Expression,
+    Holds,
+    In,
+    Missing,
+    Moment,
+    Not,
+    Number,
+    Operand,
+    Or,
+    Order,
+    Root,
+    Text,
+    Truth,
+    Variable,
+)
+
+MAX_CHARACTERS = 10_000
+MAX_DEPTH = 40  # of parentheses and `not`
+MAX_PARTS = 1_000  # operands of one rule
+MAX_DAYS = 36_525  # of a duration
+UNITS_US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 604_800_000_000}
+KEYWORDS = frozenset(("and", "or", "not", "in", "is", "missing", "between", "true", "false", "now"))
+ORDERS = frozenset(FLIPPED)
+ROOTS = ("offer", "context", "consent")
+ESCAPES = {"\\": "\\", '"': '"', "'": "'", "n": "\n", "t": "\t", "r": "\r", "/": "/"}
+INSTEAD = {
+    "=": "'==' compares",
+    "&&": "write 'and'",
+    "||": "write 'or'",
+    "&": "write 'and'",
+    "|": "write 'or'",
+    "!": "write 'not'",
+    "<>": "write '!='",
+    "null": "write 'is missing'",
+    "None": "write 'is missing'",
+    "True": "write 'true'",
+    "False": "write 'false'",
+    "AND": "write 'and'",
+    "OR": "write 'or'",
+    "NOT": "write 'not'",
+    "IN": "write 'in'",
+    "IS": "write 'is'",
+}
+
+TOKEN = re.compile(
+    r"""
+    (?P<space>\s+)
+  | (?P<duration>[0-9]+(?:\.[0-9]+)?[smhdw]\b)
+  | (?P<number>(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
+  | (?P<name>[^\W0-9]\w*)
+  | (?P<quoted>`[^`\n]+`)
+  | (?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
+  | (?P<sign><=|>=|==|!=|<>|&&|\|\||[<>()\[\],.=&|!+-])
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+
+
+class Token(NamedTuple):
+    kind: str  # duration, number, name, quoted, text, sign, end
+    text: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Duration:
+    us: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Age:
+    """`now - name`: may stand only beside a duration, and becomes a comparison of instants."""
+
+    of: Variable | Entry
+
+
+_Side = Operand | _Duration | _Age
+
+
+@lru_cache(maxsize=1 << 16)
+def parse(text: str) -> Expression:
+    """The expression; `BadRule` says where the text cannot be read. Equal texts give the same object."""
+    return _Parser(text).rule()
+
+
+def _tokens(text: str) -> list[Token]:
+    found = []
+    at = 0
+    while at < len(text):
+        match = TOKEN.match(text, at)
+        if match is None:
+            if text[at] in "\"'`":
+                raise BadRule(f"the {text[at]} that opens here is not closed", at)
+            raise BadRule(f"{text[at]!r} means nothing here", at)
+        if match.lastgroup != "space":
+            found.append(Token(str(match.lastgroup), match.group(), at))
+        at = match.end()
+    found.append(Token("end", "", len(text)))
+    return found
+
+
+class _Parser:
+    """Recursive descent; each method reads one form and leaves the position behind it."""
+
+    def __init__(self, text: str) -> None:
+        if len(text) > MAX_CHARACTERS:
+            raise BadRule(f"the rule has {len(text):,} characters, at most {MAX_CHARACTERS:,} are read", MAX_CHARACTERS)
+        self._tokens = _tokens(text)
+        self._next = 0
+        self._depth = 0
+        self._parts = 0
+
+    def rule(self) -> Expression:
+        if self._now.kind == "end":
+            self._fail("the rule is empty; leave it out to mean everybody")
+        found = self._any_of()
+        if self._now.kind != "end":
+            self._fail("expected 'and', 'or', or the end of the rule")
+        return found
+
+    # Forms, the loosest first
+
+    def _any_of(self) -> Expression:
+        parts = [self._all_of()]
+        while self._accept("or"):
+            parts.append(self._all_of())
+        return parts[0] if len(parts) == 1 else Or(tuple(parts))
+
+    def _all_of(self) -> Expression:
+        parts = [self._negated()]
+        while self._accept("and"):
+            parts.append(self._negated())
+        return parts[0] if len(parts) == 1 else And(tuple(parts))
+
+    def _negated(self) -> Expression:
+        if self._now.text != "not" or self._now.kind != "name":
+            return self._condition()
+        self._deeper()
+        self._next += 1
+        found = Not(self._negated())
+        self._depth -= 1
+        return found
+
+    def _condition(self) -> Expression:
+        if self._now.text == "(":
+            self._deeper()
+            self._next += 1
+            inner = self._any_of()
+            self._expect(")")
+            self._depth -= 1
+            return inner
+        at = self._now.at
+        side = self._side()
+        if self._now.kind == "sign" and self._now.text in ORDERS:
+            return self._chain(side)
+        if self._accept("is"):
+            negated = self._accept("not")
+            self._expect("missing")
+            missing = Missing(self._operand(side, at), at)
+            return Not(missing) if negated else missing
+        negated = self._accept("not")
+        if self._accept("in"):
+            among: Expression = In(self._operand(side, at), self._among(), at)
+        elif self._accept("between"):
+            low_at = self._now.at
+            low = self._side()
+            self._expect("and")
+            among = And((self._compare(low, "<=", side, low_at), self._compare(side, "<=", self._side(), at)))
+        elif negated:
+            self._fail("expected 'in' or 'between'")
+        else:
+            holds = self._operand(side, at)
+            if not isinstance(holds, Variable | Entry | Truth):
+                self._fail("expected a comparison, such as <, ==, in, between or is missing")
+            return Holds(holds, at)
+        return Not(among) if negated else among
+
+    def _chain(self, left: _Side) -> Expression:
+        """`a < b`, and `a < b <= c`, which is `a < b and b <= c`."""
+        found = []
+        while self._now.kind == "sign" and self._now.text in ORDERS:
+            order, at = cast(Order, self._now.text), self._now.at
+            self._next += 1
+            right = self._side()
+            found.append(self._compare(left, order, right, at))
+            left = right
+        return found[0] if len(found) == 1 else And(tuple(found))
+
+    def _among(self) -> tuple[Operand, ...] | Variable:
+        if self._now.text != "(":
+            at = self._now.at
+            one = self._side()
+            if not isinstance(one, Variable):
+                self._fail("expected a list in parentheses, or a name", at)
+            return one
+        self._next += 1
+        items = []
+        while True:
+            at = self._now.at
+            items.append(self._operand(self._side(), at))
+            if not self._accept(","):
+                break
+            if self._now.text == ")":  # a comma may end the list
+                break
+        self._expect(")")
+        return tuple(items)
+
+    # Operands
+
+    def _side(self) -> _Side:
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            self._fail(f"the rule has more than {MAX_PARTS:,} names and values")
+        token = self._now
+        self._next += 1
+        if token.kind == "number":
+            return _number(token)
+        if token.text == "-" and self._now.kind == "number":
+            self._next += 1
+            return Number(-_number(self._tokens[self._next - 1]).value)
+        if token.kind == "duration":
+            return _Duration(_duration_us(token))
+        if token.kind == "text":
+            return Text(_unescaped(token))
+        if token.kind == "quoted" or (token.kind == "name" and token.text not in KEYWORDS):
+            return self._named(token)
+        if token.kind == "name" and token.text in ("true", "false"):
+            return Truth(token.text == "true")
+        if token.kind == "name" and token.text == "now":
+            return self._from_now()
+        self._next -= 1
+        self._fail("expected a name or a value")
+
+    def _from_now(self) -> _Side:
+        if self._now.text not in ("+", "-") or self._now.kind != "sign":
+            return Moment(0)
+        sign = -1 if self._now.text == "-" else 1
+        self._next += 1
+        token = self._now
+        self._next += 1
+        if token.kind == "duration":
+            return Moment(sign * _duration_us(token))
+        if sign < 0 and (token.kind == "quoted" or (token.kind == "name" and token.text not in KEYWORDS)):
+            return _Age(self._named(token))
+        self._next -= 1
+        self._fail("expected a duration such as 30d, 12h or 45m")
+
+    def _named(self, first: Token) -> Variable | Entry:
+        root: Root = ""
+        path = []
+        if first.kind == "name" and self._now.text == ".":
+            if first.text not in ROOTS:
+                expected = ", ".join(f"{root}." for root in ROOTS)
+                self._fail(f"{first.text}. leads nowhere; expected one of {expected} or a name alone", first.at)
+            root = cast(Root, first.text)
+        else:
+            path.append(_plain(first))
+        while self._accept("."):
+            if self._now.kind not in ("name", "quoted"):
+                self._fail("expected a name after the dot")
+            path.append(_plain(self._now))
+            self._next += 1
+        if len(path) > (1 if root in ("", "consent") else MAX_DEPTH):
+            self._fail(f"{root or path[0]} has no parts that deep", first.at)
+        found = Variable(root, tuple(path), first.at)
+        if self._now.text != "[":
+            return found
+        if root:
+            self._fail(f"only keyed features of the customer have entries; write {found}.name")
+        self._next += 1
+        at = self._now.at
+        key = self._side()
+        if not isinstance(key, Text | Variable):
+            self._fail("expected a text or a name as the key", at)
+        self._expect("]")
+        return Entry(found, key)
+
+    # Combining
+
+    def _compare(self, left: _Side, order: Order, right: _Side, at: int) -> Compare:
+        """An age beside a duration becomes a comparison of instants: `now - x > 30d` is `x < now - 30d`."""
+        if isinstance(left, _Duration) and isinstance(right, _Age):
+            left, order, right = right, FLIPPED[order], left
+        if isinstance(left, _Age) and isinstance(right, _Duration):
+            return Compare(left.of, FLIPPED[order], Moment(-right.us), at)
+        return Compare(self._operand(left, at), order, self._operand(right, at), at)
+
+    def _operand(self, side: _Side, at: int) -> Operand:
+        if isinstance(side, _Duration):
+            self._fail("a duration stands after now (now - 30d), or beside an age (now - name > 30d)", at)
+        if isinstance(side, _Age):
+            self._fail("an age (now - name) is compared with a duration such as 30d", at)
+        return side
+
+    # Moving
+
+    @property
+    def _now(self) -> Token:
+        return self._tokens[self._next]
+
+    def _accept(self, text: str) -> bool:
+        found = self._now.text == text and self._now.kind in ("name", "sign")
+        self._next += found
+        return found
+
+    def _expect(self, text: str) -> None:
+        if not self._accept(text):
+            self._fail(f"expected {text!r}")
+
+    def _deeper(self) -> None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            self._fail(f"more than {MAX_DEPTH} levels of parentheses and 'not'")
+
+    def _fail(self, expected: str, at: int | None = None) -> NoReturn:
+        token = self._now
+        if at is None and token.kind != "end":
+            hint = INSTEAD.get(token.text)
+            expected = f"{expected}; found {_shown(token.text)}" + (f" ({hint})" if hint else "")
+        elif at is None:
+            expected = f"{expected}; the rule ends here"
+        raise BadRule(expected, token.at if at is None else at)
+
+
+def _plain(token: Token) -> str:
+    return token.text[1:-1] if token.kind == "quoted" else token.text
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}…")
+
+
+def _number(token: Token) -> Number:
+    value = float(token.text)
+    if not math.isfinite(value):
+        raise BadRule("the number is too large", token.at)
+    return Number(value)
+
+
+def _duration_us(token: Token) -> int:
+    days = float(token.text[:-1]) * UNITS_US[token.text[-1]] / UNITS_US["d"]
+    if not days <= MAX_DAYS:
+        raise BadRule(f"a duration is at most {MAX_DAYS:,} days", token.at)
+    return round(float(token.text[:-1]) * UNITS_US[token.text[-1]])
+
+
+def _unescaped(token: Token) -> str:
+    def one(match: re.Match[str]) -> str:
+        code = match.group(1)
+        at = token.at + 1 + match.start()
+        if len(code) == 5:
+            if 0xD800 <= int(code[1:], 16) < 0xE000:
+                raise BadRule(f"\\{code} is half a character; write the character itself", at)
+            return chr(int(code[1:], 16))
+        if code not in ESCAPES:
+            raise BadRule(f"\\{code} is no escape; expected \\\\, \\\", \\', \\n, \\t, \\r or \\u and four digits", at)
+        return ESCAPES[code]
+
+    return ESCAPE.sub(one, token.text[1:-1])
