@@ -17,9 +17,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from features.errors import BadInput, Conflict, NboError, NotFound, StaleVersion, StoreUnavailable
-from serving.api import customers, decisions, events, offers, operations, placements
+from serving.api import (
+    contact_policies,
+    customers,
+    decisions,
+    events,
+    levers,
+    offers,
+    operations,
+    placements,
+)
 from serving.api.door import MOST_FAULTS
-from serving.api.json_body import escaped
+from serving.api.faults import fault_of
 from serving.api.not_built import is_promised
 from serving.api.service import Service
 from serving.middleware import Envelope
@@ -39,7 +48,8 @@ from serving.problems import (
 
 logger = logging.getLogger(__name__)
 ROUTERS = (
-    decisions.router, events.router, customers.router, offers.router, placements.router, operations.router,
+    decisions.router, events.router, customers.router, offers.router, placements.router,
+    contact_policies.router, levers.router, operations.router,
 )  # fmt: skip
 STATUS: Mapping[type[NboError], int] = {  # the nearest class in the error's tree counts
     Malformed: 400,
@@ -57,7 +67,6 @@ STATUS: Mapping[type[NboError], int] = {  # the nearest class in the error's tre
     NboError: 500,
 }
 CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
-FIELD_CODES = {"missing": "missing_field", "extra_forbidden": "unknown_field"}
 STORE_UNAVAILABLE = "a store did not answer; nothing was acknowledged; try again"
 SEGMENT = re.compile(r"\{\w+\}")
 FIRST_SENTENCE = re.compile(r"(?<=\.)\s|\n\s*\n")
@@ -73,6 +82,7 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(service.start)
+        service.answering.start()
         yield
         await run_in_threadpool(service.close)
 
@@ -137,13 +147,8 @@ async def _validation(request: Request, error: Exception) -> Response:
 
 
 def _fault(error: Mapping[str, Any]) -> Fault:
-    where, *parts = [str(part) for part in error["loc"]]
-    message = error["msg"].removeprefix("Value error, ")
-    pointer = "".join(f"/{escaped(part)}" for part in parts if part != "[key]")
-    if error["type"] == "extra_forbidden":
-        message = "is not a field that we know"
-    shown = f"{parts[-1]}: {message}" if parts else message
-    return Fault(pointer, shown, FIELD_CODES.get(error["type"], "invalid_field"), where)
+    where, *parts = error["loc"]
+    return fault_of(error, str(where), parts)
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import logging
 import math
 import sqlite3
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from features.definitions import FeatureSet
 from features.errors import StoreUnavailable
 from features.events import US_PER_DAY
 from features.facts import Facts
-from features.live import features_of
-from features.log import Log
+from features.live import StoredRow, features_of
+from features.log import Log, LogEvent
+from features.profile import Profile
 
 if TYPE_CHECKING:
     from features.online import OnlineStore
 
 logger = logging.getLogger(__name__)
+FAILURES = (sqlite3.Error, StoreUnavailable)
+NOTHING_REFUSED: frozenset[str] = frozenset()
 MOST_RECENT = 500  # events of one customer that a decision reads: a shared id must not slow everybody down
 
 
@@ -27,16 +31,65 @@ MOST_RECENT = 500  # events of one customer that a decision reads: a shared id m
 class CustomerNow:
     """A customer at one instant."""
 
+    customer_id: str  # who it is, after joining: an anonymous visitor may have become a known customer
     features: Mapping[str, Any]
     known: bool  # something is known of this customer: stored, live or told
     snapshot_us: int | None  # the stored part covers what happened before this instant
     refused: frozenset[str] | None = frozenset()  # keys of consent that are refused; None: could not be read
+    consent: Mapping[str, bool] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    muted_categories: frozenset[str] = frozenset()
+    less_like: frozenset[str] = frozenset()
+    time_zone: str | None = None
     degraded: tuple[tuple[str, str], ...] = ()  # (code, what was done)
+
+    def but(self, degraded: tuple[str, str]) -> CustomerNow:
+        """The same, with one more thing that could not be had."""
+        return replace(self, degraded=(*self.degraded, degraded))
+
+
+class Happened(NamedTuple):
+    """What a customer did: the stored part and what came since."""
+
+    stored: StoredRow | None
+    recent: Sequence[LogEvent]
+    degraded: tuple[tuple[str, str], ...] = ()
+
+
+class Told(NamedTuple):
+    """What was read of a profile; None where there is none."""
+
+    profile: Profile | None
+
+
+class LastKnown:
+    """The newest good read of the customers that were asked about lately, for when a store is late or down."""
+
+    def __init__(self, most: int = 20_000) -> None:
+        self._most = most
+        self._kept: dict[str, Happened] = {}
+
+    def keep(self, customer_id: str, happened: Happened) -> None:
+        self._kept.pop(customer_id, None)  # so that the order is by last use
+        self._kept[customer_id] = happened
+        if len(self._kept) > self._most:
+            with suppress(StopIteration, KeyError, RuntimeError):  # another thread may have been faster
+                del self._kept[next(iter(self._kept))]
+
+    def known(self, customer_id: str) -> Happened:
+        """With a word on what it is; nothing if nobody asked about this customer before."""
+        kept = self._kept.get(customer_id)
+        if kept is None:
+            return Happened(None, (), (("features_unavailable", "features were left at their defaults"),))
+        return kept._replace(degraded=(("features_stale", "the last known features were used"),))
 
 
 @dataclass(slots=True)
 class CustomerReader:
-    """Reads the online store, the log and the profile; `online` is None before the first materialization."""
+    """Reads the online store, the log and the profile; `online` is None before the first materialization.
+
+    The three reads are apart, so that each may be late or fail for itself.
+    """
 
     facts: Facts
     log: Log
@@ -44,6 +97,7 @@ class CustomerReader:
     online: OnlineStore | None
     snapshot_us: int  # instant of the newest snapshot
     snapshot_position: int  # the log's position that the snapshot covers
+    last: LastKnown = field(default_factory=LastKnown)
     _shortest_ttl_us: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,13 +110,26 @@ class CustomerReader:
 
     def read(self, customer_id: str, now_us: int) -> CustomerNow:
         """What is known now. A store that fails is named in `degraded`, and its part falls to the defaults."""
+        told: Told | None
+        try:
+            told = self.told(customer_id)
+        except FAILURES as error:
+            logger.warning("profile: %s", error)
+            told = None
+        return self.assembled(customer_id, self.happened(customer_id, now_us), told, now_us)
+
+    def told(self, customer_id: str) -> Told:
+        """What the customer said of themselves."""
+        return Told(self.facts.profile(customer_id))
+
+    def happened(self, customer_id: str, now_us: int) -> Happened:
+        """What the customer did; a store that fails is named."""
         degraded: list[tuple[str, str]] = []
-        stored, recent, profile = None, [], None
-        refused: frozenset[str] | None = frozenset()
+        stored, recent = None, []
         try:
             if self.online is not None:
                 stored = self.online.customer(customer_id)
-        except (sqlite3.Error, StoreUnavailable) as error:
+        except FAILURES as error:
             logger.warning("online store: %s", error)
             degraded.append(("features_unavailable", "stored features were left at their defaults"))
         if stored is not None and stored.as_of_us > now_us:
@@ -73,18 +140,41 @@ class CustomerReader:
             recent = self.log.recent(customer_id, since_us, self.snapshot_position, MOST_RECENT)
             if len(recent) == MOST_RECENT:
                 degraded.append(("features_stale", f"only the newest {MOST_RECENT} events since the snapshot count"))
-        except (sqlite3.Error, StoreUnavailable) as error:
+        except FAILURES as error:
             logger.warning("recent events: %s", error)
             degraded.append(("state_unavailable", "today's events were left out"))
-        try:
-            profile = self.facts.profile(customer_id)
-            refused = profile.refused if profile is not None else refused
-        except (sqlite3.Error, StoreUnavailable) as error:
-            logger.warning("profile: %s", error)
-            refused = None
+        found = Happened(stored, recent, tuple(degraded))
+        if not degraded:
+            self.last.keep(customer_id, found)
+        return found
+
+    def assembled(self, customer_id: str, happened: Happened | None, told: Told | None, now_us: int) -> CustomerNow:
+        """The customer from what could be read; None is what could not, in time or at all."""
+        if happened is None:
+            happened = self.last.known(customer_id)
+        stored, recent = happened.stored, happened.recent
+        degraded = list(happened.degraded)
+        profile = told.profile if told is not None else None
+        if told is None:
             degraded.append(("state_unavailable", "consent could not be read, so nothing was offered"))
         if stored is not None and now_us - stored.as_of_us > self._shortest_ttl_us:
             degraded.append(("features_stale", "stored features past their time to live were left at their defaults"))
         features = features_of(self.feature_set, stored, recent, profile, now_us)
         known = stored is not None or bool(recent) or profile is not None
-        return CustomerNow(features, known, stored.as_of_us if stored else None, refused, tuple(degraded))
+        snapshot_us = stored.as_of_us if stored else None
+        if profile is None:
+            refused = None if told is None else NOTHING_REFUSED
+            return CustomerNow(customer_id, features, known, snapshot_us, refused, degraded=tuple(degraded))
+        return CustomerNow(
+            customer_id=customer_id,
+            features=features,
+            known=known,
+            snapshot_us=snapshot_us,
+            refused=profile.refused,
+            consent=profile.consent,
+            attributes=profile.attributes,
+            muted_categories=frozenset(profile.muted_categories),
+            less_like=frozenset(profile.less_like),
+            time_zone=profile.time_zone,
+            degraded=tuple(degraded),
+        )

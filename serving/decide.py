@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-import random
 import secrets
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import partial
+from random import Random
 
-import msgspec
-import numpy as np
-from numpy.typing import NDArray
-
-from features.catalogue import Placement
-from features.errors import BadInput
+from features.errors import StoreUnavailable
 from features.events import to_us
-from serving.arbitration import score
-from serving.catalogue_view import CatalogueView
-from serving.customer import CustomerNow
-from serving.decision import Decision, DecisionRequest, Degraded, OfferAnswer, PlacementAnswer
-from serving.decision_log import log_row, support
-from serving.edition import Edition, Scores, context_of
+from serving.answer import answer_of
+from serving.decision import Decision, DecisionRequest, Degraded, PlacementAnswer
+from serving.drafting import Draft, Known, Question, draft, placements_of
+from serving.edition import Edition
 from serving.ids import new_id
-from serving.policies import POLICIES
-from serving.reasons import reasons
-from serving.rules import eligible
-from serving.rules.asked import Asked
 from serving.settings import Clock, Settings
-from serving.slate import Chances, Pick, fill
+from serving.state.contacts import Claim, Claimed, Contacts
+
+MOST_DRAWS = 8  # of one decision: after that many lost races, whatever is limited is withheld
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A decision on its way: drawn, and not yet reserved."""
+
+    edition: Edition
+    question: Question
+    rng: Random
+    draft: Draft
+    lost: tuple[frozenset[str], ...] = ()  # per draw before this one, offers whose last unit went to somebody else
+    degraded: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def claim(self) -> Claim | None:
+        """What must be reserved before the answer; None if nothing of it is limited."""
+        question = self.question
+        if question.request.dry_run or question.known.history is None:
+            return None  # without counters, only what has no limits was drawn
+        picks = tuple(one for one in self.draft.claimed if self.edition.limits.covers(one))
+        if not picks:
+            return None
+        decided_us = to_us(question.now)
+        return Claim(question.decision_id, question.known.customer.customer_id, decided_us, question.lapses_us, picks)
 
 
 @dataclass(slots=True)
@@ -38,121 +53,84 @@ class Decider:
     settings: Settings
     clock: Clock
     currency: str
+    contacts: Contacts | None = None  # None: nothing is counted
 
     def decide(self, request: DecisionRequest, seed: int | None = None) -> Decision:
-        """The next best offers. Pure but for the customer's read; `BadInput` names an unknown placement."""
+        """The next best offers: read, drawn and reserved in the caller's thread. `BadInput` names a bad placement."""
         edition = self.edition  # read once: no answer mixes two
+        placements_of(edition.view, request)
+        attempt = self.begin(edition, request, self.read(edition, request.customer_id), seed)
+        while (claim := attempt.claim) is not None and self.contacts is not None:
+            try:
+                (lost,) = self.contacts.claim([claim], edition.limits)
+            except StoreUnavailable:
+                attempt = self.withhold(attempt, ("state_unavailable", WITHHELD))
+                break
+            if not lost:
+                break
+            attempt = self.again(attempt, lost)
+        return self.finish(attempt)
+
+    def read(self, edition: Edition, customer_id: str) -> Known:
+        """What the stores say of a customer; what they cannot say is None, and named in `customer.degraded`."""
+        now_us = to_us(self.clock())
+        customer = edition.customers.read(customer_id, now_us)
+        if self.contacts is None or not edition.limits.any:
+            return Known(customer)
+        try:
+            (history,) = self.contacts.histories([customer.customer_id])
+            return Known(customer, history, self.contacts.stock(now_us))
+        except StoreUnavailable:
+            return Known(customer.but(("state_unavailable", WITHHELD)), None, None)
+
+    def begin(self, edition: Edition, request: DecisionRequest, known: Known, seed: int | None = None) -> Attempt:
+        """The first draw."""
         now = self.clock()
-        placements = _placements(edition.view, request)
-        customer = edition.customers.read(request.customer_id, to_us(now))
-        seed = secrets.randbits(64) if seed is None else seed
-        rng = random.Random(seed)
-        chances = partial(POLICIES[self.settings.policy], epsilon=self.settings.epsilon)
-        free = np.ones(len(edition.view), dtype=bool)  # no offer twice in one decision
-        answers: list[PlacementAnswer] = []
-        supports = []
-        for placement, limit in placements:
-            channel = request.channel or placement.channel
-            asked = Asked(placement.placement_id, channel, to_us(now), request.exclude_offer_ids, customer.refused)
-            allowed, dropped_by = eligible(edition.view, asked)
-            context = context_of(now, channel, placement.placement_id)
-            scores = edition.score(request.customer_id, customer.features, context, churn=not answers)
-            worth = score(scores.p_accept, edition.view.value)
-            picks = _picks(edition.view, placement, limit, worth, allowed & free, chances, rng)
-            free[[pick.row for pick in picks]] = False
-            answers.append(_answer(edition, placement, channel, customer, scores, worth, picks))
-            supports.append(support(allowed, dropped_by))
-        decision = Decision(
+        question = Question(
+            request=request,
+            known=known,
+            now=now,
+            seed=secrets.randbits(64) if seed is None else seed,
+            decision_id=new_id(to_us(now)),
+            lapses_us=to_us(now) + int(self.settings.expires_after_s * 1e6),
+        )
+        rng = Random(question.seed)
+        return Attempt(edition, question, rng, draft(edition, self.settings, question, rng))
+
+    def again(self, attempt: Attempt, lost: Sequence[Claimed]) -> Attempt:
+        """Another draw without what was lost in a race."""
+        all_lost = (*attempt.lost, frozenset(one.offer_id for one in lost))
+        if len(all_lost) >= MOST_DRAWS:
+            return self.withhold(attempt, ("state_unavailable", "too many races for last units were lost: " + WITHHELD))
+        without = frozenset().union(*all_lost)
+        drawn = draft(attempt.edition, self.settings, attempt.question, attempt.rng, without)
+        return replace(attempt, draft=drawn, lost=all_lost)
+
+    def withhold(self, attempt: Attempt, why: tuple[str, str]) -> Attempt:
+        """Another draw without counters: whatever is limited is not shown."""
+        known = replace(attempt.question.known, history=None, stock=None)
+        question = replace(attempt.question, known=known)
+        drawn = draft(attempt.edition, self.settings, question, attempt.rng)
+        return replace(attempt, question=question, draft=drawn, degraded=(*attempt.degraded, why))
+
+    def nothing(self, edition: Edition, request: DecisionRequest, known: Known) -> Decision:
+        """The answer when no decision could be made at all: each placement asked for, and nothing in it."""
+        now = self.clock()
+        return Decision(
             decision_id=new_id(to_us(now)),
             customer_id=request.customer_id,
             decided_at=now,
             expires_at=now + timedelta(seconds=self.settings.expires_after_s),
             currency=self.currency,
-            placements=tuple(answers),
+            placements=tuple(PlacementAnswer(placement_id=one.placement_id, offers=()) for one in request.placements),
             policy=self.settings.policy,
             model_versions=edition.versions,
-            degraded=_degraded(edition, customer),
+            degraded=(Degraded("model_unavailable", "no decision could be made, so nothing was offered"),),
         )
-        if request.dry_run:
-            return decision
-        row = log_row(decision, request, edition, customer, supports, seed, self.settings)
-        return msgspec.structs.replace(decision, log_payload=row)
+
+    def finish(self, attempt: Attempt) -> Decision:
+        """The answer and its row of the log."""
+        return answer_of(attempt, self.settings, self.currency)
 
 
-def _placements(view: CatalogueView, request: DecisionRequest) -> list[tuple[Placement, int]]:
-    found = []
-    for i, wanted in enumerate(request.placements):
-        placement = view.placements.get(wanted.placement_id)
-        if placement is None:
-            raise BadInput(
-                f"there is no placement {wanted.placement_id!r}; create it with PUT /v1/placements/{{id}}",
-                f"/placements/{i}/placement_id",
-            )
-        found.append((placement, min(wanted.limit, placement.max_offers)))
-    return found
-
-
-def _picks(
-    view: CatalogueView,
-    placement: Placement,
-    limit: int,
-    worth: NDArray[np.float64],
-    allowed: NDArray[np.bool_],
-    chances: Chances,
-    rng: random.Random,
-) -> list[Pick]:
-    """The slate of one placement. Its fallback does not compete; it stands in when nothing else may be shown."""
-    fallback = view.row.get(placement.fallback_offer_id or "", -1)
-    stands_in = fallback >= 0 and bool(allowed[fallback])
-    if fallback >= 0 and placement.fallback_offer_id not in placement.guaranteed_offer_ids:
-        allowed[fallback] = False
-    picks = fill(
-        worth,
-        allowed,
-        limit,
-        chances,
-        rng,
-        priority=view.priority,
-        category=view.category,
-        max_per_category=placement.max_per_category,
-        guaranteed=tuple(view.row[o] for o in placement.guaranteed_offer_ids if o in view.row),
-    )
-    return picks or ([Pick(fallback, 1.0, why="fallback")] if stands_in else [])
-
-
-def _answer(
-    edition: Edition,
-    placement: Placement,
-    channel: str,
-    customer: CustomerNow,
-    scores: Scores,
-    worth: NDArray[np.float64],
-    picks: list[Pick],
-) -> PlacementAnswer:
-    treatments = edition.view.treatment_for(placement.placement_id, channel)
-    offers = []
-    for rank, pick in enumerate(picks, start=1):
-        offer = edition.view.offers[pick.row]
-        treatment = offer.treatments[int(treatments[pick.row])]
-        offers.append(
-            OfferAnswer(
-                rank=rank,
-                offer_id=offer.offer_id,
-                treatment_id=treatment.treatment_id,
-                score=float(worth[pick.row]),
-                p_accept=float(scores.p_accept[pick.row]),
-                selection_probability=pick.chance,
-                value=offer.value,
-                reason_codes=reasons(edition, customer, scores, pick),
-                payload=treatment.payload,
-                is_fallback=pick.why == "fallback",
-            )
-        )
-    return PlacementAnswer(placement_id=placement.placement_id, offers=tuple(offers))
-
-
-def _degraded(edition: Edition, customer: CustomerNow) -> tuple[Degraded, ...]:
-    found = list(customer.degraded)
-    if edition.release is None:
-        found.append(("model_unavailable", "offers were scored by their own acceptance rate; promote a release"))
-    return tuple(Degraded(code, action) for code, action in found)
+WITHHELD = "offers with caps, inventory or a budget were withheld"

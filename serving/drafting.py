@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
-from functools import partial
 from random import Random
-from typing import Any
 from zoneinfo import ZoneInfo
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +19,7 @@ from serving.customer import CustomerNow
 from serving.decision import DecisionRequest
 from serving.edition import Edition, Scores, context_of
 from serving.learning.beliefs import Beliefs
-from serving.policies import POLICIES
+from serving.policies import chances_of, control_share
 from serving.policies.outlook import Outlook, Tuning
 from serving.rules.asked import Asked
 from serving.settings import Settings
@@ -49,7 +45,8 @@ class Drafted:
     asked: Asked
     dropped_by: NDArray[np.int8]  # index of the first rule that said no, -1: none did
     taken: Mask  # picked in an earlier placement of the same decision, or lost to somebody else
-    in_draw: Mask  # had a chance at the first rank
+    n_eligible: int  # passed every rule
+    in_draw: Mask  # had a chance at the first rank; fewer than the eligible where a shortlist was made
     scores: Scores
     beliefs: Beliefs
     worth: Worth
@@ -75,6 +72,7 @@ class Question:
     now: datetime
     seed: int
     decision_id: str
+    lapses_us: int  # what the decision claims is given back then, if nobody saw it
 
 
 def draft(
@@ -101,14 +99,14 @@ def draft(
         channel = request.channel or placement.channel
         asked = _asked(question, placement, channel, now_us, zone, history)
         segment = segment_of(settings.segment_by, channel, customer)
-        one = _draft_one(edition, settings, asked, placement, limit, customer, p_churn, segment, taken, rng)
-        drafted.append(one)
-        picked = [_claimed(edition, pick.row, one) for pick in one.picks]
+        drawn = _draft_one(edition, settings, asked, placement, limit, customer, p_churn, segment, taken, rng)
+        drafted.append(drawn)
+        picked = [_claimed(edition, pick.row, drawn) for pick in drawn.picks]
         claimed.extend(picked)
         taken = taken.copy()
-        taken[[pick.row for pick in one.picks]] = True
+        taken[[pick.row for pick in drawn.picks]] = True
         if history is not None and picked:
-            coming = tuple(_coming(one_claimed, question, now_us, settings) for one_claimed in picked)
+            coming = tuple(_coming(one, question, now_us) for one in picked)
             history = ContactHistory(history.contacts + coming)
     channel = drafted[0].channel if drafted else ""
     return Draft(tuple(drafted), p_churn, segment_of(settings.segment_by, channel, customer), tuple(claimed))
@@ -129,6 +127,7 @@ def _draft_one(
     view = edition.view
     allowed, dropped_by = edition.rules.eligible(asked)
     allowed &= ~taken
+    n_eligible = int(allowed.sum())
     context = context_of(asked.now_us, asked.channel, placement.placement_id)
     scores = edition.score(customer.customer_id, customer.features, context)
     beliefs = edition.beliefs(segment)
@@ -139,7 +138,8 @@ def _draft_one(
         allowed[fallback] = False  # it does not compete; it stands in when nothing else may be shown
     in_draw = edition.shortlisted(allowed, worth.score, beliefs, placement, settings)
     outlook = Outlook(worth.score, worth.moved, beliefs, beliefs.n_seen < settings.new_offer_impressions)
-    chances = partial(_chances, outlook, settings.policy, tuning_of(settings), rng)
+    tuning = tuning_of(settings)
+    chances = chances_of(settings.policy, outlook, in_draw, tuning, rng)
     picks = fill(
         worth.score,
         in_draw.copy(),
@@ -149,14 +149,23 @@ def _draft_one(
         priority=view.priority,
         rooms=edition.rules.rooms(asked),
         guaranteed=tuple(view.row[o] for o in placement.guaranteed_offer_ids if o in view.row),
+        control=control_share(settings.policy, tuning),
     )
     if not picks and stands_in:
         picks = [Pick(fallback, 1.0, why="fallback")]
-    return Drafted(placement, asked.channel, asked, dropped_by, taken, in_draw, scores, beliefs, worth, tuple(picks))
-
-
-def _chances(outlook: Outlook, policy: str, tuning: Tuning, rng: Random, free: Mask) -> NDArray[np.float64]:
-    return POLICIES[policy](outlook, free, tuning, rng)
+    return Drafted(
+        placement=placement,
+        channel=asked.channel,
+        asked=asked,
+        dropped_by=dropped_by,
+        taken=taken,
+        n_eligible=n_eligible,
+        in_draw=in_draw,
+        scores=scores,
+        beliefs=beliefs,
+        worth=worth,
+        picks=tuple(picks),
+    )
 
 
 def tuning_of(settings: Settings) -> Tuning:
@@ -164,7 +173,7 @@ def tuning_of(settings: Settings) -> Tuning:
         epsilon=settings.epsilon,
         temperature=settings.temperature,
         draws=settings.draws,
-        new_offer_share=settings.new_offer_share,
+        new_offer_share=min(settings.new_offer_share, 1.0 - settings.epsilon),
     )
 
 
@@ -222,7 +231,7 @@ def _claimed(edition: Edition, row: int, drafted: Drafted) -> Claimed:
     return Claimed(row, offer.offer_id, offer.category, drafted.placement.placement_id, drafted.channel)
 
 
-def _coming(claimed: Claimed, question: Question, now_us: int, settings: Settings) -> Contact:
+def _coming(claimed: Claimed, question: Question, now_us: int) -> Contact:
     return Contact(
         offer_id=claimed.offer_id,
         category=claimed.category,
@@ -230,5 +239,5 @@ def _coming(claimed: Claimed, question: Question, now_us: int, settings: Setting
         channel=claimed.channel,
         decision_id=question.decision_id,
         decided_us=now_us,
-        lapses_us=now_us + int(settings.expires_after_s * 1e6),
+        lapses_us=question.lapses_us,
     )

@@ -9,14 +9,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from features.catalogue import Placement
 from features.definitions import FeatureSet
 from features.events import US_PER_DAY
 from serving.catalogue_view import CatalogueView
-from serving.customer import CustomerNow
+from serving.customer import CustomerNow, Happened, Told
 from serving.learning.beliefs import Beliefs
 from serving.levers import Levers
-from serving.rules import Rules
+from serving.rules import Mask, Rules
 from serving.rules.limits import Limits
+from serving.settings import Settings
 from training.scorers import Release
 
 US_PER_HOUR = 3_600_000_000
@@ -38,6 +40,11 @@ class Customers(Protocol):
         ...
 
     def read(self, customer_id: str, now_us: int) -> CustomerNow: ...
+
+    # The same in three parts, each of which may be late or fail for itself.
+    def happened(self, customer_id: str, now_us: int) -> Happened: ...
+    def told(self, customer_id: str) -> Told: ...
+    def assembled(self, customer_id: str, happened: Happened | None, told: Told | None, now_us: int) -> CustomerNow: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,8 @@ class Edition:
         self.rules = Rules(view)
         self.levers = Levers(view)
         self.limits = Limits(view)
-        self._believe = believe
+        self._believe, self._offer_features = believe, offer_features
+        self._bare: Edition | None = None
         self._offers_known = frozenset(release.offer_map if release is not None else ())
         self._no_affinity = np.zeros(len(view), np.float32)
         if release is None:
@@ -72,6 +80,14 @@ class Edition:
             return
         self._affinity_side = release.recommender.prepare(view.offers)
         self._acceptance_side = release.acceptance.prepare(view.offers, offer_features, now_us)
+
+    def without_models(self) -> Edition:
+        """The same catalogue, scored by popularity: for when a model fails while it decides."""
+        if self._bare is None:
+            self._bare = Edition(
+                self.view, self.customers, None, self._offer_features, self.offers_as_of_us, self._believe
+            )
+        return self._bare
 
     @property
     def versions(self) -> dict[str, str | None]:
@@ -103,6 +119,12 @@ class Edition:
         ask = recommender.taste if self.release.calibrated else recommender.affinity
         affinity = ask(customer_id, features, side)
         return Scores(self.release.acceptance.p_accept(features, context, affinity, self._acceptance_side), affinity)
+
+    def shortlisted(
+        self, eligible: Mask, worth: NDArray[np.float64], beliefs: Beliefs, placement: Placement, settings: Settings
+    ) -> Mask:
+        """Which of the eligible take part in the draw; all of them, unless the catalogue is large."""
+        return eligible
 
     def p_churn(self, features: Mapping[str, Any]) -> float | None:
         """None without a churn model."""

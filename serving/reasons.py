@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from serving.customer import CustomerNow
-from serving.edition import Edition, Scores
+from serving.drafting import Drafted
 from serving.slate import Pick
 from training.scorers import PopularityScorer
 
+if TYPE_CHECKING:
+    from serving.decide import Attempt
 
-def reasons(edition: Edition, customer: CustomerNow, scores: Scores, pick: Pick) -> tuple[str, ...]:
+
+def reasons(attempt: Attempt, drafted: Drafted, pick: Pick) -> tuple[str, ...]:
     """Why this offer, as stable codes, the strongest first."""
     if pick.why is not None:
         return (pick.why,)
+    edition, customer = attempt.edition, attempt.question.known.customer
     codes = [] if pick.best else ["explored"]
     if edition.release is None:
         return (*codes, "popular")
@@ -21,9 +26,10 @@ def reasons(edition: Edition, customer: CustomerNow, scores: Scores, pick: Pick)
         codes.append("new_offer")
     elif not customer.known:
         codes.append("new_customer")
-    elif scores.affinity[pick.row] > np.median(scores.affinity):
+    elif drafted.scores.affinity[pick.row] > np.median(drafted.scores.affinity):
         same_for_all = isinstance(edition.release.recommender, PopularityScorer)
         codes.append("popular" if same_for_all else "similar_customers")
-    if scores.p_churn is not None and scores.p_churn >= 0.5:
+    p_churn = attempt.draft.p_churn
+    if p_churn is not None and p_churn >= 0.5:
         codes.append("at_risk")
     return tuple(codes or ["best_value"])

@@ -28,7 +28,7 @@ class Settings:
     policy: str = field(default="epsilon_greedy", metadata={"toml": "decision.policy"})
     epsilon: float = field(default=0.05, metadata={"toml": "decision.epsilon"})  # share drawn at random, [0, 1]
     expires_after_s: float = field(default=1800.0, metadata={"toml": "decision.expires_after_s"})
-    temperature: float = field(default=0.1, metadata={"toml": "decision.temperature"})  # of softmax, share of the spread
+    temperature: float = field(default=0.1, metadata={"toml": "decision.temperature"})  # of softmax
     draws: int = field(default=100, metadata={"toml": "decision.draws"})  # of Thompson sampling, per rank
     new_offer_share: float = field(default=0.05, metadata={"toml": "decision.new_offer_share"})  # of draws, [0, 1]
     new_offer_impressions: int = field(default=200, metadata={"toml": "decision.new_offer_impressions"})  # new below it
@@ -36,7 +36,7 @@ class Settings:
     segment_by: str = field(default="channel", metadata={"toml": "learning.segment_by"})  # a feature, or "channel"
     customer_value: str = field(default="", metadata={"toml": "retention.customer_value"})  # a feature, or an amount
     save_rate: float = field(default=0.1, metadata={"toml": "retention.save_rate"})  # of churners by an offer, [0, 1]
-    time_zone: str = field(default="UTC", metadata={"toml": "clock.time_zone"})  # days of budgets; customers without one
+    time_zone: str = field(default="UTC", metadata={"toml": "clock.time_zone"})  # of budgets, and customers without
     default_deadline_ms: int = field(default=100, metadata={"toml": "decision.deadline_ms"})
     durable_decisions: bool = field(default=False, metadata={"toml": "decision.durable"})  # log before answering
     refresh_s: float = field(default=0.2, metadata={"toml": "serve.refresh_s"})  # how often changes are looked for
@@ -50,8 +50,6 @@ class Settings:
         for name in ("expires_after_s", "refresh_s", "temperature", "draws", "prior_strength"):
             if not getattr(self, name) > 0:
                 raise BadSettings(f"{name} == {getattr(self, name)}, must be above 0", name)
-        if self.epsilon + self.new_offer_share > 1:
-            raise BadSettings(f"epsilon + new_offer_share == {self.epsilon + self.new_offer_share}, at most 1", "epsilon")
         if not 5 <= self.default_deadline_ms <= 5000:
             raise BadSettings(f"deadline_ms == {self.default_deadline_ms}, must be in 5 to 5000", "default_deadline_ms")
         try:

@@ -16,6 +16,7 @@ from features.group_commit import GroupCommit
 from features.live import US_PER_HOUR, offer_features_of
 from features.log import Log, SqliteLog
 from features.online import SNAPSHOT, open_online
+from serving.answering import Answering
 from serving.catalogue_view import CatalogueView
 from serving.customer import CustomerReader
 from serving.decide import Decider
@@ -24,6 +25,7 @@ from serving.edition import Edition
 from serving.keys import Keys
 from serving.policies import policy_named
 from serving.settings import Clock, Settings
+from serving.state.contacts import Contacts
 from serving.state.idempotency import Idempotency
 from training.scorers import Release, load_champion
 
@@ -76,16 +78,21 @@ class Service:
         self._stop = threading.Event()
         self._refreshing = threading.Lock()
         self._watch = threading.Thread(target=self._run, name="edition-watch", daemon=True)
+        self.contacts: Contacts | None = None
         self.decider: Decider
+        self.answering: Answering
 
     def start(self) -> None:
-        self.decider = Decider(self._next_edition(self._look()), self.settings, self.clock, self.currency)
+        first = self._next_edition(self._look())
+        self.decider = Decider(first, self.settings, self.clock, self.currency, self.contacts)
+        self.answering = Answering(self.decider)
         self._watch.start()
 
     def close(self) -> None:
         self._stop.set()
         if self._watch.is_alive():
             self._watch.join()
+            self.answering.close()
         self.log.close()
         self.log_store.close()
         self.idempotency.close()
@@ -176,8 +183,8 @@ class Service:
         return Seen(champion, self.facts.catalogue_version(), self.facts.meta(SNAPSHOT), hour)
 
     def _prepare(self, release: Release | None) -> Edition:
-        view = CatalogueView(self.facts.catalogue())
         customers = self._customers()
+        view = CatalogueView(self.facts.catalogue(), customers.feature_set)
         stored = customers.online.offers() if customers.online is not None else {}
         # The hour, not the instant: workers that prepare at different moments must score alike, and replay again.
         now_us = to_us(self.clock()) // US_PER_HOUR * US_PER_HOUR

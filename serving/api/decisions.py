@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import orjson
 import pydantic
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from features.errors import BadInput, NotFound, StoreUnavailable
@@ -25,6 +25,18 @@ MOST_CONTEXT_BYTES = 16 * 1024
 JSON = "application/json"
 
 router = APIRouter(prefix="/v1/decisions", tags=["decisions"], route_class=Door)
+
+
+class Question(NamedTuple):
+    """What is asked, and when its body had been read, by the event loop's clock."""
+
+    request: DecisionRequest
+    received: float
+
+    @property
+    def until(self) -> float:
+        """When the answer to whether there is an answer already must be there."""
+        return self.received + 0.3 * self.request.deadline_ms / 1000.0
 
 
 class PlacementAsked(Body):
@@ -112,15 +124,15 @@ class LoggedDecisionOut(DecisionOut):
 
 
 @router.post("", response_model=DecisionOut, responses=problems(400, 401, 403, 409, 413, 415, 422), **needs("decide"))
-async def decide(body: DecisionIn, caller: Caller, service: Served) -> Response:
+async def decide(body: DecisionIn, caller: Caller, service: Served, http: Request) -> Response:
     """The next best offers for one customer, in one or more placements."""
-    request = _request_of(body)
+    asked = Question(_request_of(body), http.state.received)
     if body.idempotency_key is None or body.dry_run:
-        answer, decision = _decided(service, request)
+        answer, decision = await _decided(service, asked)
         if not body.dry_run:
             await _log(service, decision)
         return Response(answer, media_type=JSON)
-    return Response(await _decided_once(service, caller.key_id, body, request), media_type=JSON)
+    return Response(await _decided_once(service, caller.key_id, body, asked), media_type=JSON)
 
 
 @router.get(
@@ -138,22 +150,22 @@ def logged(decision_id: ObjectIdInPath, service: Served) -> Response:
     return Response(orjson.dumps({**found, **_visitor(found["customer_id"])}), media_type=JSON)
 
 
-async def _decided_once(service: Service, key_id: str, body: DecisionIn, request: DecisionRequest) -> bytes:
+async def _decided_once(service: Service, key_id: str, body: DecisionIn, asked: Question) -> bytes:
     """The answer that this idempotency key has, or gets now. Without its store: an answer that says so."""
     assert body.idempotency_key is not None
     decided: list[Decision] = []
 
-    def make() -> Kept:
-        answer, decision = _decided(service, request)
+    async def make() -> Kept:
+        answer, decision = await _decided(service, asked)
         decided.append(decision)
         return Kept(answer, decision.log_payload)
 
-    scope = Scope(key_id, request.customer_id, body.idempotency_key)
+    scope = Scope(key_id, asked.request.customer_id, body.idempotency_key)
     try:
-        kept = await service.idempotency.once(scope, digest_of(body.model_dump()), make)
+        kept = await service.idempotency.once(scope, digest_of(body.model_dump()), make, asked.until)
     except StoreUnavailable as error:
         logging.getLogger(__name__).warning("idempotency: %s", error)
-        answer, decision = _decided(service, request, ("state_unavailable", "the idempotency_key was not kept"))
+        answer, decision = await _decided(service, asked, ("state_unavailable", "the idempotency_key was not kept"))
         await _log(service, decision)
         return answer
     if not kept.replayed:
@@ -163,10 +175,10 @@ async def _decided_once(service: Service, key_id: str, body: DecisionIn, request
     return kept.answer
 
 
-def _decided(
-    service: Service, request: DecisionRequest, also_degraded: tuple[str, str] | None = None
+async def _decided(
+    service: Service, asked: Question, also_degraded: tuple[str, str] | None = None
 ) -> tuple[bytes, Decision]:
-    decision = service.decider.decide(request)
+    decision = await service.answering.decide(asked.request, asked.received)
     degraded = [{"code": d.code, "action": d.action} for d in decision.degraded]
     if also_degraded is not None:
         degraded.append(dict(zip(("code", "action"), also_degraded, strict=True)))

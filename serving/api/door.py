@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any, cast
 
@@ -86,6 +87,7 @@ class Door(APIRoute):
                 return await handle(request)
             _check_media_type(request)
             body = await read_within(request, self.body_limit)
+            request.state.received = asyncio.get_running_loop().time()  # deadlines run from here
             inner = _Checked(request.scope, request.receive)
             inner._body = body
             if len(body) <= LARGE:

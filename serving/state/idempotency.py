@@ -11,7 +11,7 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,16 +82,19 @@ class Idempotency:
         self._thread = ThreadPoolExecutor(1, "idempotency")  # the one user of the connection
         self._db: sqlite3.Connection | None = None
 
-    async def once(self, scope: Scope, digest: bytes, make: Callable[[], Kept]) -> Kept:
+    async def once(
+        self, scope: Scope, digest: bytes, make: Callable[[], Awaitable[Kept]], until: float | None = None
+    ) -> Kept:
         """The answer kept for this scope, or the one `make` gives now; `IdempotencyConflict` if the body is another.
 
-        `make` runs on the caller's thread. What it raises is raised, and the scope is free again.
+        What `make` raises is raised, and the scope is free again. `StoreUnavailable` if the store did not say before
+        `until`, of the loop's clock, whether there is an answer; `make` was not called then.
         """
-        claim = await self._claimed(scope, digest)
+        claim = await self._claimed(scope, digest, until)
         if isinstance(claim, Kept):
             return claim
         try:
-            made = make()
+            made = await make()
         except BaseException:
             self._thread.submit(self.release, claim)
             raise
@@ -151,12 +154,27 @@ class Idempotency:
         if self._db is not None:
             self._db.close()
 
-    async def _claimed(self, scope: Scope, digest: bytes) -> Claim | Kept:
+    async def _claimed(self, scope: Scope, digest: bytes, until: float | None) -> Claim | Kept:
         wait_s = 0.002
-        while (found := await self._in_thread(lambda: self.claim(scope, digest))) is None:
+        while (found := await self._asked(scope, digest, until)) is None:
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, 0.05)
         return found
+
+    async def _asked(self, scope: Scope, digest: bytes, until: float | None) -> Claim | Kept | None:
+        loop = asyncio.get_running_loop()
+        asking = loop.run_in_executor(self._thread, self.claim, scope, digest)
+        left_s = None if until is None else max(until - loop.time(), 0.0)
+        done, _ = await asyncio.wait([asking], timeout=left_s)
+        if done:
+            return asking.result()
+        asking.add_done_callback(self._released)
+        raise StoreUnavailable(f"the state {self._path.name} did not answer in time")
+
+    def _released(self, asking: asyncio.Future[Claim | Kept | None]) -> None:
+        """A claim that came when nobody waited for it any longer."""
+        if not asking.cancelled() and asking.exception() is None and isinstance(claim := asking.result(), Claim):
+            self._thread.submit(self.release, claim)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

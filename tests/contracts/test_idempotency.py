@@ -42,7 +42,16 @@ def open_store(request, tmp_path):
 
 @pytest.fixture
 def once():
-    return lambda store, scope=SCOPE, digest=BODY, make=lambda: ANSWER: asyncio.run(store.once(scope, digest, make))
+    return lambda store, scope=SCOPE, digest=BODY, make=lambda: ANSWER: asyncio.run(
+        store.once(scope, digest, later(make))
+    )
+
+
+def later(make):
+    async def made():
+        return make()
+
+    return made
 
 
 def never():
@@ -88,7 +97,7 @@ def test_while_one_works_the_others_wait_and_get_its_answer(open_store):
     assert second.claim(SCOPE, BODY) is None
 
     async def both():
-        waiting = asyncio.create_task(second.once(SCOPE, BODY, never))
+        waiting = asyncio.create_task(second.once(SCOPE, BODY, later(never)))
         await asyncio.sleep(0.05)
         assert not waiting.done()
         first.settle(claim, ANSWER)
@@ -167,7 +176,9 @@ def _ask_many(path, worker, n_keys, answers):
 
     async def ask():
         for i in range(n_keys):
-            kept = await store.once(Scope("sk", "c", f"k{i}"), BODY, lambda i=i: Kept(f"{worker} {i}".encode(), b""))
+            kept = await store.once(
+                Scope("sk", "c", f"k{i}"), BODY, later(lambda i=i: Kept(f"{worker} {i}".encode(), b""))
+            )
             made[i] = kept.answer
 
     asyncio.run(ask())

@@ -12,7 +12,7 @@ from features.definitions import feature_set
 from features.facts import Catalogue
 from features.home import Home
 from serving.catalogue_view import CatalogueView
-from serving.customer import CustomerNow
+from serving.customer import CustomerNow, Happened, Told
 from serving.decide import Decider
 from serving.decision import DecisionRequest, PlacementRequest
 from serving.edition import Edition
@@ -26,11 +26,21 @@ class NobodyKnown:
     feature_set = feature_set()
     has_store = False
 
-    def __init__(self, degraded=(), refused=frozenset()):
-        self.degraded, self.refused = tuple(degraded), refused
+    def __init__(self, degraded=(), refused=frozenset(), **told):
+        self.now = {"features": {}, "known": False, "snapshot_us": None, "refused": refused, **told}
+        self.degraded = tuple(degraded)
 
     def read(self, customer_id, now_us):
-        return CustomerNow(features={}, known=False, snapshot_us=None, refused=self.refused, degraded=self.degraded)
+        return CustomerNow(customer_id, degraded=self.degraded, **self.now)
+
+    def happened(self, customer_id, now_us):
+        return Happened(None, ())
+
+    def told(self, customer_id):
+        return Told(None)
+
+    def assembled(self, customer_id, happened, told, now_us):
+        return self.read(customer_id, now_us)
 
 
 def an_offer(offer_id, value=1.0, **changes):
@@ -53,18 +63,22 @@ def decider_with(tmp_path):
         degraded=(),
         rates=None,
         refused=frozenset(),
+        policies=(),
+        levers=(),
+        contacts=None,
+        **told,
     ):
         made = [an_offer(o, offers[o]) if isinstance(o, str) else o for o in offers]
         hero = Placement(placement_id="hero", name="hero", channel="web", **(placement or {}))
         strip = Placement(placement_id="strip", name="strip", channel="web")
-        catalogue = Catalogue(1, tuple(sorted(made, key=lambda o: o.offer_id)), (hero, strip))
+        catalogue = Catalogue(1, tuple(sorted(made, key=lambda o: o.offer_id)), (hero, strip), tuple(policies), tuple(levers))
         features = {
             offer: {"offer_acceptance_rate_7d": 0.9, "offer_acceptance_rate_30d": rate}
             for offer, rate in (rates or {}).items()
         }
-        edition = Edition(CatalogueView(catalogue), NobodyKnown(degraded, refused), None, features, 0)
+        edition = Edition(CatalogueView(catalogue), NobodyKnown(degraded, refused, **told), None, features, 0)
         settings = Settings(home=Home(tmp_path), epsilon=epsilon, policy=policy)
-        return Decider(edition, settings, lambda: now, "EUR")
+        return Decider(edition, settings, lambda: now, "EUR", contacts)
 
     return make
 

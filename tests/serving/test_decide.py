@@ -145,10 +145,13 @@ def test_the_log_keeps_what_the_answer_said_and_what_it_was_made_from(decider_wi
         decider_with({"a": 1.0, "b": 3.0}, epsilon=0.5), exclude_offer_ids=frozenset("z"), context={"page": "/"}
     )
     row = logged(decision)
+    for offer in (offer for placement in row["placements"] for offer in placement["offers"]):
+        assert offer.pop("p_model") == offer["p_accept"]  # nothing was learned since
+        assert offer.pop("random") in (True, False)
     assert row["placements"] == msgspec.json.decode(msgspec.json.encode(decision.placements))
     assert row["seed"] == "1"
     assert row["catalogue_version"] == 1
-    assert row["policy_parameters"] == {"epsilon": 0.5}
+    assert row["policy_parameters"]["epsilon"] == 0.5
     assert row["support"] == [{"n_eligible": 2, "dropped": {}}]
     assert row["request"]["context"] == {"page": "/"}
     assert row["redrawn"] is False
@@ -158,7 +161,7 @@ def test_the_log_counts_what_each_rule_dropped(decider_with, ask, logged):
     made = [an_offer("a"), an_offer("b", status="draft"), an_offer("c", ends_at=NOW), an_offer("d", channels=("sms",))]
     decision = ask(decider_with(made), exclude_offer_ids=frozenset("a"))
     dropped = {"status": 1, "schedule": 1, "channel": 1, "exclusion": 1}
-    assert logged(decision)["support"] == [{"n_eligible": 0, "dropped": dropped}]
+    assert logged(decision)["support"] == [{"n_eligible": 0, "n_in_draw": 0, "dropped": dropped}]
 
 
 def test_an_answer_expires_after_half_an_hour(decider_with, ask):

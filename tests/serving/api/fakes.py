@@ -61,6 +61,18 @@ class FakeDecider:
         return msgspec.structs.replace(decision, log_payload=msgspec.json.encode(decision))
 
 
+@dataclass
+class FakeAnswering:
+    decider: FakeDecider
+
+    async def decide(self, request: DecisionRequest, received: float) -> Decision:
+        return self.decider.decide(request)
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class FakeCustomers:
     def read(self, customer_id: str, now_us: int) -> Any:
         return SimpleNamespace(features={}, snapshot_us=None)
@@ -93,6 +105,7 @@ class FakeService:
         self.facts.put(Placement(placement_id="hero", name="hero", channel="web"), NOW)
         view = SimpleNamespace(row={"o-1": 0}, offers=[offer])
         self.decider = FakeDecider(SimpleNamespace(view=view, customers=FakeCustomers(), release=None))
+        self.answering = FakeAnswering(self.decider)
         self.checks: list[Any] = [SimpleNamespace(name="log", ok=True, detail="writing", needed=True)]
         self.secret = self.keys.create("secret", SCOPES, "test", NOW)
 

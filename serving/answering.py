@@ -1,0 +1,164 @@
+"""An answer in time, always: the decision with its store I/O in lanes, and what to do without what did not come.
+
+The deadline runs from the body read to the answer handed to the socket. Reads may take a part of it, the reservation
+another; what is left is for drawing and writing the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from features.errors import BadInput
+from features.events import to_us
+from serving.customer import Happened, Told
+from serving.decide import WITHHELD, Attempt, Decider
+from serving.decision import Decision, DecisionRequest
+from serving.drafting import Known, placements_of
+from serving.edition import Customers, Edition
+from serving.lanes import Lane, all_until
+from serving.rules.limits import Limits
+from serving.state.contacts import Claim, Claimed, ContactHistory, Stock
+
+logger = logging.getLogger(__name__)
+READ_SHARE = 0.6  # of the deadline: reads that take longer are done without
+CLAIM_SHARE = 0.85  # of the deadline: a reservation that takes longer is given up
+
+
+class Asks(NamedTuple):
+    """Whom the customers' lanes are asked about."""
+
+    reader: Customers
+    customer_id: str
+    now_us: int
+
+
+class Counted(NamedTuple):
+    """What the contacts' lane says of a customer."""
+
+    history: ContactHistory
+    stock: Stock
+
+
+class History(NamedTuple):
+    customer_id: str
+    now_us: int
+
+
+class Claiming(NamedTuple):
+    claim: Claim
+    limits: Limits
+
+
+class Cancel(NamedTuple):
+    decision_id: str
+
+
+class Answering:
+    """Decides for the HTTP door. `start` on its event loop, `close` at the end."""
+
+    def __init__(self, decider: Decider) -> None:
+        self.decider = decider
+        self.happened: Lane[Asks, Happened] = Lane("features", _happened)
+        self.told: Lane[Asks, Told] = Lane("profiles", _told)
+        self.counted: Lane[Any, Any] = Lane("contacts", self._count, too_late=self._give_back)
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        for lane in self.lanes:
+            lane.start(loop)
+
+    def close(self) -> None:
+        for lane in self.lanes:
+            lane.close()
+
+    @property
+    def lanes(self) -> tuple[Lane[Any, Any], ...]:
+        return self.happened, self.told, self.counted
+
+    async def decide(self, request: DecisionRequest, received: float) -> Decision:
+        """The decision, at latest `request.deadline_ms` after `received`, of the loop's clock. `BadInput` only."""
+        edition = self.decider.edition
+        placements_of(edition.view, request)
+        deadline_s = request.deadline_ms / 1000.0
+        known = await self._read(edition, request, received + READ_SHARE * deadline_s)
+        attempt = self._begin(edition, request, known)
+        if attempt is None:
+            return self.decider.nothing(edition, request, known)
+        until = received + CLAIM_SHARE * deadline_s
+        while (claim := attempt.claim) is not None:
+            lost = await self._claim(claim, edition.limits, until)
+            if lost is None:
+                attempt = self.decider.withhold(attempt, ("state_unavailable", "no reservation in time: " + WITHHELD))
+                break
+            if not lost:
+                break
+            attempt = self.decider.again(attempt, lost)
+        return self.decider.finish(attempt)
+
+    def _begin(self, edition: Edition, request: DecisionRequest, known: Known) -> Attempt | None:
+        """The first draw; with a model that fails, one by popularity; None if even that fails."""
+        try:
+            return self.decider.begin(edition, request, known)
+        except BadInput:
+            raise
+        except Exception:
+            logger.exception("the release %s failed in a decision", edition.release_number)
+        try:
+            return self.decider.begin(edition.without_models(), request, known)
+        except Exception:
+            logger.exception("a decision by popularity failed")
+        return None
+
+    async def _read(self, edition: Edition, request: DecisionRequest, until: float) -> Known:
+        reader, now_us = edition.customers, to_us(self.decider.clock())
+        asks = Asks(reader, request.customer_id, now_us)
+        counts = edition.limits.any and self.decider.contacts is not None
+        wanted: list[tuple[Lane[Any, Any], Any]] = [(self.happened, asks), (self.told, asks)]
+        if counts:
+            wanted.append((self.counted, History(request.customer_id, now_us)))
+        happened, told, *counted = await all_until(wanted, until)
+        customer = reader.assembled(request.customer_id, happened, told, now_us)
+        if not counts:
+            return Known(customer)
+        if counted[0] is None:
+            return Known(customer.but(("state_unavailable", WITHHELD)), None, None)
+        return Known(customer, counted[0].history, counted[0].stock)
+
+    async def _claim(self, claim: Claim, limits: Limits, until: float) -> Sequence[Claimed] | None:
+        """The picks that were lost; None if there was no answer in time, and then nothing stays reserved."""
+        (lost,) = await all_until([(self.counted, Claiming(claim, limits))], until)
+        return lost
+
+    def _count(self, asked: Sequence[Any]) -> list[Any]:
+        """One batch of the contacts' lane: what must be given back, then reservations, then reads."""
+        contacts = self.decider.contacts
+        assert contacts is not None
+        answers: dict[int, Any] = {}
+        kinds = (Cancel, Claiming, History)
+        of = {kind: [at for at, one in enumerate(asked) if isinstance(one, kind)] for kind in kinds}
+        if of[Cancel]:
+            contacts.cancel([asked[at].decision_id for at in of[Cancel]])
+        for limits in {id(asked[at].limits): asked[at].limits for at in of[Claiming]}.values():
+            mine = [at for at in of[Claiming] if asked[at].limits is limits]
+            answers.update(zip(mine, contacts.claim([asked[at].claim for at in mine], limits), strict=True))
+        if of[History]:
+            histories = contacts.histories([asked[at].customer_id for at in of[History]])
+            stock = contacts.stock(max(asked[at].now_us for at in of[History]))
+            answers.update((at, Counted(found, stock)) for at, found in zip(of[History], histories, strict=True))
+        return [answers.get(at, ()) for at in range(len(asked))]
+
+    def _give_back(self, asked: Any, answer: Any) -> None:
+        """A reservation that came too late for its answer."""
+        if isinstance(asked, Claiming) and not answer:
+            self.counted.ask(Cancel(asked.claim.decision_id), lambda _: None)
+
+
+def _happened(asked: Sequence[Asks]) -> list[Happened]:
+    return [one.reader.happened(one.customer_id, one.now_us) for one in asked]
+
+
+def _told(asked: Sequence[Asks]) -> list[Told]:
+    return [one.reader.told(one.customer_id) for one in asked]
