@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from features.definitions import feature_set
 from features.events import US_PER_DAY
@@ -128,3 +130,61 @@ def test_live_alone_equals_the_recomputation():
     ]  # fmt: skip
     found = features_of(FEATURES, None, happened, None, at(5, 20))
     assert not different(found, Recomputation(FEATURES, happened, {}).customer("c", at(5, 20)))
+
+
+AMOUNTS = st.sampled_from([None, 0, 1, -20, 3 * 10**15, 7])
+DAY_SETS = st.lists(st.integers(at(-40) // US_PER_DAY, at(5) // US_PER_DAY), unique=True, max_size=4).map(sorted)
+COUNTED = st.dictionaries(st.sampled_from("abc"), st.integers(0, 9), max_size=3)
+
+
+@st.composite
+def odd_rows(draw):
+    """Rows of any content, also such as no shop has: negative counts make denominators that are zero."""
+    columns = {}
+    for column in FEATURES.stored("customer"):
+        if column.kind in ("sum", "first", "last"):
+            columns[column.name] = draw(AMOUNTS if column.kind == "sum" else st.none() | st.integers(0, at(9)))
+        elif column.kind == "days":
+            columns[column.name] = draw(st.none() | DAY_SETS)
+    for keys in (c for c in FEATURES.stored("customer") if c.kind == "keys"):
+        known = draw(COUNTED)
+        columns[keys.name] = list(known)
+        for counts in FEATURES.stored("customer"):
+            if counts.kind == "counts" and counts.name.endswith(f"prev{keys.days}d"):
+                key_of = FEATURES.aggregates("customer")[counts.of].key
+                if key_of == keys.of:
+                    columns[counts.name] = list(known.values())
+    return stored(5, **columns)
+
+
+@settings(max_examples=60, deadline=None)
+@given(odd_rows() | st.none(), st.sampled_from([0, 1, 3]), st.sampled_from([None, 30.0, math.nan]))
+def test_a_row_number_by_number_is_bit_for_bit_the_row_as_arrays(row, n_events, age):
+    happened = [event("c", kind, at(5, n), category="a", offer="o") for n, kind in enumerate(["accept"] * n_events)]
+    profile = Profile(customer_id="c", attributes={} if age is None else {"age": age})
+    with np.errstate(all="ignore"):
+        table = feature_table(FEATURES, "customer", [Instant(row, happened, (age, None, None), at(5, 12))] * 2)
+        for _ in range(2):  # the second reads what the first worked out of the row
+            one = features_of(FEATURES, row, happened, profile, at(5, 12))
+            for name, column in table.items():
+                if column.dtype == object:
+                    assert one[name] == column[0], name
+                else:
+                    assert np.float64(one[name]).tobytes() == column[0].tobytes(), name
+
+
+def test_what_a_caller_does_to_its_features_does_not_reach_the_stored_row():
+    row = stored(5, seen_by_category_prev29d=[2, 1], category_keys_prev29d=["x", "y"])
+    first = features_of(FEATURES, row, (), None, at(5, 12))
+    first["seen_by_category_30d"].clear()
+    first["spent_7d"] = 1e9
+    second = features_of(FEATURES, row, [event("c", "impression", at(5, 13), category="x", offer="o")], None, at(5, 14))
+    assert second["seen_by_category_30d"] == {"x": 3.0, "y": 1.0}
+    assert features_of(FEATURES, row, (), None, at(5, 15))["seen_by_category_30d"] == {"x": 2.0, "y": 1.0}
+    assert features_of(FEATURES, row, (), None, at(5, 15))["spent_7d"] == 0.0
+
+
+def test_a_row_read_on_another_day_has_that_days_active_days():
+    row = stored(5, active_on_prev29d=[at(-24) // US_PER_DAY, at(4) // US_PER_DAY])
+    assert features_of(FEATURES, row, (), None, at(5, 12))["active_days_30d"] == 2.0
+    assert features_of(FEATURES, row, (), None, at(6, 12))["active_days_30d"] == 1.0
