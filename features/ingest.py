@@ -42,6 +42,7 @@ from features.lake import EVENT_SCHEMA, DayWriter, Staging, flush_folder, place,
 REFUSED_SCHEMA = pa.schema([(name, pa.string()) for name in ("source", "row", "code", "detail")])
 DEFAULT_PLACEMENT = Placement(placement_id="default", name="default placement", channel="web")
 ROWS_PER_BATCH = 131_072
+AUTHOR = "nbo ingest"  # of what it changes in the catalogue
 Progress = Callable[[str], None]
 R = TypeVar("R")
 
@@ -361,12 +362,12 @@ def _commit(
     with facts.transaction():
         if needs is not None:
             facts.set_data_settings(needs.settings)
-        n_offers = sum(facts.put(offer, now).changed for offer in offers.values())
+        n_offers = sum(facts.put(offer, now, by=AUTHOR).changed for offer in offers.values())
         placements = needs.placements if needs is not None else ()
         if not placements and not facts.objects(Placement, 1):
             placements = (DEFAULT_PLACEMENT,)
         for placement in placements:
-            facts.put(placement, now)
+            facts.put(placement, now, by=AUTHOR)
         known = ((row.customer_id, row.attributes, row.known_since_us) for row in customers.values())
         n_customers = facts.merge_profiles(known, now)
         for row in customers.values():

@@ -1,24 +1,28 @@
-"""What offers and placements share over HTTP: versions as ETags, and pages by cursor."""
+"""What the kinds of the catalogue share over HTTP: versions as ETags, pages by cursor, and who changed what."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
+import msgspec
 import orjson
 import pydantic
 from fastapi import Header, Query, Response
 from pydantic import Field
 
-from features.catalogue import OBJECT_ID, Offer, Placement
-from features.facts import Facts, Stored
+from features.catalogue import OBJECT_ID, ContactPolicy, Lever, Offer, Placement
+from features.facts import Stored
+from serving.api.fields import Body
+from serving.api.service import Service
+from serving.keys import Key
 from serving.problems import Fault, Invalid
 
-T = TypeVar("T", Offer, Placement)
+T = TypeVar("T", bound=Offer | Placement | ContactPolicy | Lever)
 Show = Callable[[Stored[T]], dict[str, Any]]
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The ETag that is to be replaced, or *.")]
 ETAG = {"headers": {"ETag": {"schema": {"type": "string"}, "description": "Send it back as If-Match."}}}
@@ -47,16 +51,60 @@ def one(stored: Stored[T], show: Show[T], status: int = 200) -> Response:
     return _json(show(stored), status, {"ETag": stored.etag})
 
 
-def put(stored: Stored[T], show: Show[T]) -> Response:
+def put(service: Service, caller: Key, item: T, if_match: str | None, show: Show[T]) -> Response:
+    """Store the object whole, and show it."""
+    stored = service.facts.put(item, service.clock(), if_match, author(caller))
+    service.catalogue_changed()
     return one(stored, show, 201 if stored.created else 200)
 
 
-def page(facts: Facts, of: type[T], asked: Page, show: Show[T], name: str, key: str) -> Response:
+def remove(service: Service, caller: Key, of: type[T], name: str, if_match: str | None, show: Show[T]) -> Response:
+    """Take the object out of use, and show what it was."""
+    with service.facts.transaction():
+        stored = service.facts.get(of, name)
+        service.facts.remove(of, name, service.clock(), if_match, author(caller))
+    service.catalogue_changed()
+    return one(stored, show)
+
+
+def page(service: Service, of: type[T], asked: Page, show: Show[T], name: str, key: str) -> Response:
     """One page, ordered by id; one more row is read to know whether there is another."""
-    found = facts.objects(of, asked.limit + 1, _after(asked.cursor))
+    found = service.facts.objects(of, asked.limit + 1, _after(asked.cursor))
     shown = [show(stored) for stored in found[: asked.limit]]
     more = len(found) > asked.limit
     return _json({name: shown, "next_cursor": _cursor(shown[-1][key]) if more else None})
+
+
+def made(of: type[T], body: Body, **more: Any) -> T:
+    """The object of a body that was checked; `more` is what the body does not hold."""
+    return msgspec.convert({**body.model_dump(by_alias=True), **more}, of)
+
+
+def plain(item: T) -> dict[str, Any]:
+    """Every field of an object, times as they are."""
+    found: dict[str, Any] = msgspec.to_builtins(item, builtin_types=(datetime,))
+    return found
+
+
+def shown(stored: Stored[T]) -> dict[str, Any]:
+    """The object as stored, with what every stored object says of itself."""
+    return {**plain(stored.body), "version": stored.version, "updated_at": stored.updated_at}
+
+
+def refuse(faults: Iterable[Fault]) -> None:
+    """`Invalid` if there are any."""
+    if found := list(faults):
+        raise Invalid(found)
+
+
+def date_faults(starts_at: datetime | None, ends_at: datetime | None) -> Iterator[Fault]:
+    if starts_at is not None and ends_at is not None and starts_at >= ends_at:
+        yield Fault("/ends_at", "ends_at must be later than starts_at")
+
+
+def author(caller: Key) -> str:
+    """Who changes something, as it is kept with the change."""
+    return f"key {caller.key_id}"
 
 
 def _cursor(last_id: str) -> str:

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
 from urllib.parse import unquote
 
 import pydantic
 from fastapi import Path
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 from features.errors import BadEvent
-from features.events import MAX_VALUE, has_control_characters, parse_time
+from features.events import MAX_VALUE, has_control_characters, parse_time, shown
 
 OBJECT_ID = r"^[A-Za-z0-9._:-]{1,128}$"
 LONGEST_CUSTOMER_ID = 256
+WINDOW = r"^([1-9][0-9]{0,4}[hd]|calendar_(day|week|month))$"
+DURATION = r"^[1-9][0-9]{0,5}[mhd]$"
+TIME_OF_DAY = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
+MINUTES = {"m": 1, "h": 60, "d": 1440}
+LONGEST_DAYS = 366  # of a window or a rest: contacts are kept that long
 
 
 class Body(pydantic.BaseModel):
@@ -48,15 +60,27 @@ def _time(given: Any) -> Any:
         raise ValueError(error.detail) from None
 
 
-def _only(default: Any, shown: str) -> Callable[[Any], Any]:
-    """For a field of the contract that is not built: any other value would be ignored in silence."""
+def _window(text: str) -> str:
+    _check_length(text, WINDOW, "Nh or Nd such as 24h or 7d, calendar_day, calendar_week or calendar_month")
+    return text
 
-    def check(given: Any) -> Any:
-        if type(given) is not type(default) or given != default:
-            raise ValueError(f"is not built yet: only {shown} is taken, as another value would have no effect")
-        return given
 
-    return check
+def _duration(text: str) -> str:
+    _check_length(text, DURATION, "Nm, Nh or Nd such as 30m, 12h or 7d")
+    return text
+
+
+def _check_length(text: str, pattern: str, expected: str) -> None:
+    if not re.fullmatch(pattern, text):
+        raise ValueError(f"is {shown(text)}, expected {expected}")
+    if text[0].isdigit() and int(text[:-1]) * MINUTES[text[-1]] > LONGEST_DAYS * MINUTES["d"]:
+        raise ValueError(f"is {text}, at most {LONGEST_DAYS} days are looked back")
+
+
+def _time_of_day(text: str) -> str:
+    if not re.fullmatch(TIME_OF_DAY, text):
+        raise ValueError(f"is {shown(text)}, expected HH:MM from 00:00 to 23:59")
+    return text
 
 
 ObjectId = Annotated[str, StringConstraints(pattern=OBJECT_ID)]
@@ -69,9 +93,13 @@ Time = Annotated[datetime, BeforeValidator(_time)]
 Amount = Annotated[float, Field(ge=-MAX_VALUE, le=MAX_VALUE, allow_inf_nan=False)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 Free = dict[str, Any]
-NullForNow = Annotated[None, BeforeValidator(_only(None, "null"))]
-FalseForNow = Annotated[bool, BeforeValidator(_only(False, "false"))]
-EmptyForNow = Annotated[list[Any], BeforeValidator(_only([], "[]")), Field(max_length=0)]
+Limit = Annotated[int, Field(ge=1, le=1_000_000)]
+Units = Annotated[int, Field(ge=0, le=1_000_000_000_000)]
+Money = Annotated[float, Field(ge=0, le=MAX_VALUE, allow_inf_nan=False)]
+Window = Annotated[str, AfterValidator(_window), WithJsonSchema({"type": "string", "pattern": WINDOW})]
+Duration = Annotated[str, AfterValidator(_duration), WithJsonSchema({"type": "string", "pattern": DURATION})]
+TimeOfDay = Annotated[str, AfterValidator(_time_of_day), WithJsonSchema({"type": "string", "pattern": TIME_OF_DAY})]
+Rule = Annotated[str, StringConstraints(min_length=1)]  # its own limits are the language's
 
 
 def _segment(raw: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
 import pydantic
@@ -12,9 +13,11 @@ from features.catalogue import Placement
 from features.facts import Stored
 from serving.api import catalogue
 from serving.api.catalogue import ETAG, IfMatch, PageQuery, StoredOut
-from serving.api.door import Door, needs, problems
+from serving.api.door import Caller, Door, needs, problems
 from serving.api.fields import Body, Label, Name, ObjectId, ObjectIdInPath
+from serving.api.known import Known
 from serving.api.service import Served
+from serving.problems import Fault
 
 router = APIRouter(prefix="/v1/placements", tags=["catalogue"], route_class=Door)
 
@@ -25,9 +28,18 @@ class PlacementBody(Body):
     name: Name
     channel: Label
     max_offers: Annotated[int, Field(ge=1, le=100)] = 10
-    fallback_offer_id: ObjectId | None = Field(None, description="Shown when no other offer may be.")
-    guaranteed_offer_ids: list[ObjectId] = Field([], max_length=100)
-    max_per_category: Annotated[int, Field(ge=1, le=100)] | None = None
+    fallback_offer_id: ObjectId | None = Field(
+        None, description="Shown when no other offer may be, if the customer may have it."
+    )
+    guaranteed_offer_ids: list[ObjectId] = Field(
+        [], max_length=100, description="Take the first ranks, in this order, where the customer may have them."
+    )
+    max_per_category: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        None, description="Offers of one category in one answer. Null: no limit."
+    )
+    max_per_brand: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        None, description="Offers with the same attribute `brand` in one answer. Null: no limit."
+    )
 
 
 class PlacementOut(PlacementBody, StoredOut):
@@ -51,12 +63,12 @@ class PlacementsOut(pydantic.BaseModel):
     },
     **needs("catalogue"),
 )
-def put(placement_id: ObjectIdInPath, body: PlacementBody, service: Served, if_match: IfMatch = None) -> Response:
+def put(
+    placement_id: ObjectIdInPath, body: PlacementBody, service: Served, caller: Caller, if_match: IfMatch = None
+) -> Response:
     """Replaces the placement whole; what is left out gets its default."""
-    placement = placement_of(placement_id, body)
-    stored = service.facts.put(placement, service.clock(), if_match)
-    service.catalogue_changed()
-    return catalogue.put(stored, show)
+    placement = placement_of(placement_id, body, Known.of(service))
+    return catalogue.put(service, caller, placement, if_match, show)
 
 
 @router.get(
@@ -76,49 +88,29 @@ def get(placement_id: ObjectIdInPath, service: Served) -> Response:
     responses={**problems(401, 403, 404, 412, 422, 503), 200: ETAG},
     **needs("catalogue"),
 )
-def archive(placement_id: ObjectIdInPath, service: Served, if_match: IfMatch = None) -> Response:
+def archive(placement_id: ObjectIdInPath, service: Served, caller: Caller, if_match: IfMatch = None) -> Response:
     """Takes the placement out of use; its history stays. The answer is what it was."""
-    with service.facts.transaction():
-        stored = service.facts.get(Placement, placement_id)
-        service.facts.remove(Placement, placement_id, service.clock(), if_match)
-    service.catalogue_changed()
-    return catalogue.one(stored, show)
+    return catalogue.remove(service, caller, Placement, placement_id, if_match, show)
 
 
 @router.get("", response_model=PlacementsOut, responses=problems(401, 403, 422, 503), **needs("catalogue"))
 def page(asked: PageQuery, service: Served) -> Response:
     """Placements ordered by id."""
-    return catalogue.page(service.facts, Placement, asked, show, "placements", "placement_id")
+    return catalogue.page(service, Placement, asked, show, "placements", "placement_id")
 
 
-def from_fields(placement_id: str, fields: dict[str, Any], currency: str) -> Placement:
-    """The placement of plain fields, checked as a request's body is; placements have no money."""
-    return placement_of(placement_id, PlacementBody.model_validate(fields))
+def placement_of(placement_id: str, body: PlacementBody, known: Known) -> Placement:
+    """The placement to store, with the checks that no single field can make."""
+    catalogue.refuse(_faults(body))
+    return catalogue.made(Placement, body, placement_id=placement_id)
 
 
-def placement_of(placement_id: str, body: PlacementBody) -> Placement:
-    return Placement(
-        placement_id=placement_id,
-        name=body.name,
-        channel=body.channel,
-        max_offers=body.max_offers,
-        fallback_offer_id=body.fallback_offer_id,
-        guaranteed_offer_ids=tuple(body.guaranteed_offer_ids),
-        max_per_category=body.max_per_category,
-    )
+def _faults(body: PlacementBody) -> Iterator[Fault]:
+    for i, offer_id in enumerate(body.guaranteed_offer_ids):
+        if offer_id in body.guaranteed_offer_ids[:i]:
+            yield Fault(f"/guaranteed_offer_ids/{i}", f"{offer_id!r} stands twice, an offer is shown once")
 
 
 def show(stored: Stored[Placement]) -> dict[str, Any]:
     """The placement with every field of the contract."""
-    placement = stored.body
-    return {
-        "placement_id": placement.placement_id,
-        "name": placement.name,
-        "channel": placement.channel,
-        "max_offers": placement.max_offers,
-        "fallback_offer_id": placement.fallback_offer_id,
-        "guaranteed_offer_ids": placement.guaranteed_offer_ids,
-        "max_per_category": placement.max_per_category,
-        "version": stored.version,
-        "updated_at": stored.updated_at,
-    }
+    return catalogue.shown(stored)

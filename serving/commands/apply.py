@@ -1,4 +1,4 @@
-"""`nbo apply`: offers and placements as YAML, compared with what is stored, and put where they differ."""
+"""`nbo apply`: the catalogue as YAML, compared with what is stored, and put where it differs."""
 
 from __future__ import annotations
 
@@ -8,60 +8,55 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import pydantic
 import yaml
 
-from features.catalogue import Offer, Placement
 from features.errors import BadInput, NotFound
 from features.facts import Facts
-from serving.api import offers, placements
-from serving.api.fields import ObjectId
+from features.online import served_features
+from serving.api.kinds import KINDS, CatalogueObject, Kind
+from serving.api.known import Known
+from serving.commands.yaml_file import Document, documents
+from serving.problems import Fault, Invalid
 from serving.settings import load_settings
+
+AUTHOR = "nbo apply"  # of what it changes
+MOST_FAULTS = 50  # shown
+GROUPS = {kind.group: kind for kind in KINDS}
+EXPECTED = ", ".join(f"`{group}:`" for group in GROUPS)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """One object of a file, checked."""
 
-    kind: str
-    name: str
-    body: Offer | Placement
+    kind: Kind
+    body: CatalogueObject
+    at: str  # file:line
 
+    @property
+    def name(self) -> str:
+        name: str = getattr(self.body, self.kind.key)
+        return name
 
-class Loader(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error, not the last one's silent win."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-# Times stay text, so that they are checked as in the API.
-Loader.yaml_implicit_resolvers = {
-    first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+    @property
+    def label(self) -> str:
+        return f"{self.kind.name} {self.name}"
 
 
 def run(files: Sequence[Path], *, dry_run: bool, as_json: bool) -> int:
-    """Print the difference to what is stored, and store all or nothing. `BadInput` names file, object and field."""
+    """Print the difference to what is stored, and store all or nothing. `BadInput` names file, line and field."""
     settings = load_settings()
     facts = Facts(settings.home.facts_db)
     try:
-        currency = facts.data_settings().currency
-        wanted = [one for path in files for one in read(path, currency)]
-        _each_once(wanted)
+        known = Known(facts.data_settings().currency, facts, lambda: served_features(facts))
+        wanted = read(files, known)
         with facts.transaction():
             changes = [(one, _stored(facts, one)) for one in wanted]
             if not dry_run:
                 for one in wanted:
-                    facts.put(one.body, settings.now())
+                    facts.put(one.body, settings.now(), by=AUTHOR)
     finally:
         facts.close()
     changed = [(one, old) for one, old in changes if old != one.body]
@@ -75,71 +70,81 @@ def run(files: Sequence[Path], *, dry_run: bool, as_json: bool) -> int:
     return 0
 
 
-def read(path: Path, currency: str) -> Iterator[Wanted]:
-    """The offers and placements of one file; `BadInput` names file, object and field."""
-    try:
-        documents = [d for d in yaml.load_all(path.read_text(), Loader=Loader) if d is not None]
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} is not valid YAML: {error}") from None
-    for document in documents:
-        if not isinstance(document, dict) or not document or set(document) - {"offers", "placements"}:
-            raise BadInput(f"{path}: expected `offers:` or `placements:`, each a list of objects")
-        for group, objects in document.items():
-            if not isinstance(objects, list):
-                raise BadInput(f"{path}: {group} must be a list")
-            for at, one in enumerate(objects):
-                yield _wanted(f"{path}: {group}[{at}]", group, one, currency)
-
-
-def _wanted(where: str, group: str, given: Any, currency: str) -> Wanted:
-    kind = group.removesuffix("s")
-    if not isinstance(given, dict):
-        raise BadInput(f"{where} must be an object")
-    fields = dict(given)
-    name = fields.pop(f"{kind}_id", None)
-    try:
-        name = pydantic.TypeAdapter(ObjectId).validate_python(name)
-        made = (offers if group == "offers" else placements).from_fields(name, fields, currency)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or f"{kind}_id"
-        raise BadInput(f"{where} ({name}): {field}: {first['msg']}", field) from None
-    except BadInput as error:
-        raise BadInput(f"{where} ({name}): {error}", error.field) from None
-    return Wanted(kind, name, made)
-
-
-def _each_once(wanted: Sequence[Wanted]) -> None:
-    seen = set()
+def read(files: Sequence[Path], known: Known) -> list[Wanted]:
+    """The objects of all files; `BadInput` tells every fault of every file."""
+    wanted: list[Wanted] = []
+    faults: list[str] = []
+    for path in files:
+        for document in documents(path):
+            _read_document(document, known, wanted, faults)
+    first: dict[str, str] = {}
     for one in wanted:
-        if (one.kind, one.name) in seen:
-            raise BadInput(f"the {one.kind} {one.name!r} stands twice")
-        seen.add((one.kind, one.name))
+        if one.label in first:
+            faults.append(f"{one.at}: {one.label} stands twice, first at {first[one.label]}")
+        first.setdefault(one.label, one.at)
+    if faults:
+        more = [f"and {len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
+        told = "\n  ".join(["nothing was stored", *faults[:MOST_FAULTS], *more]) if len(faults) > 1 else faults[0]
+        raise BadInput(told)
+    return wanted
 
 
-def _stored(facts: Facts, one: Wanted) -> Offer | Placement | None:
+def _read_document(document: Document, known: Known, wanted: list[Wanted], faults: list[str]) -> None:
+    if not isinstance(document.value, dict):
+        faults.append(f"{document.at()}: expected {EXPECTED}, each a list of objects")
+        return
+    for group, objects in document.value.items():
+        if group not in GROUPS:
+            close = difflib.get_close_matches(str(group), GROUPS, 1)
+            hint = f"; did you mean `{close[0]}:`?" if close else f"; expected {EXPECTED}"
+            faults.append(f"{document.at(group)}: {group!r} is no kind of object{hint}")
+        elif not isinstance(objects, list):
+            faults.append(f"{document.at(group)}: {group} must be a list of objects")
+        else:
+            for i, given in enumerate(objects):
+                _read_object(document, GROUPS[group], i, given, known, wanted, faults)
+
+
+def _read_object(
+    document: Document, kind: Kind, i: int, given: object, known: Known, wanted: list[Wanted], faults: list[str]
+) -> None:
+    if not isinstance(given, dict):
+        faults.append(f"{document.at(kind.group, i)}: {kind.group}[{i}] must be an object")
+        return
+    try:
+        wanted.append(Wanted(kind, kind.checked(given, known), document.at(kind.group, i)))
+    except Invalid as error:
+        named = given.get(kind.key)
+        label = f"{kind.group}[{i}]" + (f" ({named})" if isinstance(named, str) else "")
+        faults += [_told(document, kind.group, i, label, fault) for fault in error.faults]
+
+
+def _told(document: Document, group: str, i: int, label: str, fault: Fault) -> str:
+    parts = [part.replace("~1", "/").replace("~0", "~") for part in fault.pointer.split("/")[1:]]
+    detail = fault.detail.removeprefix(f"{parts[-1]}: ") if parts else fault.detail
+    return f"{document.at(group, i, *parts)}: {label}: {'.'.join(parts)}: {detail}"
+
+
+def _stored(facts: Facts, one: Wanted) -> CatalogueObject | None:
     try:
         return facts.get(type(one.body), one.name).body
     except NotFound:
         return None
 
 
-def _diff(one: Wanted, old: Offer | Placement | None) -> Iterator[str]:
+def _diff(one: Wanted, old: CatalogueObject | None) -> Iterator[str]:
     before = [] if old is None else _lines(old)
-    label = f"{one.kind} {one.name}"
-    yield from difflib.unified_diff(before, _lines(one.body), f"stored {label}", f"wanted {label}", n=1)
+    yield from difflib.unified_diff(before, _lines(one.body), f"stored {one.label}", f"wanted {one.label}", n=1)
 
 
-def _lines(body: Offer | Placement) -> list[str]:
+def _lines(body: CatalogueObject) -> list[str]:
     return yaml.safe_dump(msgspec.to_builtins(body), sort_keys=False, allow_unicode=True).splitlines(keepends=True)
 
 
-def _print_json(changes: Sequence[tuple[Wanted, Offer | Placement | None]], dry_run: bool) -> None:
+def _print_json(changes: Sequence[tuple[Wanted, CatalogueObject | None]], dry_run: bool) -> None:
     state = [
         {
-            "kind": one.kind,
+            "kind": one.kind.name.replace(" ", "_"),
             "id": one.name,
             "change": "none" if old == one.body else "created" if old is None else "replaced",
         }

@@ -103,7 +103,7 @@ class FakeService:
         )
         self.facts.put(offer, NOW)
         self.facts.put(Placement(placement_id="hero", name="hero", channel="web"), NOW)
-        view = SimpleNamespace(row={"o-1": 0}, offers=[offer])
+        view = SimpleNamespace(row={"o-1": 0}, offers=[offer], feature_set=None)
         self.decider = FakeDecider(SimpleNamespace(view=view, customers=FakeCustomers(), release=None))
         self.answering = FakeAnswering(self.decider)
         self.checks: list[Any] = [SimpleNamespace(name="log", ok=True, detail="writing", needed=True)]
