@@ -5,7 +5,6 @@ One file on purpose: an ingest that brings offers, customers and events becomes 
 
 from __future__ import annotations
 
-import hmac
 import secrets
 import sqlite3
 import threading
@@ -24,6 +23,7 @@ from features.definitions.dsl import AttributeKind
 from features.definitions.profile import common_kind, kind_of
 from features.errors import BadInput, Erased, NotFound, StaleVersion
 from features.events import from_us, is_anonymous, to_us
+from features.fingerprint import fingerprint
 from features.profile import Profile
 
 SCHEMA = """
@@ -143,6 +143,11 @@ class Facts:
 
     def close(self) -> None:
         self._db.close()
+
+    def checkpoint(self) -> None:
+        """Move what was committed into the file itself, and empty the journal that still holds what was before."""
+        with self._lock:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -452,6 +457,12 @@ class Facts:
         with self.transaction() as db:
             db.executemany("INSERT INTO lake_files VALUES (?, ?, ?, ?, ?, ?)", list(files))
 
+    def replace_lake_files(self, gone: Iterable[str], files: Iterable[LakeFile]) -> None:
+        """The files at these paths no longer count, others do instead."""
+        with self.transaction() as db:
+            db.executemany("DELETE FROM lake_files WHERE path = ?", [(path,) for path in gone])
+            self.add_lake_files(files)
+
 
 def _check_match(old: Stored[Any] | None, if_match: str | None) -> None:
     if if_match is None:
@@ -490,8 +501,3 @@ def _profile(
         less_like=tuple(msgspec.json.decode(less_like)) if less_like != "[]" else (),
         updated_at=from_us(updated_us),
     )
-
-
-def fingerprint(pepper: bytes, key: str) -> bytes:
-    """What is kept of an erased id: enough to know it again, and nothing else."""
-    return hmac.digest(pepper, key.encode(), "sha256")

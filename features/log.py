@@ -6,6 +6,7 @@ many callers share one durable transaction, `log_export.py` copies the log to th
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import threading
 import time
@@ -22,9 +23,10 @@ import msgspec
 
 from features.errors import StoreUnavailable
 from features.events import Event, from_us, to_us
+from features.fingerprint import fingerprint
 
 EVENT, DECISION = 0, 1  # kinds: an id is unique within its kind, so that no client's event can swallow a decision
-VERSION = 1
+VERSION = 2
 BUSY_TIMEOUT_S = 10.0
 TAIL_ROWS_PER_COMMIT = 2_000  # the write lock is let go between, so that a materialization does not stop the log
 
@@ -67,13 +69,22 @@ class Batch(NamedTuple):
     decisions: Sequence[DecisionRow] = ()
 
 
+class Erased(NamedTuple):
+    """How much was deleted."""
+
+    events: int
+    decisions: int
+    tail: int
+
+
 class Log(Protocol):
     """Positions grow in the order of commits: a reader that has seen position n will not later find one below n."""
 
     def write(self, batches: Sequence[Batch]) -> list[list[bool]]:
         """One transaction, durable when this returns. Per batch and event: True if new, False if its id is known.
 
-        A known decision id is left as it is. `StoreUnavailable` when nothing was written.
+        A known decision id is left as it is, and nothing is written of an erased customer. `StoreUnavailable` when
+        nothing was written.
         """
         ...
 
@@ -104,6 +115,10 @@ class Log(Protocol):
 
     def tail_snapshot_us(self) -> int | None:
         """The instant that the tail begins at; None before the first `replace_tail`."""
+        ...
+
+    def erase(self, customer_ids: Sequence[str]) -> Erased:
+        """Delete all of these customers, and take nothing of them any more, from whichever process it comes."""
         ...
 
     def close(self) -> None: ...
@@ -141,7 +156,9 @@ CREATE TABLE IF NOT EXISTS tail (
 CREATE TABLE IF NOT EXISTS tail_generation (
     generation INTEGER PRIMARY KEY AUTOINCREMENT, snapshot_us INTEGER NOT NULL, current INTEGER NOT NULL
 ) STRICT;
-PRAGMA user_version = 1;
+CREATE TABLE IF NOT EXISTS erased (hash BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pepper (value BLOB NOT NULL) STRICT;
+PRAGMA user_version = 2;
 """
 COLUMNS = (
     "id, event_type, customer_id, occurred_us, decision_id, offer_id, placement_id, session_id, channel, category, "
@@ -186,9 +203,15 @@ class SqliteLog:
     def write(self, batches: Sequence[Batch]) -> list[list[bool]]:
         rows = [[_row_of(event, to_us(batch.received_at)) for event in batch.events] for batch in batches]
         with self._transaction() as connection:
-            new = [[connection.execute(INSERT_EVENT, row).rowcount == 1 for row in batch] for batch in rows]
+            known = _Known(connection)
+            new = [
+                [row[2] not in known and connection.execute(INSERT_EVENT, row).rowcount == 1 for row in batch]
+                for batch in rows
+            ]
             for batch in batches:
                 for row in batch.decisions:
+                    if row.customer_id in known:
+                        continue
                     decision = (row.decision_id, row.customer_id, row.decided_us, row.decided_us, row.payload)
                     connection.execute(INSERT_DECISION, decision)
         return new
@@ -232,7 +255,8 @@ class SqliteLog:
         rows = ((generation, *_tail_row(event)) for event in events)
         while some := list(islice(rows, TAIL_ROWS_PER_COMMIT)):
             with self._transaction() as connection:
-                connection.executemany(INSERT_TAIL, some)
+                known = _Known(connection)
+                connection.executemany(INSERT_TAIL, (row for row in some if row[3] not in known))
         with self._transaction() as connection:
             # of two at a time the later begun one stays: had it finished first, our rows are partly gone
             connection.execute(
@@ -247,6 +271,26 @@ class SqliteLog:
     def tail_snapshot_us(self) -> int | None:
         rows = self._read("SELECT snapshot_us FROM tail_generation WHERE current = 1 ORDER BY generation DESC", ())
         return int(rows[0][0]) if rows else None
+
+    def erase(self, customer_ids: Sequence[str]) -> Erased:
+        connection = self._connection()
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, not only forgotten
+        with self._transaction():
+            pepper = _pepper(connection)
+            if pepper is None:
+                pepper = secrets.token_bytes(32)
+                connection.execute("INSERT INTO pepper VALUES (?)", (pepper,))
+            n_log, n_tail = [0, 0], 0
+            for customer_id in customer_ids:
+                connection.execute("INSERT OR IGNORE INTO erased VALUES (?)", (fingerprint(pepper, customer_id),))
+                for kind in (EVENT, DECISION):
+                    one = "DELETE FROM log WHERE customer_id = ? AND kind = ?"
+                    n_log[kind] += connection.execute(one, (customer_id, kind)).rowcount
+                for (generation,) in connection.execute("SELECT generation FROM tail_generation").fetchall():
+                    one = "DELETE FROM tail WHERE generation = ? AND customer_id = ?"
+                    n_tail += connection.execute(one, (generation, customer_id)).rowcount
+        self._read("PRAGMA wal_checkpoint(TRUNCATE)", ())
+        return Erased(n_log[EVENT], n_log[DECISION], n_tail)
 
     def close(self) -> None:
         with self._lock:
@@ -280,6 +324,31 @@ class SqliteLog:
         finally:
             if connection.in_transaction:
                 connection.rollback()
+
+
+class _Known:
+    """Who was erased, as the transaction that asks sees it: `customer_id in known`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        any_at_all = connection.execute("SELECT 1 FROM erased LIMIT 1").fetchone()
+        self._pepper = _pepper(connection) if any_at_all else None
+        self._asked: dict[str, bool] = {}
+
+    def __contains__(self, customer_id: str) -> bool:
+        if self._pepper is None:
+            return False
+        found = self._asked.get(customer_id)
+        if found is None:
+            one = "SELECT 1 FROM erased WHERE hash = ?"
+            row = self._connection.execute(one, (fingerprint(self._pepper, customer_id),)).fetchone()
+            found = self._asked[customer_id] = row is not None
+        return found
+
+
+def _pepper(connection: sqlite3.Connection) -> bytes | None:
+    row = connection.execute("SELECT value FROM pepper").fetchone()
+    return None if row is None else row[0]
 
 
 class _Connection:

@@ -22,6 +22,7 @@ from features.compute.files import Files, Manifest, chained, digest_of, files_of
 from features.compute.lanes import Lane, Lanes, queries_of
 from features.compute.pack import Keys, Window, keys_of, pack, unpack
 from features.compute.profiles import profile_table
+from features.copying import copying
 from features.definitions import FeatureSet, feature_set, kinds_of
 from features.definitions.dsl import Entity
 from features.errors import NboError
@@ -89,7 +90,7 @@ def build(home: Home, facts: Facts, *, until: date, progress: Progress = lambda 
     A day is computed only if it is missing or its input has changed; the same input gives the same bytes.
     """
     began = time.perf_counter()
-    with one_build(home):
+    with copying(home), one_build(home):
         with writer_lock(home):  # an export between the two reads would be counted twice, or not at all
             log_position, lake = exported(facts).position, _by_day(facts.lake_files("events"))
         features = wanted_features(facts)

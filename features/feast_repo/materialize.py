@@ -15,6 +15,7 @@ import msgspec
 
 from features.compute import built, current_features
 from features.compute.files import files_of
+from features.copying import copying
 from features.errors import NboError
 from features.events import from_us, to_us
 from features.facts import Facts
@@ -46,6 +47,11 @@ def materialize(
 
     The new online store is a new file: readers of the one before keep a consistent state until they open the new.
     """
+    with copying(home):
+        return _materialize(home, facts, as_of, progress)
+
+
+def _materialize(home: Home, facts: Facts, as_of: datetime, progress: Progress) -> Materialized:
     check_applied(facts)
     state, features = built(facts), current_features(facts)
     today = as_of.astimezone(UTC).date().isoformat()
