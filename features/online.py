@@ -6,9 +6,11 @@ Source: https://github.com/feast-dev/feast/blob/master/docs/specs/online_store_f
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import struct
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -29,6 +31,8 @@ VIEWS: dict[View, str] = {"customer": "customer_days", "profile": "customer_prof
 SNAPSHOT = "snapshot"  # key in facts.db: what is online
 SERVED = "snapshot_features"  # key in facts.db: the feature set of what is online
 STRING = 2  # ValueType of Feast
+ROWS_KEPT = 4096  # of the customers who are there just now: a visit asks for the same row again and again
+CHANGE_COUNTER = 24  # where SQLite's file format counts the transactions that changed the file
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -40,6 +44,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     until_us: int  # the instant it was materialized as of: the log's tail goes on from `as_of_us` to here
     online: str  # file name under feast/
     feature_set: str  # digest
+    erasures: int = 0  # customers taken out of it since, so that readers open it anew
 
 
 class OnlineStore(Protocol):
@@ -72,28 +77,81 @@ def open_online(home: Home, facts: Facts) -> SqliteOnlineStore | None:
 
 
 class SqliteOnlineStore:
-    """One materialized file, opened read-only, once per thread."""
+    """One materialized file, opened read-only, once per thread. What was read of it is kept until the file changes,
+    which after it was written only an erasure does."""
 
     def __init__(self, path: Path, project: str, feature_set: FeatureSet, snapshot: Snapshot | None = None) -> None:
         self.path, self.feature_set, self.snapshot = path, feature_set, snapshot
         self._local = threading.local()
-        self._one = f'SELECT feature_name, value, event_ts FROM "{project}_{VIEWS["customer"]}" WHERE entity_key = ?'
+        self._opening = threading.Lock()
+        self._file: int | None = None
+        table = f'"{project}_{VIEWS["customer"]}"'
+        self._names = (
+            f"SELECT feature_name FROM {table} "
+            f"WHERE entity_key = (SELECT entity_key FROM {table} LIMIT 1) ORDER BY feature_name"
+        )
+        # Names and times are the same for all, and every column more costs a sixth of the read.
+        self._one = f"SELECT value FROM {table} WHERE entity_key = ? ORDER BY feature_name"
+        self._named = f"SELECT feature_name, value, event_ts FROM {table} WHERE entity_key = ?"
         self._all_offers = f'SELECT entity_key, feature_name, value, event_ts FROM "{project}_{VIEWS["offer"]}"'
         self._at = {entity: _positions(feature_set, entity) for entity in ("customer", "offer")}
-        self._empty: list[Any] = [None] * len(self._at["customer"])
+        self._order: tuple[int, ...] | None = None
+        self._kept = lru_cache(maxsize=ROWS_KEPT)(self._read)
 
     def customer(self, key: str) -> StoredRow | None:
-        """The stored row; None for a customer whom the snapshot does not know. `StoreUnavailable` on failure."""
+        """The stored row; None for a customer whom the snapshot does not know. `StoreUnavailable` on failure.
+
+        The row is shared between callers.
+        """
+        return self._kept(key, self._version())
+
+    def _read(self, key: str, version: bytes) -> StoredRow | None:
+        order = self._column_order()
         rows = self._rows(self._one, (entity_key("customer_id", key),))
         if not rows:
             return None
-        columns = self._empty.copy()
-        at = self._at["customer"]
+        if self.snapshot is None or len(rows) != len(order):
+            return self._read_by_name(key)
+        columns: list[Any] = [None] * (len(self._at["customer"]) + 1)  # the last takes what this set does not know
+        for at, (value,) in zip(order, rows, strict=True):
+            columns[at] = _DECODED[value]
+        del columns[-1]
+        return StoredRow(columns, self.snapshot.as_of_us)
+
+    def _read_by_name(self, key: str) -> StoredRow | None:
+        """For a file that no snapshot describes, and a customer of whom some columns were not written."""
+        columns: list[Any] = [None] * len(self._at["customer"])
+        rows = self._rows(self._named, (entity_key("customer_id", key),))
         for name, value, _ in rows:
-            position = at.get(name)
+            position = self._at["customer"].get(name)
             if position is not None:
-                columns[position] = _SMALL[value] if value in _SMALL else decode_value(value)
-        return StoredRow(columns, _instant_us(rows[0][2]))
+                columns[position] = _DECODED[value]
+        return StoredRow(columns, _instant_us(rows[0][2])) if rows else None
+
+    def _column_order(self) -> tuple[int, ...]:
+        """Per value of a customer, in the order of names, its position; -1 for names that this set does not know."""
+        if self._order is None:
+            at = self._at["customer"]
+            self._order = tuple(at.get(name, -1) for (name,) in self._rows(self._names, ()))
+        return self._order
+
+    def _version(self) -> bytes:
+        """Another value means that the file was changed since, by whichever process."""
+        file = self._file
+        if file is None:
+            file = self._opened()
+        return os.pread(file, 4, CHANGE_COUNTER)
+
+    def _opened(self) -> int:
+        with self._opening:
+            if self._file is None:
+                try:
+                    file = os.open(self.path, os.O_RDONLY)
+                except OSError as error:
+                    raise StoreUnavailable(f"the online store {self.path} cannot be opened: {error}") from error
+                weakref.finalize(self, os.close, file)
+                self._file = file
+            return self._file
 
     def offers(self) -> dict[str, StoredRow]:
         """All stored rows by offer id."""
@@ -208,7 +266,14 @@ def _integers(data: bytes, at: int, end: int) -> list[int]:
     return found
 
 
-_SMALL: dict[bytes, int | None] = {bytes((0x20, number)): number for number in range(128)} | {b"": None}  # the most
+class _Decoded(dict[bytes, Any]):
+    """Small whole numbers and nothing, which most values are, are looked up; the others are decoded."""
+
+    def __missing__(self, data: bytes) -> Any:
+        return decode_value(data)
+
+
+_DECODED = _Decoded({bytes((0x20, number)): number for number in range(128)} | {b"": None})
 
 
 @lru_cache(maxsize=1024)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 import struct
 import subprocess
 import sys
 import threading
 import warnings
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -149,10 +152,46 @@ def test_a_release_with_an_older_feature_set_reads_what_it_knows(made):
     home, facts = made
     older = feature_set((1, 3))
     path = home.feast / read_snapshot(facts).online
-    row = SqliteOnlineStore(path, PROJECT, older).customer("a")
-    known = dict(zip([c.name for c in older.stored("customer")], row.columns, strict=True))
-    assert known["purchases_ever"] == DAYS
-    assert known["seen_prev2d"] == 2
+    for snapshot in (read_snapshot(facts), None):
+        row = SqliteOnlineStore(path, PROJECT, older, snapshot).customer("a")
+        known = dict(zip([c.name for c in older.stored("customer")], row.columns, strict=True))
+        assert known["purchases_ever"] == DAYS
+        assert known["seen_prev2d"] == 2
+
+
+def test_a_row_is_read_once_until_the_file_changes(made, tmp_path):
+    home, facts = made
+    snapshot = read_snapshot(facts)
+    path = tmp_path / "copy.db"
+    shutil.copy(home.feast / snapshot.online, path)
+    online = SqliteOnlineStore(path, PROJECT, open_online(home, facts).feature_set, snapshot)
+    assert online.customer("a") is online.customer("a")
+    with closing(sqlite3.connect(path)) as other:
+        other.execute(
+            f"DELETE FROM {PROJECT}_{VIEWS['customer']} WHERE entity_key = ?", (entity_key("customer_id", "a"),)
+        )
+        other.commit()
+    assert online.customer("a") is None
+    assert online.customer("ä'\"") is not None
+
+
+def test_a_customer_of_whom_some_columns_are_missing_is_read_by_their_names(made, tmp_path):
+    home, facts = made
+    snapshot = read_snapshot(facts)
+    path = tmp_path / "copy.db"
+    shutil.copy(home.feast / snapshot.online, path)
+    features = open_online(home, facts).feature_set
+    before = SqliteOnlineStore(path, PROJECT, features, snapshot).customer("a")
+    with closing(sqlite3.connect(path)) as other:
+        other.execute(
+            f"DELETE FROM {PROJECT}_{VIEWS['customer']} WHERE entity_key = ? AND feature_name = 'purchases_ever'",
+            (entity_key("customer_id", "a"),),
+        )
+        other.commit()
+    after = SqliteOnlineStore(path, PROJECT, features, snapshot).customer("a")
+    names = [column.name for column in features.stored("customer")]
+    changed = [n for n, x, y in zip(names, before.columns, after.columns, strict=True) if x != y]
+    assert changed == ["purchases_ever"]
 
 
 def test_the_request_path_loads_no_heavy_library():
