@@ -36,7 +36,7 @@ class Question(NamedTuple):
     @property
     def until(self) -> float:
         """When the answer to whether there is an answer already must be there."""
-        return self.received + 0.3 * self.request.deadline_ms / 1000.0
+        return self.received + 0.5 * self.request.deadline_ms / 1000.0
 
 
 class PlacementAsked(Body):

@@ -152,7 +152,7 @@ def test_the_log_keeps_what_the_answer_said_and_what_it_was_made_from(decider_wi
     assert row["seed"] == "1"
     assert row["catalogue_version"] == 1
     assert row["policy_parameters"]["epsilon"] == 0.5
-    assert row["support"] == [{"n_eligible": 2, "dropped": {}}]
+    assert row["support"] == [{"n_eligible": 2, "n_in_draw": 2, "dropped": {}}]
     assert row["request"]["context"] == {"page": "/"}
     assert row["redrawn"] is False
 

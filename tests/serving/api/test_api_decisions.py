@@ -155,7 +155,7 @@ def test_the_same_body_in_another_order_is_the_same_body(decide):
 
 def test_the_same_key_gives_the_same_answer_and_one_row_also_when_concurrent(decide, service):
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: decide(idempotency_key="k").content, range(40)))
+        answers = list(pool.map(lambda _: decide(idempotency_key="k", deadline_ms=5000).content, range(40)))
     assert len(set(answers)) == 1
     assert len(rows(service)) == 1
     assert len(service.decider.asked) == 1
