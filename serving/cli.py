@@ -65,14 +65,27 @@ def ingest(
 
 @app.command()
 def apply(
-    files: Annotated[list[Path], typer.Argument(help="YAML files with `offers:` and `placements:`.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="YAML files with `offers:`, `placements:`, `contact_policies:`, `levers:`."),
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the difference.")] = False,
     json: JSON = False,
 ) -> None:
-    """Offers and placements as YAML: print the difference to what is stored, and store it."""
+    """The catalogue as YAML: print the difference to what is stored, and store it, all or nothing."""
     from serving.commands.apply import run
 
     raise typer.Exit(run(files, dry_run=dry_run, as_json=json))
+
+
+@app.command()
+def schema(
+    out: Annotated[Path | None, typer.Option(help="Write it to this file instead.")] = None,
+) -> None:
+    """What the files of `nbo apply` may hold, as JSON Schema for editors."""
+    from serving.commands.schema import run
+
+    run(out)
 
 
 @features_app.command("list")

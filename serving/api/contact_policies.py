@@ -28,7 +28,9 @@ class CapBody(Body):
 
     of: CapOf = Field(description="What is counted: contacts with one offer, one category, one placement … or all.")
     limit: Limit
-    window: Window = Field(description="Nh and Nd slide, up to 366 days; calendar ones are in the customer's zone.")
+    window: Window = Field(
+        description="Nm, Nh, Nd slide; calendar_day, calendar_week, calendar_month are in the customer's time zone."
+    )
     per: Literal["customer"] = "customer"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
 from urllib.parse import unquote
@@ -19,16 +20,15 @@ from pydantic import (
     model_validator,
 )
 
-from features.errors import BadEvent
-from features.events import MAX_VALUE, has_control_characters, parse_time, shown
+from features.errors import BadEvent, BadInput
+from features.events import MAX_VALUE, has_control_characters, parse_time
+from serving.rules.windows import parse_duration, parse_time_of_day, parse_window
 
 OBJECT_ID = r"^[A-Za-z0-9._:-]{1,128}$"
 LONGEST_CUSTOMER_ID = 256
-WINDOW = r"^([1-9][0-9]{0,4}[hd]|calendar_(day|week|month))$"
+WINDOW = r"^([1-9][0-9]{0,5}[mhd]|calendar_(day|week|month))$"  # for editors; the parser has the last word
 DURATION = r"^[1-9][0-9]{0,5}[mhd]$"
 TIME_OF_DAY = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
-MINUTES = {"m": 1, "h": 60, "d": 1440}
-LONGEST_DAYS = 366  # of a window or a rest: contacts are kept that long
 
 
 class Body(pydantic.BaseModel):
@@ -60,27 +60,17 @@ def _time(given: Any) -> Any:
         raise ValueError(error.detail) from None
 
 
-def _window(text: str) -> str:
-    _check_length(text, WINDOW, "Nh or Nd such as 24h or 7d, calendar_day, calendar_week or calendar_month")
-    return text
+def _parsed_by(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """The text itself, if it parses."""
 
+    def check(text: str) -> str:
+        try:
+            parse(text)
+        except BadInput as error:
+            raise ValueError(error.detail) from None
+        return text
 
-def _duration(text: str) -> str:
-    _check_length(text, DURATION, "Nm, Nh or Nd such as 30m, 12h or 7d")
-    return text
-
-
-def _check_length(text: str, pattern: str, expected: str) -> None:
-    if not re.fullmatch(pattern, text):
-        raise ValueError(f"is {shown(text)}, expected {expected}")
-    if text[0].isdigit() and int(text[:-1]) * MINUTES[text[-1]] > LONGEST_DAYS * MINUTES["d"]:
-        raise ValueError(f"is {text}, at most {LONGEST_DAYS} days are looked back")
-
-
-def _time_of_day(text: str) -> str:
-    if not re.fullmatch(TIME_OF_DAY, text):
-        raise ValueError(f"is {shown(text)}, expected HH:MM from 00:00 to 23:59")
-    return text
+    return check
 
 
 ObjectId = Annotated[str, StringConstraints(pattern=OBJECT_ID)]
@@ -96,9 +86,13 @@ Free = dict[str, Any]
 Limit = Annotated[int, Field(ge=1, le=1_000_000)]
 Units = Annotated[int, Field(ge=0, le=1_000_000_000_000)]
 Money = Annotated[float, Field(ge=0, le=MAX_VALUE, allow_inf_nan=False)]
-Window = Annotated[str, AfterValidator(_window), WithJsonSchema({"type": "string", "pattern": WINDOW})]
-Duration = Annotated[str, AfterValidator(_duration), WithJsonSchema({"type": "string", "pattern": DURATION})]
-TimeOfDay = Annotated[str, AfterValidator(_time_of_day), WithJsonSchema({"type": "string", "pattern": TIME_OF_DAY})]
+Window = Annotated[str, AfterValidator(_parsed_by(parse_window)), WithJsonSchema({"type": "string", "pattern": WINDOW})]
+Duration = Annotated[
+    str, AfterValidator(_parsed_by(parse_duration)), WithJsonSchema({"type": "string", "pattern": DURATION})
+]
+TimeOfDay = Annotated[
+    str, AfterValidator(_parsed_by(parse_time_of_day)), WithJsonSchema({"type": "string", "pattern": TIME_OF_DAY})
+]
 Rule = Annotated[str, StringConstraints(min_length=1)]  # its own limits are the language's
 
 

@@ -37,7 +37,7 @@ from serving.api.fields import (
 from serving.api.known import Known
 from serving.api.service import Served, Service
 from serving.problems import Fault
-from serving.state.contacts import Contacts, Level, Stock
+from serving.state.contacts import Level, Stock
 
 router = APIRouter(prefix="/v1/offers", tags=["catalogue"], route_class=Door)
 UNUSED = Level()
@@ -162,8 +162,7 @@ def page(asked: PageQuery, service: Served) -> Response:
 def stock_of(service: Service) -> Stock | None:
     """What has been used of all limited offers; None if that cannot be read, which is no reason to hide an offer."""
     try:
-        contacts: Contacts | None = getattr(service, "contacts", None)
-        return contacts.stock(to_us(service.clock())) if contacts is not None else None
+        return service.contacts.stock(to_us(service.clock())) if service.contacts is not None else None
     except (StoreUnavailable, sqlite3.OperationalError):
         return None
 
@@ -178,7 +177,7 @@ def _left(offer: Offer, stock: Stock) -> dict[str, Any]:
     spent = used.spent_today if offer.budget is not None and offer.budget.per == "day" else used.spent
     return {
         "left": max(0, offer.inventory - used.units) if offer.inventory is not None else None,
-        "budget_left": max(0.0, offer.budget.amount - spent) if offer.budget is not None else None,
+        "budget_left": max(0.0, round(offer.budget.amount - spent, 6)) if offer.budget is not None else None,
     }
 
 

@@ -15,6 +15,7 @@ from features.log import DecisionRow, LogEvent
 from serving.decision import Decision, DecisionRequest
 from serving.keys import Keys
 from serving.settings import Clock, Settings
+from serving.state.contacts import Contacts
 from serving.state.idempotency import Idempotency
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class Service(Protocol):
     def keys(self) -> Keys: ...
     @property
     def idempotency(self) -> Idempotency: ...
+    @property
+    def contacts(self) -> Contacts | None: ...
     @property
     def log(self) -> Writer: ...
     @property
