@@ -122,9 +122,7 @@ def _comparable(left: Operand, order: Order, right: Operand, names: Names, at: i
         known = sorts - {"any"}
         if any(known <= together for together in EQUAL):
             return
-    elif sorts <= {"number", "any"}:
-        return
-    elif sorts <= {"time", "date", "category", "any"} and sorts & {"time", "date"}:
+    elif sorts <= {"number", "any"} or (sorts <= {"time", "date", "category", "any"} and sorts & {"time", "date"}):
         return
     if order not in ("==", "!=") and "boolean" in sorts:
         raise BadRule(f"true and false have no order; {order} needs numbers or times", at)

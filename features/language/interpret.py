@@ -42,7 +42,9 @@ def interpret(
         case Compare(left, order, right):
             return compare(value_of(left, scope, offer, names), order, value_of(right, scope, offer, names))
         case In(of, Variable() as among):
-            return contains(value_of(among, scope, offer, names), value_of(of, scope, offer, names))
+            held = value_of(among, scope, offer, names)
+            keyed_by_others = isinstance(held, Mapping) and among.root != ""  # only customers have keyed features
+            return None if keyed_by_others else contains(held, value_of(of, scope, offer, names))
         case In(of, tuple() as among):
             return contains([value_of(one, scope, offer, names) for one in among], value_of(of, scope, offer, names))
         case Missing(of):

@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, NoReturn, cast
+from typing import NamedTuple, cast
 
 from features.errors import BadRule
 from features.language.syntax import (
@@ -129,10 +129,10 @@ class _Parser:
 
     def rule(self) -> Expression:
         if self._now.kind == "end":
-            self._fail("the rule is empty; leave it out to mean everybody")
+            raise self._fault("the rule is empty; leave it out to mean everybody")
         found = self._any_of()
         if self._now.kind != "end":
-            self._fail("expected 'and', 'or', or the end of the rule")
+            raise self._fault("expected 'and', 'or', or the end of the rule")
         return found
 
     # Forms, the loosest first
@@ -184,11 +184,11 @@ class _Parser:
             self._expect("and")
             among = And((self._compare(low, "<=", side, low_at), self._compare(side, "<=", self._side(), at)))
         elif negated:
-            self._fail("expected 'in' or 'between'")
+            raise self._fault("expected 'in' or 'between'")
         else:
             holds = self._operand(side, at)
             if not isinstance(holds, Variable | Entry | Truth):
-                self._fail("expected a comparison, such as <, ==, in, between or is missing")
+                raise self._fault("expected a comparison, such as <, ==, in, between or is missing")
             return Holds(holds, at)
         return Not(among) if negated else among
 
@@ -196,7 +196,7 @@ class _Parser:
         """`a < b`, and `a < b <= c`, which is `a < b and b <= c`."""
         found = []
         while self._now.kind == "sign" and self._now.text in ORDERS:
-            order, at = cast(Order, self._now.text), self._now.at
+            order, at = self._now.text, self._now.at
             self._next += 1
             right = self._side()
             found.append(self._compare(left, order, right, at))
@@ -208,7 +208,7 @@ class _Parser:
             at = self._now.at
             one = self._side()
             if not isinstance(one, Variable):
-                self._fail("expected a list in parentheses, or a name", at)
+                raise self._fault("expected a list in parentheses, or a name", at)
             return one
         self._next += 1
         items = []
@@ -227,7 +227,7 @@ class _Parser:
     def _side(self) -> _Side:
         self._parts += 1
         if self._parts > MAX_PARTS:
-            self._fail(f"the rule has more than {MAX_PARTS:,} names and values")
+            raise self._fault(f"the rule has more than {MAX_PARTS:,} names and values")
         token = self._now
         self._next += 1
         if token.kind == "number":
@@ -246,7 +246,7 @@ class _Parser:
         if token.kind == "name" and token.text == "now":
             return self._from_now()
         self._next -= 1
-        self._fail("expected a name or a value")
+        raise self._fault("expected a name or a value")
 
     def _from_now(self) -> _Side:
         if self._now.text not in ("+", "-") or self._now.kind != "sign":
@@ -260,7 +260,7 @@ class _Parser:
         if sign < 0 and (token.kind == "quoted" or (token.kind == "name" and token.text not in KEYWORDS)):
             return _Age(self._named(token))
         self._next -= 1
-        self._fail("expected a duration such as 30d, 12h or 45m")
+        raise self._fault("expected a duration such as 30d, 12h or 45m")
 
     def _named(self, first: Token) -> Variable | Entry:
         root: Root = ""
@@ -268,27 +268,27 @@ class _Parser:
         if first.kind == "name" and self._now.text == ".":
             if first.text not in ROOTS:
                 expected = ", ".join(f"{root}." for root in ROOTS)
-                self._fail(f"{first.text}. leads nowhere; expected one of {expected} or a name alone", first.at)
+                raise self._fault(f"{first.text}. leads nowhere; expected one of {expected} or a name alone", first.at)
             root = cast(Root, first.text)
         else:
             path.append(_plain(first))
         while self._accept("."):
             if self._now.kind not in ("name", "quoted"):
-                self._fail("expected a name after the dot")
+                raise self._fault("expected a name after the dot")
             path.append(_plain(self._now))
             self._next += 1
         if len(path) > (1 if root in ("", "consent") else MAX_DEPTH):
-            self._fail(f"{root or path[0]} has no parts that deep", first.at)
+            raise self._fault(f"{root or path[0]} has no parts that deep", first.at)
         found = Variable(root, tuple(path), first.at)
         if self._now.text != "[":
             return found
         if root:
-            self._fail(f"only keyed features of the customer have entries; write {found}.name")
+            raise self._fault(f"only keyed features of the customer have entries; write {found}.name")
         self._next += 1
         at = self._now.at
         key = self._side()
         if not isinstance(key, Text | Variable):
-            self._fail("expected a text or a name as the key", at)
+            raise self._fault("expected a text or a name as the key", at)
         self._expect("]")
         return Entry(found, key)
 
@@ -304,9 +304,9 @@ class _Parser:
 
     def _operand(self, side: _Side, at: int) -> Operand:
         if isinstance(side, _Duration):
-            self._fail("a duration stands after now (now - 30d), or beside an age (now - name > 30d)", at)
+            raise self._fault("a duration stands after now (now - 30d), or beside an age (now - name > 30d)", at)
         if isinstance(side, _Age):
-            self._fail("an age (now - name) is compared with a duration such as 30d", at)
+            raise self._fault("an age (now - name) is compared with a duration such as 30d", at)
         return side
 
     # Moving
@@ -322,21 +322,21 @@ class _Parser:
 
     def _expect(self, text: str) -> None:
         if not self._accept(text):
-            self._fail(f"expected {text!r}")
+            raise self._fault(f"expected {text!r}")
 
     def _deeper(self) -> None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            self._fail(f"more than {MAX_DEPTH} levels of parentheses and 'not'")
+            raise self._fault(f"more than {MAX_DEPTH} levels of parentheses and 'not'")
 
-    def _fail(self, expected: str, at: int | None = None) -> NoReturn:
+    def _fault(self, expected: str, at: int | None = None) -> BadRule:
         token = self._now
         if at is None and token.kind != "end":
             hint = INSTEAD.get(token.text)
             expected = f"{expected}; found {_shown(token.text)}" + (f" ({hint})" if hint else "")
         elif at is None:
             expected = f"{expected}; the rule ends here"
-        raise BadRule(expected, token.at if at is None else at)
+        return BadRule(expected, token.at if at is None else at)
 
 
 def _plain(token: Token) -> str:

@@ -1,0 +1,109 @@
+"""Rules compiled for all offers together: conditions that offers share are decided once, by one loop over arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.catalogue import Offer
+from features.language import kernel
+from features.language.build import NOW, OF_TRUTH, Build, Slot
+from features.language.interpret import interpret, value_of
+from features.language.kernel import N_CONSTANTS, run
+from features.language.names import Names, Reader, Scope
+from features.language.syntax import Entry, Expression
+from features.language.values import Instant, time_of
+
+
+class Program:
+    """One rule per offer, None for everybody. Safe to share between threads."""
+
+    def __init__(self, rules: Sequence[Expression | None], offers: Sequence[Offer], names: Names) -> None:
+        """Shapes (n,), (n,): rule i is about offer i."""
+        build = Build()
+        codes = [build.rule(rule, offer) for rule, offer in zip(rules, offers, strict=True)]
+        atoms = sorted(build.atoms, key=lambda atom: atom[:4])
+
+        groups: list[tuple[int, ...]] = []  # conditions of the same operation on the same slot
+        for at, atom in enumerate(atoms):
+            same = tuple(map(int, atom[:4]))
+            first = groups.pop()[4] if groups and groups[-1][:4] == same else at
+            groups.append((*same, first, at + 1))
+        self._groups = np.array(groups, np.int32).reshape(-1, 6).T.copy()
+        self._literal = np.array([atom.literal for atom in atoms], np.float64)
+
+        texts = sorted({one for atom in atoms for one in atom.among if isinstance(one, str)})
+        self._code = {text: code for code, text in enumerate(texts)}  # in the order of the texts, so sets stay sorted
+        in_sets: list[float | str] = list(chain.from_iterable(atom.among for atom in atoms))
+        self._set_start = np.cumsum([0, *(len(atom.among) for atom in atoms)], dtype=np.int32)
+        self._set_codes = np.array([self._code[one] if isinstance(one, str) else -1 for one in in_sets], np.int32)
+        self._set_numbers = np.array([_time(one) if isinstance(one, str) else one for one in in_sets], np.float64)
+
+        # Conditions were grouped, and in the table all of them come before all nodes.
+        highest = max([*build.atoms.values(), *build.nodes.values()], default=0)
+        place = np.arange(max(highest + 1, N_CONSTANTS), dtype=np.int32)
+        for at, atom in enumerate(atoms):
+            place[build.atoms[atom]] = N_CONSTANTS + at
+        for at, code in enumerate(build.nodes.values()):
+            place[code] = N_CONSTANTS + len(atoms) + at
+        ends = np.cumsum([0, *(len(node.parts) for node in build.nodes)], dtype=np.int32)
+        is_and = np.array([node.is_and for node in build.nodes], np.int32)
+        self._nodes = np.stack([is_and, ends[:-1], ends[1:]])
+        self._parts = place[np.array([part for node in build.nodes for part in node.parts], np.int32)]
+        self._roots = place[np.array(codes, np.int32)]
+        self._n_table = N_CONSTANTS + len(atoms) + len(build.nodes)
+
+        self._names = names
+        self._given = tuple(build.given)
+        self._readers = tuple(_reader(slot, names) for slot in build.slots)
+        timed = {atom.slot for atom in atoms if kernel.BEFORE <= atom.op <= kernel.SAME_TIME}
+        self._timed = tuple(at in timed for at in range(len(build.slots)))
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it depends on the offers alone, not on who asks or when."""
+        return not self._literal.size
+
+    def evaluate(self, scope: Scope) -> NDArray[np.int8]:
+        """Per offer 1 where its rule holds, 0 where not, -1 where that is unknown; shape (n_offers,)."""
+        n = len(self._readers)
+        kinds, numbers, codes, times = [0] * n, [0.0] * n, [-1] * n, [math.nan] * n
+        for at, read in enumerate(self._readers):
+            value = read(scope)
+            if isinstance(value, bool):
+                kinds[at], numbers[at] = kernel.TRUTH, float(value)
+            elif isinstance(value, float):
+                kinds[at], numbers[at] = kernel.NUMBER, value
+            elif isinstance(value, str):
+                kinds[at], codes[at] = kernel.TEXT, self._code.get(value, -1)
+                if self._timed[at]:
+                    times[at] = _time(value)
+            elif isinstance(value, Instant):
+                kinds[at], times[at] = kernel.INSTANT, value.us
+            elif value is not None:
+                kinds[at] = kernel.OTHER_KIND
+        slots = np.array([kinds, numbers, codes, times])
+        given = np.array([OF_TRUTH[interpret(one, scope, None, self._names)] for one in self._given], np.int8)
+        table, out = np.empty(self._n_table, np.int8), np.empty(len(self._roots), np.int8)
+        run(
+            float(scope.now_us), slots, given, self._groups, self._literal, self._set_start, self._set_codes,
+            self._set_numbers, self._nodes, self._parts, self._roots, table, out,
+        )  # fmt: skip
+        return out
+
+
+def _reader(slot: Slot, names: Names) -> Reader:
+    if slot is NOW:
+        return lambda scope: Instant(float(scope.now_us))
+    if isinstance(slot, Entry):
+        return lambda scope: value_of(slot, scope, None, names)
+    return names.reader(slot)
+
+
+def _time(text: str) -> float:
+    us = time_of(text)
+    return math.nan if us is None else us
