@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from features.errors import BadInput, Conflict, NboError, NotFound, StaleVersion, StoreUnavailable
 from serving.api import (
@@ -31,6 +32,7 @@ from serving.api.door import MOST_FAULTS
 from serving.api.faults import fault_of
 from serving.api.not_built import is_promised
 from serving.api.service import Service
+from serving.fast_route import FastDecisions
 from serving.middleware import Envelope
 from serving.problems import (
     MEDIA_TYPE,
@@ -109,12 +111,13 @@ def create_app(service: Service) -> FastAPI:
     return app
 
 
-def from_settings() -> FastAPI:
+def from_settings() -> ASGIApp:
     """For uvicorn's workers: the application of the settings in the environment."""
     from serving.settings import load_settings
     from serving.wiring import build
 
-    return create_app(build(load_settings()))
+    service = build(load_settings())
+    return FastDecisions(create_app(service), service)
 
 
 async def _error(request: Request, error: Exception) -> Response:

@@ -37,7 +37,6 @@ class Settings:
     customer_value: str = field(default="", metadata={"toml": "retention.customer_value"})  # a feature, or an amount
     save_rate: float = field(default=0.1, metadata={"toml": "retention.save_rate"})  # of churners by an offer, [0, 1]
     time_zone: str = field(default="UTC", metadata={"toml": "clock.time_zone"})  # of budgets, and customers without
-    default_deadline_ms: int = field(default=100, metadata={"toml": "decision.deadline_ms"})
     durable_decisions: bool = field(default=False, metadata={"toml": "decision.durable"})  # log before answering
     refresh_s: float = field(default=0.2, metadata={"toml": "serve.refresh_s"})  # how often changes are looked for
     max_refused: float = field(default=0.01, metadata={"toml": "ingest.max_refused"})  # share of rows, [0, 1]
@@ -50,8 +49,6 @@ class Settings:
         for name in ("expires_after_s", "refresh_s", "temperature", "draws", "prior_strength"):
             if not getattr(self, name) > 0:
                 raise BadSettings(f"{name} == {getattr(self, name)}, must be above 0", name)
-        if not 5 <= self.default_deadline_ms <= 5000:
-            raise BadSettings(f"deadline_ms == {self.default_deadline_ms}, must be in 5 to 5000", "default_deadline_ms")
         try:
             ZoneInfo(self.time_zone)
         except (ZoneInfoNotFoundError, ValueError):

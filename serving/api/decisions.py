@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Annotated, Any, NamedTuple
+from concurrent.futures import Future
+from typing import Annotated, NamedTuple
 
 import orjson
 import pydantic
@@ -12,8 +13,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from features.errors import BadInput, NotFound, StoreUnavailable
-from features.events import is_anonymous, parse_time, to_us, visitor_key
+from features.events import parse_time, to_us, visitor_key
 from features.log import DecisionRow
+from serving.api.answers import answer_dict, encoded, submit, visitor
 from serving.api.door import Caller, Door, needs, problems
 from serving.api.fields import Body, CustomerId, Free, Label, ObjectId, ObjectIdInPath, Time
 from serving.api.service import Served, Service
@@ -147,7 +149,7 @@ def logged(decision_id: ObjectIdInPath, service: Served) -> Response:
     if row is None:
         raise NotFound("decision", decision_id)
     found = orjson.loads(row.payload)
-    return Response(orjson.dumps({**found, **_visitor(found["customer_id"])}), media_type=JSON)
+    return Response(orjson.dumps({**found, **visitor(found["customer_id"])}), media_type=JSON)
 
 
 async def _decided_once(service: Service, key_id: str, body: DecisionIn, asked: Question) -> bytes:
@@ -175,16 +177,9 @@ async def _decided_once(service: Service, key_id: str, body: DecisionIn, asked: 
     return kept.answer
 
 
-async def _decided(
-    service: Service, asked: Question, also_degraded: tuple[str, str] | None = None
-) -> tuple[bytes, Decision]:
+async def _decided(service: Service, asked: Question, *also_degraded: tuple[str, str]) -> tuple[bytes, Decision]:
     decision = await service.answering.decide(asked.request, asked.received)
-    degraded = [{"code": d.code, "action": d.action} for d in decision.degraded]
-    if also_degraded is not None:
-        degraded.append(dict(zip(("code", "action"), also_degraded, strict=True)))
-    if service.log.delayed_s > 0:
-        degraded.append({"code": "log_delayed", "action": "the decision waits in memory for the log"})
-    return orjson.dumps(_answer(decision, degraded), option=orjson.OPT_UTC_Z), decision
+    return encoded(answer_dict(service, decision, also_degraded)), decision
 
 
 def _request_of(body: DecisionIn) -> DecisionRequest:
@@ -211,42 +206,15 @@ def _request_of(body: DecisionIn) -> DecisionRequest:
     )
 
 
-def _answer(decision: Decision, degraded: list[dict[str, str]]) -> dict[str, Any]:
-    return {
-        "decision_id": decision.decision_id,
-        **_visitor(decision.customer_id),
-        "decided_at": decision.decided_at,
-        "expires_at": decision.expires_at,
-        "currency": decision.currency,
-        "placements": [
-            {
-                "placement_id": placement.placement_id,
-                "offers": [{name: getattr(offer, name) for name in _OFFER_FIELDS} for offer in placement.offers],
-            }
-            for placement in decision.placements
-        ],
-        "policy": decision.policy,
-        "experiments": list(decision.experiments),
-        "holdout": decision.holdout,
-        "model_versions": decision.model_versions,
-        "degraded": degraded,
-    }
-
-
-_OFFER_FIELDS = tuple(OfferOut.model_fields)
-
-
-def _visitor(key: str) -> dict[str, str | None]:
-    return {"customer_id": None, "anonymous_id": key[1:]} if is_anonymous(key) else {"customer_id": key}
-
-
 async def _log(service: Service, decision: Decision) -> None:
-    decided_us = to_us(decision.decided_at)
-    await _log_row(service, DecisionRow(decision.decision_id, decision.customer_id, decided_us, decision.log_payload))
+    await _durable(service, submit(service, decision))
 
 
 async def _log_row(service: Service, row: DecisionRow) -> None:
-    written = service.log.submit_decisions([row])
+    await _durable(service, service.log.submit_decisions([row]))
+
+
+async def _durable(service: Service, written: Future[list[bool]]) -> None:
     if service.settings.durable_decisions:
         await asyncio.wrap_future(written)
 

@@ -1,0 +1,57 @@
+"""A decision as the caller gets it, and its way into the log: the same for every route that decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import msgspec
+
+from features.events import is_anonymous, to_us
+from features.log import DecisionRow
+from serving.api.service import Service
+from serving.decision import Decision
+
+LOG_DELAYED = ("log_delayed", "the decision waits in memory for the log")
+
+
+def answer_dict(service: Service, decision: Decision, also_degraded: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+    """The answer; its values are plain or structs, see `encoded`."""
+    degraded = [{"code": one.code, "action": one.action} for one in decision.degraded]
+    late = (LOG_DELAYED,) if service.log.delayed_s > 0 else ()
+    degraded.extend({"code": code, "action": action} for code, action in (*also_degraded, *late))
+    return {
+        "decision_id": decision.decision_id,
+        **visitor(decision.customer_id),
+        "decided_at": decision.decided_at,
+        "expires_at": decision.expires_at,
+        "currency": decision.currency,
+        "placements": decision.placements,
+        "policy": decision.policy,
+        "experiments": decision.experiments,
+        "holdout": decision.holdout,
+        "model_versions": decision.model_versions,
+        "degraded": degraded,
+    }
+
+
+def encoded(answer: Any) -> bytes:
+    """As JSON; times in UTC with a Z."""
+    return msgspec.json.encode(answer)
+
+
+def answer_bytes(service: Service, decision: Decision) -> bytes:
+    return encoded(answer_dict(service, decision))
+
+
+def visitor(key: str) -> dict[str, str | None]:
+    """Who asked, by the names of the contract."""
+    return {"customer_id": None, "anonymous_id": key[1:]} if is_anonymous(key) else {"customer_id": key}
+
+
+def submit(service: Service, decision: Decision) -> Future[list[bool]]:
+    """Hands the decision's row to the log, which has it within 50 ms; resolves when it is on disk."""
+    decided_us = to_us(decision.decided_at)
+    row = DecisionRow(decision.decision_id, decision.customer_id, decided_us, decision.log_payload)
+    return service.log.submit_decisions([row])

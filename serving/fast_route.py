@@ -1,0 +1,198 @@
+"""The plain question, answered without the framework: `POST /v1/decisions` beside the FastAPI application.
+
+Only what is certainly fine is taken here. Anything else, a fault above all, goes to the application as it came, so
+that every error is the application's own; a test holds the answers of both ways equal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+from typing import Annotated, Any
+
+import msgspec
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from features.errors import NboError
+from features.events import has_control_characters, visitor_key
+from serving.api.answers import answer_bytes, submit
+from serving.api.door import BODY_LIMIT
+from serving.api.fields import LONGEST_CUSTOMER_ID, OBJECT_ID
+from serving.api.json_body import oddities
+from serving.api.service import Service
+from serving.decision import DecisionRequest, PlacementRequest
+from serving.middleware import GIVEN_ID
+
+logger = logging.getLogger(__name__)
+PATH = b"/v1/decisions"
+MOST_CONTEXT_KEYS = 64
+MOST_CONTEXT_BYTES = 16 * 1024
+LARGEST = 16 * 1024  # of a body; larger ones are rare, and may hold up others while they are parsed
+
+ObjectId = Annotated[str, msgspec.Meta(pattern=OBJECT_ID)]
+CustomerId = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_CUSTOMER_ID)]
+Label = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+
+
+class PlacementAsked(msgspec.Struct, forbid_unknown_fields=True):
+    placement_id: ObjectId
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
+
+
+class Asked(msgspec.Struct, forbid_unknown_fields=True):
+    """`DecisionIn` without what is not plain."""
+
+    placements: Annotated[list[PlacementAsked], msgspec.Meta(min_length=1, max_length=20)]
+    customer_id: CustomerId | None = None
+    anonymous_id: CustomerId | None = None
+    channel: Label | None = None
+    context: dict[str, Any] = {}
+    exclude_offer_ids: Annotated[list[ObjectId], msgspec.Meta(max_length=1000)] = []
+    deadline_ms: Annotated[int, msgspec.Meta(ge=5, le=5000)] = 100
+
+
+_decoder = msgspec.json.Decoder(Asked)
+
+
+class FastDecisions:
+    """ASGI: answers plain decisions itself, and hands everything else to `app`."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self.app, self.service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope.get("raw_path") != PATH:
+            await self.app(scope, receive, send)
+            return
+        request_id = self._may_ask(scope)
+        if request_id is None:
+            await self.app(scope, receive, send)
+            return
+        message = await receive()
+        if message["type"] != "http.request" or message.get("more_body") or len(message["body"]) > LARGEST:
+            await self.app(scope, _again(message, receive), send)
+            return
+        received = asyncio.get_running_loop().time()
+        answer = await self._answered(message["body"], received)
+        if answer is None:
+            await self.app(scope, _again(message, receive), send)
+            return
+        headers = [
+            (b"content-length", b"%d" % len(answer)),
+            (b"content-type", b"application/json"),
+            (b"x-request-id", request_id),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+
+    def _may_ask(self, scope: Scope) -> bytes | None:
+        """The request's id if its headers are plain and its key is a secret one that may decide."""
+        token, request_id = b"", b""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                if token:
+                    return None
+                token = value
+            elif name == b"content-type":
+                if value != b"application/json":
+                    return None
+            elif name == b"content-length":
+                if not value.isdigit() or len(value) > 7 or int(value) > BODY_LIMIT:
+                    return None
+            elif name == b"x-request-id":
+                if not GIVEN_ID.match(value.decode("latin-1")):
+                    return None
+                request_id = value
+            elif name in (b"content-encoding", b"origin"):
+                return None
+        if not token.startswith(b"Bearer sk_"):
+            return None
+        try:
+            key = self.service.keys.verify(token[7:].decode("ascii"))
+        except (NboError, UnicodeDecodeError):
+            return None
+        if key is None or key.kind != "secret" or "decide" not in key.scopes:
+            return None
+        return request_id or os.urandom(12).hex().encode()
+
+    async def _answered(self, body: bytes, received: float) -> bytes | None:
+        """None: this is not for us. Nothing was decided then."""
+        request = plain_request(body)
+        if request is None:
+            return None
+        try:
+            decision = await self.service.answering.decide(request, received)
+        except NboError:  # such as an unknown placement
+            return None
+        answer = answer_bytes(self.service, decision)
+        written = submit(self.service, decision)
+        if self.service.settings.durable_decisions:
+            await asyncio.wrap_future(written)
+        return answer
+
+
+def plain_request(body: bytes) -> DecisionRequest | None:
+    """The question of a plain body; None if anything about it is unusual, wrong or not."""
+    if b"\t" in body or b"\n" in body or b"\r" in body or b"  " in body:
+        return None  # so that keys can be counted
+    try:
+        asked = _decoder.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    who = asked.customer_id if asked.anonymous_id is None else asked.anonymous_id
+    if who is None or (asked.customer_id is None) == (asked.anonymous_id is None):
+        return None
+    if has_control_characters(who) or (asked.channel is not None and has_control_characters(asked.channel)):
+        return None
+    names = {placement.placement_id for placement in asked.placements}
+    if len(names) != len(asked.placements) or not _fine(asked.context) or not _keys_stand_once(body, asked):
+        return None
+    return DecisionRequest(
+        customer_id=visitor_key(asked.customer_id, asked.anonymous_id),
+        placements=tuple(PlacementRequest(p.placement_id, p.limit) for p in asked.placements),
+        channel=asked.channel,
+        context=asked.context,
+        exclude_offer_ids=frozenset(asked.exclude_offer_ids),
+        deadline_ms=asked.deadline_ms,
+    )
+
+
+def _fine(context: dict[str, Any]) -> bool:
+    if not context:
+        return True
+    small = len(context) <= MOST_CONTEXT_KEYS and len(msgspec.json.encode(context)) <= MOST_CONTEXT_BYTES
+    return small and not oddities(context)
+
+
+def _keys_stand_once(body: bytes, asked: Asked) -> bool:
+    """Whether as many keys were written as were read; a colon within a string counts as a doubt."""
+    counts = [body.count(name) for name in _ONCE]
+    n_ids, n_limits = body.count(b'"placement_id"'), body.count(b'"limit"')
+    n_written = body.count(b'":') + body.count(b'" :')
+    if max(counts) > 1 or sum(counts) + n_ids + n_limits + _n_keys(asked.context) != n_written:
+        return False
+    return n_limits <= 1 or TWO_LIMITS.search(body) is None
+
+
+TWO_LIMITS = re.compile(rb'"limit"[^{}]*"limit"')
+_ONCE = tuple(b'"%s"' % name.encode() for name in Asked.__struct_fields__)
+
+
+def _n_keys(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(_n_keys(item) for item in value.values() if isinstance(item, dict | list))
+    if isinstance(value, list):
+        return sum(_n_keys(item) for item in value if isinstance(item, dict | list))
+    return 0
+
+
+def _again(message: Message, receive: Receive) -> Receive:
+    """A `receive` that gives this message first."""
+    first: list[Message] = [message]
+
+    async def replayed() -> Message:
+        return first.pop() if first else await receive()
+
+    return replayed
