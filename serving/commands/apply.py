@@ -13,10 +13,11 @@ import msgspec
 import yaml
 
 from features.errors import BadInput, NotFound
-from features.facts import Facts
+from features.facts import Catalogue, Facts
 from features.online import served_features
 from serving.api.kinds import KINDS, CatalogueObject, Kind
 from serving.api.known import Known
+from serving.commands.loose_ends import loose_ends
 from serving.commands.yaml_file import Document, documents
 from serving.problems import Fault, Invalid
 from serving.settings import load_settings
@@ -54,6 +55,7 @@ def run(files: Sequence[Path], *, dry_run: bool, as_json: bool) -> int:
         wanted = read(files, known)
         with facts.transaction():
             changes = [(one, _stored(facts, one)) for one in wanted]
+            loose = _loose_ends(wanted, facts.catalogue())
             if not dry_run:
                 for one in wanted:
                     facts.put(one.body, settings.now(), by=AUTHOR)
@@ -65,6 +67,8 @@ def run(files: Sequence[Path], *, dry_run: bool, as_json: bool) -> int:
         return 0
     for one, old in changed:
         print("".join(_diff(one, old)), end="")
+    for one, told in loose:
+        print(f"{one.at}: {one.label}: {told}", file=sys.stderr)
     done = "would change" if dry_run else "changed"
     print(f"{len(changed)} of {len(wanted)} objects {done}", file=sys.stderr)
     return 0
@@ -123,6 +127,11 @@ def _told(document: Document, group: str, i: int, label: str, fault: Fault) -> s
     parts = [part.replace("~1", "/").replace("~0", "~") for part in fault.pointer.split("/")[1:]]
     detail = fault.detail.removeprefix(f"{parts[-1]}: ") if parts else fault.detail
     return f"{document.at(group, i, *parts)}: {label}: {'.'.join(parts)}: {detail}"
+
+
+def _loose_ends(wanted: Sequence[Wanted], catalogue: Catalogue) -> list[tuple[Wanted, str]]:
+    by_object = {id(one.body): one for one in wanted}
+    return [(by_object[id(body)], told) for body, told in loose_ends([one.body for one in wanted], catalogue)]
 
 
 def _stored(facts: Facts, one: Wanted) -> CatalogueObject | None:

@@ -50,18 +50,27 @@ class Document:
 
 
 def documents(path: Path) -> Iterator[Document]:
-    """Those that are not empty; `BadInput` if the file is not YAML."""
+    """Those of a file that are not empty; `BadInput` if it is not YAML."""
     try:
-        loader = _Loader(path.read_text(encoding="utf-8-sig"))
-        while loader.check_node():
-            node = loader.get_node()
-            value = loader.construct_document(node)
-            if value is not None:
-                yield Document(path, value, node)
+        yield from (Document(path, value, node) for value, node in _loaded(path.read_text(encoding="utf-8-sig")))
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"{path} is not valid YAML: {error}") from None
+
+
+def loaded(text: str) -> Iterator[Any]:
+    """The documents of a text, as plain values."""
+    return (value for value, _ in _loaded(text))
+
+
+def _loaded(text: str) -> Iterator[tuple[Any, Any]]:
+    loader = _Loader(text)
+    while loader.check_node():
+        node = loader.get_node()
+        value = loader.construct_document(node)
+        if value is not None:
+            yield value, node
 
 
 def _child(node: Any, part: str | int) -> tuple[int, Any] | None:

@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from features.catalogue import Offer, Placement
+from features.catalogue import Cap, ContactPolicy, Lever, Offer, Placement
 from features.errors import BadInput
 from features.facts import Facts
 from serving.commands.apply import run
+from tests.serving.catalogue_files import EVERYTHING
 
 FILE = """
 placements:
@@ -79,7 +80,8 @@ def test_a_dry_run_prints_the_difference_and_stores_nothing(apply, stored):
         ("value: 4.0", "value: much", r"offers\[0\] \(tea\): value: "),
         ("value: 4.0", "valeu: 4.0", r"offers\[0\] \(tea\): "),
         ("offer_id: tea", "offer_id: two words", r"offers\[0\]"),
-        ("placements:", "placement:", "expected `offers:` or `placements:`"),
+        ("placements:", "placement:", "'placement' is no kind of object; did you mean `placements:`?"),
+        ("placements:", "nonsense:", "expected `placements:`, `offers:`, `contact_policies:`, `levers:`"),
         ("name: A box of tea", "name: tea\n    name: again", "stands twice"),
         ("status: approved", "currency: USD", "this deployment's is EUR"),
         ("2026-03-01T00:00:00+01:00", "2026-03-01", "starts_at"),
@@ -92,6 +94,84 @@ def test_a_fault_names_its_place_and_nothing_is_stored(apply, stored, old, new, 
     assert stored().offers == stored().placements == ()
 
 
+def test_a_fault_names_the_line_it_stands_in(apply):
+    text = EVERYTHING.replace("window: 7d", "window: 7 days").replace("spent_30d", "spend_30d")
+    lines = text.splitlines()
+    with pytest.raises(BadInput) as caught:
+        apply(text)
+    first, *others = str(caught.value).splitlines()
+    assert first == "nothing was stored"
+    where = [int(other.split("shop.yaml:")[1].split(":")[0]) for other in others]
+    assert ["spend_30d" in lines[where[0] - 1], "7 days" in lines[where[1] - 1], len(where)] == [True, True, 2]
+    assert "offers[0] (tea): eligibility: at character 1: " in others[0]
+    assert "spent_30d" in others[0]
+    assert "contact_policies[0] (calm): caps.0.window: '7 days' is not a window" in others[1]
+
+
+def test_the_line_of_a_missing_field_is_its_objects(apply):
+    with pytest.raises(BadInput, match=r"shop\.yaml:5: offers\[0\] \(tea\): value: Field required"):
+        apply(FILE.replace("    value: 4.0\n", ""))
+
+
 def test_an_object_may_stand_once(apply):
-    with pytest.raises(BadInput, match="offer 'tea' stands twice"):
+    with pytest.raises(BadInput, match=r"shop\.yaml:12: offer tea stands twice, first at .*shop\.yaml:5"):
         apply(FILE + FILE[FILE.index("offers:") :].replace("offers:", "").rstrip() + "\n")
+
+
+def test_every_kind_of_object_can_be_applied(apply, stored):
+    kinds = [("hero", "created"), ("tea", "created"), ("calm", "created"), ("push", "created")]
+    assert apply(EVERYTHING) == kinds
+    found = stored()
+    (policy,), (lever,), (offer,) = found.contact_policies, found.levers, found.offers
+    assert isinstance(policy, ContactPolicy)
+    assert policy.caps == (Cap(of="all", limit=3, window="7d"),)
+    assert (policy.quiet_hours, policy.pause_after.for_) == (("22:00", "07:00"), "14d")
+    assert isinstance(lever, Lever)
+    assert lever.where == 'offer.category == "drinks"'
+    assert (offer.cost.amount, offer.budget.per, offer.inventory, offer.pacing) == (2.0, "day", 100, True)
+    assert apply(EVERYTHING) == [(name, "none") for name, _ in kinds]
+
+
+def test_a_change_is_kept_as_applied(apply, tmp_path):
+    apply(EVERYTHING)
+    apply(EVERYTHING.replace("factor: 1.3", "factor: 1.5"))
+    facts = Facts(tmp_path / "home/facts.db")
+    told = [(change.by, change.body.factor) for change in facts.changes(Lever, "push")]
+    facts.close()
+    assert told == [("nbo apply", 1.5), ("nbo apply", 1.3)]
+
+
+def test_what_a_get_showed_can_be_applied(apply, stored, tmp_path):
+    apply(EVERYTHING)
+    from functools import partial
+
+    from serving.api import contact_policies, levers, offers, placements
+    from serving.state.contacts import Stock
+
+    facts = Facts(tmp_path / "home/facts.db")
+    shown = {
+        "placements": [placements.show(facts.get(Placement, "hero"))],
+        "offers": [partial(offers.show, Stock())(facts.get(Offer, "tea"))],
+        "contact_policies": [contact_policies.show(facts.get(ContactPolicy, "calm"))],
+        "levers": [levers.show(facts, facts.get(Lever, "push"))],
+    }
+    facts.close()
+    assert {change for _, change in apply(json.dumps(shown, default=str))} == {"none"}
+
+
+def test_a_name_that_leads_nowhere_is_said_and_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NBO_HOME", str(tmp_path / "home"))
+    path = tmp_path / "shop.yaml"
+    changed = {"placements: [hero]": "placements: [heroo]", "fallback_offer_id: tea": "fallback_offer_id: te"}
+    text = EVERYTHING
+    for old, new in changed.items():
+        text = text.replace(old, new)
+    path.write_text(text)
+    assert run([path], dry_run=False, as_json=False) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        f"{path}:3: placement hero: fallback_offer_id names te, which is no offer; close is tea",
+        f"{path}:12: offer tea: placements names heroo, which is no placement; close is hero",
+        f"{path}:12: offer tea: treatments.0.placements names heroo, which is no placement; close is hero",
+        "4 of 4 objects changed",
+    ]

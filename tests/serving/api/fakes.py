@@ -92,6 +92,7 @@ class FakeService:
         self.log_store = SqliteLog(home.log_db)
         self.log = GroupCommit(self.log_store)
         self.idempotency = Idempotency(home.state_db, self.clock)
+        self.contacts: Any = None
         offer = Offer(
             offer_id="o-1",
             name="one",

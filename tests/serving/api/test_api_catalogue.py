@@ -1,8 +1,14 @@
-"""Offers and placements over HTTP."""
+"""Offers and placements over HTTP, and what all kinds of the catalogue share."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+
+from features.catalogue import ContactPolicy, Lever, Offer, Placement
+from features.errors import StoreUnavailable
+from serving.state.contacts import Level, Stock
 
 OFFER = {"name": "20 % off", "value": 12.5, "treatments": [{"treatment_id": "o-9/a", "payload": {"title": "…"}}]}
 DEFAULTS = {
@@ -33,10 +39,29 @@ FULL = {
     "placements": ["hero"],
     "priority": -3,
     "retention": True,
+    "eligibility": 'spent_30d >= 20 and context.device != "tv" and not offer.deep.a is missing',
+    "cost": {"amount": 2.5, "per": "accept"},
+    "inventory": 500,
+    "budget": {"amount": 100.0, "per": "day"},
+    "pacing": True,
+    "caps": [
+        {"of": "offer", "limit": 3, "window": "7d", "per": "customer"},
+        {"of": "category", "limit": 1, "window": "calendar_day", "per": "customer"},
+    ],
     "attributes": {"colour": "red", "sizes": [38, 39], "deep": {"a": None}},
     "treatments": [{"treatment_id": "o-9/a", "payload": {"n": 1.5}, "channels": ["web"], "placements": ["hero"]}],
 }
 PLACEMENT = {"name": "hero", "channel": "web"}
+POLICY = {"name": "calm"}
+LEVER = {"name": "push", "factor": 1.3, "reason": "summer"}
+KINDS = {  # path: (list, id, two bodies)
+    "/v1/offers": ("offers", "offer_id", OFFER, FULL),
+    "/v1/placements": ("placements", "placement_id", PLACEMENT, {**PLACEMENT, "max_offers": 3}),
+    "/v1/contact-policies": ("contact_policies", "policy_id", POLICY, {**POLICY, "channels": ["web"]}),
+    "/v1/levers": ("levers", "lever_id", LEVER, {**LEVER, "factor": 2.0}),
+}
+
+OF = {"/v1/offers": Offer, "/v1/placements": Placement, "/v1/contact-policies": ContactPolicy, "/v1/levers": Lever}
 
 
 def test_a_new_offer_gets_its_defaults(client):
@@ -62,9 +87,7 @@ def test_put_replaces_the_whole_object(client):
     assert {name: answer.json()[name] for name in DEFAULTS} == DEFAULTS
 
 
-@pytest.mark.parametrize(
-    ("path", "body"), [("/v1/offers/o-9", FULL), ("/v1/offers/o-9", OFFER), ("/v1/placements/p", PLACEMENT)]
-)
+@pytest.mark.parametrize(("path", "body"), [(f"{path}/x", body) for path, kind in KINDS.items() for body in kind[2:]])
 def test_what_get_gave_can_be_put_back_and_changes_nothing(client, path, body):
     made = client.put(path, json=body)
     found = client.get(path)
@@ -78,10 +101,12 @@ def test_times_are_kept_as_instants(client):
     assert client.put("/v1/offers/o-9", json=FULL).json()["starts_at"] == "2025-12-31T22:00:00Z"
 
 
-@pytest.mark.parametrize(
-    ("path", "one", "other"),
-    [("/v1/offers/o", OFFER, FULL), ("/v1/placements/p", PLACEMENT, {**PLACEMENT, "max_offers": 3})],
-)
+def test_a_full_offer_comes_back_as_it_was_sent(client):
+    body = client.put("/v1/offers/o-9", json=FULL).json()
+    assert {name: body[name] for name in FULL} == {**FULL, "starts_at": "2025-12-31T22:00:00Z"}
+
+
+@pytest.mark.parametrize(("path", "one", "other"), [(f"{path}/x", *kind[2:]) for path, kind in KINDS.items()])
 def test_if_match_guards_against_a_lost_update(client, path, one, other):
     assert client.put(path, json=one, headers={"If-Match": '"1"'}).status_code == 412
     first = client.put(path, json=one).headers["etag"]
@@ -100,33 +125,66 @@ def test_delete_archives_an_offer_and_put_revives_it(client):
     assert client.put("/v1/offers/o-9", json=FULL).json()["status"] == "approved"
 
 
-def test_a_placement_that_was_deleted_is_gone(client):
-    client.put("/v1/placements/p", json=PLACEMENT)
-    assert client.delete("/v1/placements/p").status_code == 200
-    assert client.get("/v1/placements/p").status_code == 404
+@pytest.mark.parametrize("path", ["/v1/placements", "/v1/contact-policies", "/v1/levers"])
+def test_what_was_deleted_is_gone_and_the_answer_is_what_it_was(client, path):
+    made = client.put(f"{path}/x", json=KINDS[path][2])
+    gone = client.delete(f"{path}/x")
+    assert gone.status_code == 200
+    assert {name: gone.json()[name] for name in KINDS[path][2]} == KINDS[path][2]
+    assert gone.headers["etag"] == made.headers["etag"]
+    assert client.get(f"{path}/x").status_code == 404
+    assert client.put(f"{path}/x", json=KINDS[path][2]).status_code == 201
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-@pytest.mark.parametrize("path", ["/v1/offers/none", "/v1/placements/none"])
+@pytest.mark.parametrize("path", KINDS)
 def test_what_is_not_there_is_a_404(client, method, path):
-    answer = client.request(method, path)
+    answer = client.request(method, f"{path}/none")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-@pytest.mark.parametrize(("kind", "body"), [("offers", OFFER), ("placements", PLACEMENT)])
-def test_lists_come_in_pages_ordered_by_id(client, kind, body):
+@pytest.mark.parametrize("path", KINDS)
+def test_lists_come_in_pages_ordered_by_id(client, path):
+    group, key, body, _ = KINDS[path]
     for name in ("b", "B", "a", "Z", "1"):
-        client.put(f"/v1/{kind}/x-{name}", json=body)
+        client.put(f"{path}/x-{name}", json=body)
     seen, cursor = [], None
     while True:
-        found = client.get(f"/v1/{kind}", params={"limit": 2, **({"cursor": cursor} if cursor else {})}).json()
-        seen += [one[f"{kind[:-1]}_id"] for one in found[kind]]
+        found = client.get(path, params={"limit": 2, **({"cursor": cursor} if cursor else {})}).json()
+        seen += [one[key] for one in found[group]]
         cursor = found["next_cursor"]
         if cursor is None:
             break
-        assert len(found[kind]) == 2
+        assert len(found[group]) == 2
     assert seen == sorted(seen)
-    assert {"x-b", "x-B", "x-a", "x-Z", "x-1"} < set(seen)
+    assert {"x-b", "x-B", "x-a", "x-Z", "x-1"} <= set(seen)
+
+
+@pytest.mark.parametrize("path", KINDS)
+def test_a_list_shows_each_object_as_it_is_shown_alone(client, path):
+    client.put(f"{path}/x", json=KINDS[path][3])
+    alone = client.get(f"{path}/x").json()
+    assert alone in client.get(path).json()[KINDS[path][0]]
+
+
+@pytest.mark.parametrize("path", KINDS)
+def test_every_change_is_kept_with_the_key_that_made_it(client, service, path):
+    client.put(f"{path}/x", json=KINDS[path][2])
+    client.put(f"{path}/x", json=KINDS[path][2])
+    client.put(f"{path}/x", json=KINDS[path][3])
+    client.delete(f"{path}/x")
+    key_id = service.keys.verify(service.secret).key_id
+    assert [change.by for change in service.facts.changes(OF[path], "x")] == [f"key {key_id}"] * 3
+
+
+@pytest.mark.parametrize("path", KINDS)
+def test_what_is_shown_is_what_the_description_lists(client, service, path):
+    service.contacts = SimpleNamespace(stock=lambda now_us: Stock())
+    shown = client.put(f"{path}/x", json=KINDS[path][2]).json()
+    described = client.get("/openapi.json").json()
+    answer = described["paths"][f"{path}/{{{KINDS[path][1]}}}"]["put"]["responses"]["201"]["content"]
+    name = answer["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    assert set(described["components"]["schemas"][name]["properties"]) == set(shown)
 
 
 def test_an_empty_cursor_is_the_first_page(client):
@@ -187,13 +245,37 @@ def test_any_other_id_is_a_422(client, offer_id):
         ({"attributes": []}, "/attributes"),
         ({"attributes": {"a": 2**63}}, "/attributes/a"),
         ({"prio": 1}, "/prio"),
-        ({"cost": {"amount": 2, "per": "accept"}}, "/cost"),
-        ({"inventory": 5}, "/inventory"),
-        ({"eligibility": "age >= 18"}, "/eligibility"),
+        ({"cost": {"amount": -1, "per": "accept"}}, "/cost/amount"),
+        ({"cost": {"amount": 1, "per": "click"}}, "/cost/per"),
+        ({"cost": {"amount": 1}}, "/cost/per"),
+        ({"cost": 2}, "/cost"),
+        ({"inventory": -1}, "/inventory"),
+        ({"inventory": 1.5}, "/inventory"),
+        ({"inventory": True}, "/inventory"),
+        ({"eligibility": ""}, "/eligibility"),
+        ({"eligibility": 5}, "/eligibility"),
+        ({"eligibility": "spent_30d >="}, "/eligibility"),
+        ({"eligibility": "spent_30d >= 'much'"}, "/eligibility"),
+        ({"eligibility": "__import__('os')"}, "/eligibility"),
+        ({"budget": {"amount": 1, "per": "week"}, "cost": {"amount": 1, "per": "accept"}}, "/budget/per"),
         ({"budget": {"amount": 1, "per": "day"}}, "/budget"),
-        ({"caps": [{}]}, "/caps"),
+        ({"caps": [{}]}, "/caps/0/limit"),
+        ({"caps": [{"limit": 0, "window": "7d"}]}, "/caps/0/limit"),
+        ({"caps": [{"limit": True, "window": "7d"}]}, "/caps/0/limit"),
+        ({"caps": [{"limit": 1, "window": "7d"}, {"limit": 1, "window": "7 days"}]}, "/caps/1/window"),
+        ({"caps": [{"limit": 1, "window": "0d"}]}, "/caps/0/window"),
+        ({"caps": [{"limit": 1, "window": "367d"}]}, "/caps/0/window"),
+        ({"caps": [{"limit": 1, "window": "calendar_year"}]}, "/caps/0/window"),
+        ({"caps": [{"limit": 1, "window": "7d", "of": "brand"}]}, "/caps/0/of"),
+        ({"caps": [{"limit": 1, "window": "7d", "of": "category"}]}, "/caps/0/of"),
+        ({"caps": [{"limit": 1, "window": "7d", "per": "visitor"}]}, "/caps/0/per"),
+        ({"caps": [{"limit": 1, "window": "7d"}] * 51}, "/caps"),
         ({"pacing": True}, "/pacing"),
         ({"pacing": 0}, "/pacing"),
+        (
+            {"pacing": True, "budget": {"amount": 1, "per": "total"}, "cost": {"amount": 1, "per": "accept"}},
+            "/pacing",
+        ),
     ],
 )
 def test_a_faulty_offer_is_a_422_that_points_at_the_field_and_stores_nothing(client, changes, pointer):
@@ -203,9 +285,64 @@ def test_a_faulty_offer_is_a_422_that_points_at_the_field_and_stores_nothing(cli
     assert client.get("/v1/offers/o-9").status_code == 404
 
 
-def test_a_rule_that_is_not_built_is_refused_with_the_reason(client):
-    answer = client.put("/v1/offers/o-9", json={**OFFER, "inventory": 5})
-    assert "not built yet" in answer.json()["detail"]
+def test_all_faults_of_an_offer_are_told_at_once(client):
+    body = {**OFFER, "currency": "USD", "pacing": True, "eligibility": "aeg > 1"}
+    answer = client.put("/v1/offers/o-9", json=body).json()
+    assert [error["pointer"] for error in answer["errors"]] == ["/currency", "/eligibility", "/pacing"]
+
+
+def test_an_unknown_name_in_a_rule_is_answered_with_the_close_ones(client):
+    answer = client.put("/v1/offers/o-9", json={**OFFER, "eligibility": "not spend_30d < 20"})
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert (error["pointer"], error["code"]) == ("/eligibility", "bad_rule")
+    assert "at character 5" in error["detail"]  # where the name stands, counted from 1
+    assert "spent_30d" in error["detail"]
+
+
+def test_a_rule_may_name_an_attribute_as_soon_as_one_customer_has_it(client):
+    rule = {**OFFER, "eligibility": "shoe_size >= 38"}
+    assert client.put("/v1/offers/o-9", json=rule).status_code == 422
+    client.put("/v1/customers/c", json={"attributes": {"shoe_size": 40}})
+    assert client.put("/v1/offers/o-9", json=rule).status_code == 201
+    text = client.put("/v1/offers/o-9", json={**rule, "eligibility": 'shoe_size == "large"'})
+    assert text.json()["errors"][0]["pointer"] == "/eligibility"
+
+
+@pytest.mark.parametrize(
+    ("changes", "left", "budget_left"),
+    [
+        ({}, None, None),
+        ({"inventory": 500}, 490, None),
+        ({"inventory": 10}, 0, None),
+        ({"inventory": 3}, 0, None),  # a PUT may set the total below what was used
+        ({"budget": {"amount": 100.0, "per": "total"}}, None, 49.5),
+        ({"budget": {"amount": 100.0, "per": "day"}}, None, 79.9),
+        ({"budget": {"amount": 10.0, "per": "day"}}, None, 0.0),
+    ],
+)
+def test_an_offer_shows_what_is_left(client, service, changes, left, budget_left):
+    stock = Stock({"o-9": Level(units=10, spent=50.5, spent_today=20.1)}, "2026-03-01")
+    service.contacts = SimpleNamespace(stock=lambda now_us: stock)
+    client.put("/v1/offers/o-9", json={**OFFER, "cost": {"amount": 1, "per": "accept"}, **changes})
+    body = client.get("/v1/offers/o-9").json()
+    assert (body["left"], body["budget_left"]) == (left, budget_left)
+
+
+def test_of_an_offer_that_was_never_shown_all_is_left(client, service):
+    service.contacts = SimpleNamespace(stock=lambda now_us: Stock())
+    assert client.put("/v1/offers/o-9", json=FULL).json()["left"] == 500
+
+
+def test_an_offer_can_be_withdrawn_while_its_stock_cannot_be_read(client, service):
+    def down(now_us):
+        raise StoreUnavailable("locked")
+
+    service.contacts = SimpleNamespace(stock=down)
+    client.put("/v1/offers/o-9", json=FULL)
+    answer = client.delete("/v1/offers/o-9")
+    assert (answer.status_code, answer.json()["status"]) == (200, "archived")
+    assert "left" not in answer.json()
 
 
 @pytest.mark.parametrize(
@@ -218,6 +355,9 @@ def test_a_rule_that_is_not_built_is_refused_with_the_reason(client):
         ({"fallback_offer_id": "a b"}, "/fallback_offer_id"),
         ({"guaranteed_offer_ids": [1]}, "/guaranteed_offer_ids/0"),
         ({"max_per_category": 0}, "/max_per_category"),
+        ({"max_per_brand": 0}, "/max_per_brand"),
+        ({"max_per_brand": "1"}, "/max_per_brand"),
+        ({"guaranteed_offer_ids": ["a", "b", "a"]}, "/guaranteed_offer_ids/2"),
         ({"chanel": "web"}, "/chanel"),
     ],
 )
@@ -237,6 +377,7 @@ def test_a_placement_gets_its_defaults(client):
         "fallback_offer_id": None,
         "guaranteed_offer_ids": [],
         "max_per_category": None,
+        "max_per_brand": None,
         "version": body["version"],
         "updated_at": "2026-03-01T12:00:00Z",
     }

@@ -47,6 +47,12 @@ ODD = st.sampled_from(
         "2026-03-01T12:00:00Z",
         "0001-01-01T00:00:00+23:59",
         "9999-12-31T23:59:59-23:59",
+        "7d",
+        "999999d",
+        "24:00",
+        "age >=",
+        "not " * 5000,
+        "(" * 9999,
         "2026-02-30T00:00:00Z",
         "x" * 300,
         "\x85",
@@ -92,7 +98,28 @@ EVENT = {
     "currency": "EUR",
     "properties": {"reason": "x"},
 }
-OFFER = {**DEFAULTS, "name": "n", "value": 1, "treatments": [{"treatment_id": "t", "payload": {}}]}
+OFFER = {
+    **DEFAULTS,
+    "name": "n",
+    "value": 1,
+    "category": "shoes",
+    "cost": {"amount": 1, "per": "accept"},
+    "inventory": 5,
+    "budget": {"amount": 9.5, "per": "day"},
+    "pacing": True,
+    "caps": [{"of": "offer", "limit": 3, "window": "7d", "per": "customer"}],
+    "eligibility": "spent_30d >= 1",
+    "treatments": [{"treatment_id": "t", "payload": {}}],
+}
+POLICY = {
+    "name": "n",
+    "channels": ["web"],
+    "caps": [{"of": "all", "limit": 3, "window": "calendar_day", "per": "customer"}],
+    "cooldown": {"impression": "1h", "dismiss": "30d"},
+    "pause_after": {"ignored": 5, "rejected": 2, "for": "14d"},
+    "quiet_hours": ["22:00", "07:00"],
+}
+LEVER = {"name": "n", "factor": 2, "where": "offer.a == 1", "starts_at": None, "ends_at": None, "reason": "r"}
 PLACEMENT = {
     "name": "n",
     "channel": "web",
@@ -100,6 +127,7 @@ PLACEMENT = {
     "fallback_offer_id": None,
     "guaranteed_offer_ids": [],
     "max_per_category": None,
+    "max_per_brand": None,
 }
 CUSTOMER = {"attributes": {"age": 3}, "consent": {"web": True}, "time_zone": "Europe/Berlin"}
 BODIES = {
@@ -107,6 +135,8 @@ BODIES = {
     ("POST", "/v1/events"): {"events": [EVENT, EVENT]},
     ("PUT", "/v1/offers/o-fuzz"): OFFER,
     ("PUT", "/v1/placements/p-fuzz"): PLACEMENT,
+    ("PUT", "/v1/contact-policies/c-fuzz"): POLICY,
+    ("PUT", "/v1/levers/l-fuzz"): LEVER,
     ("PUT", "/v1/customers/c-fuzz"): CUSTOMER,
 }
 
@@ -183,7 +213,7 @@ def test_bytes_are_never_our_fault(client, route, content, kind):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.sampled_from(["offers", "placements", "customers", "decisions"]),
+    st.sampled_from(["offers", "placements", "contact-policies", "levers", "customers", "decisions"]),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
     st.sampled_from(["GET", "DELETE", "PATCH"]),
 )
