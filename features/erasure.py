@@ -12,14 +12,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from features.errors import StoreUnavailable
 from features.facts import Facts
 from features.home import Home
-from features.log import Log
+from features.log import Erased
 from features.online import PROJECT, SNAPSHOT, VIEWS, entity_key, read_snapshot
 
 ERASURES = "erasures"  # key in facts.db: how many there were; another number means that caches are to be dropped
@@ -32,6 +32,12 @@ class Place(NamedTuple):
     place: str
     erased: int
     note: str = ""
+
+
+class ErasableLog(Protocol):
+    """What is asked of a log here; see `features.log.Log`."""
+
+    def erase(self, customer_ids: Sequence[str]) -> Erased: ...
 
 
 def begin(facts: Facts, customer_id: str, now: datetime) -> tuple[str, ...]:
@@ -48,7 +54,7 @@ def erasures(facts: Facts) -> int:
     return int(facts.meta(ERASURES) or 0)
 
 
-def erase_stores(home: Home, facts: Facts, log: Log, keys: Sequence[str]) -> list[Place]:
+def erase_stores(home: Home, facts: Facts, log: ErasableLog, keys: Sequence[str]) -> list[Place]:
     """Out of the log, the online store and all files; `StoreUnavailable` if one of them could not be had."""
     from_log = log.erase(keys)
     online = erase_online(home, facts, keys)

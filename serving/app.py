@@ -23,15 +23,18 @@ from serving.api import (
     customers,
     decisions,
     events,
+    identities,
     levers,
     offers,
     operations,
     placements,
+    preferences,
 )
 from serving.api.door import MOST_FAULTS
 from serving.api.faults import fault_of
 from serving.api.not_built import is_promised
 from serving.api.service import Service
+from serving.cors import Cors
 from serving.fast_route import FastDecisions
 from serving.middleware import Envelope
 from serving.problems import (
@@ -43,6 +46,7 @@ from serving.problems import (
     NotImplementedYet,
     Refused,
     TooLarge,
+    TooManyRequests,
     Unauthorized,
     UnsupportedMediaType,
     problem,
@@ -50,8 +54,8 @@ from serving.problems import (
 
 logger = logging.getLogger(__name__)
 ROUTERS = (
-    decisions.router, events.router, customers.router, offers.router, placements.router,
-    contact_policies.router, levers.router, operations.router,
+    decisions.router, events.router, preferences.router, identities.router, customers.router, offers.router,
+    placements.router, contact_policies.router, levers.router, operations.router,
 )  # fmt: skip
 STATUS: Mapping[type[NboError], int] = {  # the nearest class in the error's tree counts
     Malformed: 400,
@@ -65,6 +69,7 @@ STATUS: Mapping[type[NboError], int] = {  # the nearest class in the error's tre
     UnsupportedMediaType: 415,
     BadInput: 422,
     Invalid: 422,
+    TooManyRequests: 429,
     StoreUnavailable: 503,
     NboError: 500,
 }
@@ -100,7 +105,8 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.service = service
-    app.add_middleware(Envelope)
+    app.add_middleware(Cors)
+    app.add_middleware(Envelope)  # the last one added is the outermost
     for router in ROUTERS:
         app.include_router(router)
     app.add_exception_handler(NboError, _error)

@@ -113,7 +113,7 @@ class FastDecisions:
             key = self.service.keys.verify(token[7:].decode("ascii"))
         except (NboError, UnicodeDecodeError):
             return None
-        if key is None or key.kind != "secret" or "decide" not in key.scopes:
+        if key is None or key.kind != "secret" or "decide" not in key.scopes or key.limits.per_s is not None:
             return None
         return request_id or os.urandom(12).hex().encode()
 

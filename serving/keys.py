@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
+import re
 import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from features.errors import BadInput, NotFound, StoreUnavailable
 from features.events import from_us, has_control_characters, to_us
@@ -25,9 +27,29 @@ PREFIX: dict[Kind, str] = {"secret": "sk", "public": "pk"}
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (
     key_id TEXT PRIMARY KEY, kind TEXT NOT NULL, scopes TEXT NOT NULL, name TEXT NOT NULL, hash BLOB NOT NULL,
-    created_us INTEGER NOT NULL, revoked_us INTEGER) WITHOUT ROWID
+    created_us INTEGER NOT NULL, revoked_us INTEGER, origins TEXT NOT NULL DEFAULT '', signing_secret TEXT,
+    per_s REAL, visitor_per_s REAL) WITHOUT ROWID
 """
+ADDED = (  # columns that older files lack: CREATE TABLE IF NOT EXISTS does not add them
+    ("origins", "TEXT NOT NULL DEFAULT ''"),
+    ("signing_secret", "TEXT"),
+    ("per_s", "REAL"),
+    ("visitor_per_s", "REAL"),
+)
+COLUMNS = "key_id, kind, scopes, name, created_us, revoked_us, origins, signing_secret, per_s, visitor_per_s"
+ORIGIN = re.compile(r"https?://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(:[0-9]{1,5})?\Z")
+DEFAULT_PORT = {"http": ":80", "https": ":443"}
+PUBLIC_PER_S, VISITOR_PER_S = 1000.0, 10.0  # requests, where a public key says nothing else
 NOBODY = hashlib.sha256(b"").digest()  # compared with when the id is unknown, so that both take the same time
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a key may be used for beyond its scopes."""
+
+    origins: tuple[str, ...] = ()  # of the pages that may call with it
+    per_s: float | None = None  # requests per second; None: no limit
+    visitor_per_s: float | None = None  # of one visitor
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +62,8 @@ class Key:
     name: str
     created_at: datetime
     revoked_at: datetime | None = None
+    limits: Limits = Limits()
+    signing_secret: str | None = field(default=None, repr=False)  # with which a site signs customer ids; public keys
 
 
 class Keys:
@@ -48,21 +72,23 @@ class Keys:
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         self._db = open_wal(path, synchronous="FULL")
-        self._db.execute(SCHEMA)
+        self._upgrade()
         self._version = -1
         self._known: dict[str, tuple[Key, bytes]] = {}
+        self._origins: frozenset[str] = frozenset()
 
     def close(self) -> None:
         with self._lock:
             self._db.close()
 
-    def create(self, kind: Kind, scopes: Sequence[str], name: str, now: datetime) -> str:
-        """A new key; its text is returned here and nowhere else. `BadInput` for a kind or scope that is none."""
+    def create(self, kind: Kind, scopes: Sequence[str], name: str, now: datetime, limits: Limits | None = None) -> str:
+        """A new key; its text is returned here and nowhere else. `BadInput` for a kind, scope or limit that is none."""
         scopes = check_scopes(kind, scopes)
+        limits = _DEFAULT[kind] if limits is None else check_limits(kind, limits)
         if len(name) > 200 or has_control_characters(name):
             raise BadInput("a key's name has at most 200 characters, none of them control characters", "name")
         with self._transaction():
-            return self._insert(kind, scopes, name, now)
+            return self._insert(kind, scopes, name, now, limits)
 
     def first_start(self, now: datetime) -> tuple[str, str] | None:
         """A secret and a public key if there was never any key, else None. Of many at once, one gets them."""
@@ -70,8 +96,8 @@ class Keys:
             if self._db.execute("SELECT 1 FROM keys").fetchone():
                 return None
             return (
-                self._insert("secret", SCOPES, "made at first start", now),
-                self._insert("public", PUBLIC_SCOPES, "made at first start", now),
+                self._insert("secret", SCOPES, "made at first start", now, _DEFAULT["secret"]),
+                self._insert("public", PUBLIC_SCOPES, "made at first start", now, _DEFAULT["public"]),
             )
 
     def verify(self, token: str) -> Key | None:
@@ -80,6 +106,19 @@ class Keys:
         key, digest = self._current().get(key_id, (None, NOBODY))
         matches = hmac.compare_digest(_hash(token), digest)
         return key if matches and key is not None and key.revoked_at is None else None
+
+    def named(self, key_id: str) -> Key:
+        """A key by its id or its whole text; `NotFound` if there is none."""
+        key_id = _key_id_of(key_id)
+        found = self._current().get(key_id)
+        if found is None:
+            raise NotFound("key", key_id)
+        return found[0]
+
+    def origins(self) -> frozenset[str]:
+        """Of the pages that may call with one public key or another."""
+        self._current()
+        return self._origins
 
     def all(self) -> list[Key]:
         """Every key, revoked ones too, oldest first."""
@@ -92,15 +131,18 @@ class Keys:
             self._db.execute(
                 "UPDATE keys SET revoked_us = coalesce(revoked_us, ?) WHERE key_id = ?", (to_us(now), key_id)
             )
-        found = self._current().get(key_id)
-        if found is None:
-            raise NotFound("key", key_id)
-        return found[0]
+        return self.named(key_id)
 
-    def _insert(self, kind: Kind, scopes: Sequence[str], name: str, now: datetime) -> str:
+    def _insert(self, kind: Kind, scopes: Sequence[str], name: str, now: datetime, limits: Limits) -> str:
         token = f"{PREFIX[kind]}_{secrets.token_hex(6)}_{secrets.token_urlsafe(32)}"
-        row = (_key_id_of(token), kind, ",".join(scopes), name, _hash(token), to_us(now))
-        self._db.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, NULL)", row)
+        signing_secret = f"ss_{secrets.token_urlsafe(32)}" if kind == "public" else None
+        self._db.execute(
+            f"INSERT INTO keys (hash, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?)",
+            (
+                _hash(token), _key_id_of(token), kind, ",".join(scopes), name, to_us(now), " ".join(limits.origins),
+                signing_secret, limits.per_s, limits.visitor_per_s,
+            ),
+        )  # fmt: skip
         self._version = -1
         return token
 
@@ -109,14 +151,28 @@ class Keys:
             try:
                 version = self._db.execute("PRAGMA data_version").fetchone()[0]  # changes when anybody else commits
                 if version != self._version:
-                    self._known = {row[0]: (_key(*row[:4], *row[5:]), row[4]) for row in self._all()}
+                    self._known = {row[1]: (_key(*row[1:]), row[0]) for row in self._all()}
+                    self._origins = frozenset(
+                        origin for key, _ in self._known.values() if not key.revoked_at for origin in key.limits.origins
+                    )
                     self._version = version
             except sqlite3.OperationalError as error:
                 raise StoreUnavailable(f"the keys cannot be read: {error}") from error
             return self._known
 
-    def _all(self) -> list[tuple[str, str, str, str, bytes, int, int | None]]:
-        return self._db.execute("SELECT key_id, kind, scopes, name, hash, created_us, revoked_us FROM keys").fetchall()
+    def _all(self) -> list[Any]:
+        return self._db.execute(f"SELECT hash, {COLUMNS} FROM keys").fetchall()
+
+    def _upgrade(self) -> None:
+        """Makes the table, or adds what a table of before lacks."""
+        self._db.execute(SCHEMA)
+        known = {row[1] for row in self._db.execute("PRAGMA table_info(keys)")}
+        if not known.issuperset(name for name, _ in ADDED):
+            with self._transaction():  # another process may have been faster
+                known = {row[1] for row in self._db.execute("PRAGMA table_info(keys)")}
+                for name, declared in ADDED:
+                    if name not in known:
+                        self._db.execute(f"ALTER TABLE keys ADD COLUMN {name} {declared}")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -154,6 +210,44 @@ def _key_id_of(token: str) -> str:
     return "_".join(token.split("_", 2)[:2])[:64]
 
 
-def _key(key_id: str, kind: str, scopes: str, name: str, created_us: int, revoked_us: int | None) -> Key:
+def check_limits(kind: str, limits: Limits) -> Limits:
+    """The limits with their origins as browsers send them; `BadInput` for what cannot be one."""
+    if kind == "secret" and limits.origins:
+        raise BadInput("a secret key has no origins: it must never be in a page", "origin")
+    for name in ("per_s", "visitor_per_s"):
+        rate = getattr(limits, name)
+        if rate is not None and not (math.isfinite(rate) and rate > 0):
+            raise BadInput(f"{name} is {rate}, expected a number above 0", name)
+    default = _DEFAULT[cast(Kind, kind)]
+    return Limits(
+        origins=tuple(dict.fromkeys(check_origin(origin) for origin in limits.origins)),
+        per_s=limits.per_s or default.per_s,
+        visitor_per_s=limits.visitor_per_s or default.visitor_per_s,
+    )
+
+
+def check_origin(text: str) -> str:
+    """An origin as a browser sends it, such as https://shop.example; `BadInput` for anything else."""
+    origin = text.strip().lower().removesuffix("/")
+    origin = origin.removesuffix(DEFAULT_PORT.get(origin.partition(":")[0], " "))
+    if not ORIGIN.match(origin):
+        raise BadInput(
+            f"{text[:80]!r} is not an origin; expected a scheme and a host, as https://shop.example", "origin"
+        )
+    return origin
+
+
+_DEFAULT: dict[Kind, Limits] = {"secret": Limits(), "public": Limits((), PUBLIC_PER_S, VISITOR_PER_S)}
+
+
+def _key(
+    key_id: str, kind: str, scopes: str, name: str, created_us: int, revoked_us: int | None, origins: str,
+    signing_secret: str | None, per_s: float | None, visitor_per_s: float | None,
+) -> Key:  # fmt: skip
     revoked_at = None if revoked_us is None else from_us(revoked_us)
-    return Key(key_id, cast(Kind, kind), tuple(scopes.split(",")), name, from_us(created_us), revoked_at)
+    default = _DEFAULT[cast(Kind, kind)]  # of keys that are older than limits
+    limits = Limits(tuple(origins.split()), per_s or default.per_s, visitor_per_s or default.visitor_per_s)
+    return Key(
+        key_id, cast(Kind, kind), tuple(scopes.split(",")), name, from_us(created_us), revoked_at, limits,
+        signing_secret,
+    )  # fmt: skip

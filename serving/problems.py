@@ -5,8 +5,10 @@ NboError
     ├── Malformed              not JSON at all, or not such that everybody reads the same
     ├── Unauthorized           no key, or none that we know
     ├── Forbidden              a key that may not do this
+    │   └── CustomerTokenRefused   a customer_id without the site's word for it; serving/customer_token.py
     ├── NotImplementedYet      promised by the contract, not built
     ├── TooLarge               a body above its limit
+    ├── TooManyRequests        more calls than a key, or a visitor with it, may make
     ├── UnsupportedMediaType   a body that does not say it is JSON
     └── Invalid                one or more fields that we cannot take
 """
@@ -75,6 +77,15 @@ class TooLarge(Refused):
         super().__init__(f"the body is larger than {limit:,} bytes")
         self.limit = limit
         self.headers = {"Connection": "close"}  # what is still on its way is not read
+
+
+class TooManyRequests(Refused):
+    code = "too_many_requests"
+
+    def __init__(self, wait_s: int) -> None:
+        super().__init__(f"too many requests; try again in {wait_s} s")
+        self.wait_s = wait_s
+        self.headers = {"Retry-After": str(wait_s)}
 
 
 class UnsupportedMediaType(Refused):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from concurrent.futures import Future
 from typing import Annotated, NamedTuple
 
@@ -16,10 +17,11 @@ from features.errors import BadInput, NotFound, StoreUnavailable
 from features.events import parse_time, to_us, visitor_key
 from features.log import DecisionRow
 from serving.api.answers import answer_dict, encoded, submit, visitor
-from serving.api.door import Caller, Door, needs, problems
-from serving.api.fields import Body, CustomerId, Free, Label, ObjectId, ObjectIdInPath, Time
+from serving.api.door import Caller, Door, limiter_of, needs, problems
+from serving.api.fields import Body, CustomerId, Free, Label, ObjectId, ObjectIdInPath, Time, Token
 from serving.api.service import Served, Service
 from serving.decision import Decision, DecisionRequest, PlacementRequest
+from serving.public_keys import check_decision, shorter
 from serving.state.idempotency import Kept, Scope, digest_of
 
 MOST_CONTEXT_KEYS = 64
@@ -34,6 +36,7 @@ class Question(NamedTuple):
 
     request: DecisionRequest
     received: float
+    public: bool = False  # by a key in a web page, which sees less
 
     @property
     def until(self) -> float:
@@ -51,6 +54,7 @@ class DecisionIn(Body):
 
     customer_id: CustomerId | None = Field(None, description="Exactly one of customer_id and anonymous_id.")
     anonymous_id: CustomerId | None = None
+    customer_token: Token | None = Field(None, description="With a public key: the site's word for the customer_id.")
     placements: Annotated[list[PlacementAsked], Field(min_length=1, max_length=20)]
     channel: Label | None = Field(None, description="Left out: each placement's own.")
     context: Free = Field({}, description=f"Free; at most {MOST_CONTEXT_KEYS} keys and {MOST_CONTEXT_BYTES:,} bytes.")
@@ -125,10 +129,24 @@ class LoggedDecisionOut(DecisionOut):
     model_config = pydantic.ConfigDict(extra="allow")
 
 
-@router.post("", response_model=DecisionOut, responses=problems(400, 401, 403, 409, 413, 415, 422), **needs("decide"))
+@router.post(
+    "",
+    response_model=DecisionOut,
+    responses=problems(400, 401, 403, 409, 413, 415, 422, 429),
+    **needs("decide", public=True),
+)
 async def decide(body: DecisionIn, caller: Caller, service: Served, http: Request) -> Response:
-    """The next best offers for one customer, in one or more placements."""
-    asked = Question(_request_of(body), http.state.received)
+    """The next best offers for one customer, in one or more placements.
+
+    A public key gets a shorter answer: without score, p_accept, value, model_versions and experiments, and of the
+    reason codes those that a customer may read.
+    """
+    request = _request_of(body)
+    check_decision(
+        caller, body.customer_id, body.customer_token, time.time(), explain=body.explain, dry_run=body.dry_run
+    )
+    limiter_of(http).charge_visitor(caller, request.customer_id)
+    asked = Question(request, http.state.received, caller.kind == "public")
     if body.idempotency_key is None or body.dry_run:
         answer, decision = await _decided(service, asked)
         if not body.dry_run:
@@ -164,7 +182,9 @@ async def _decided_once(service: Service, key_id: str, body: DecisionIn, asked: 
 
     scope = Scope(key_id, asked.request.customer_id, body.idempotency_key)
     try:
-        kept = await service.idempotency.once(scope, digest_of(body.model_dump()), make, asked.until)
+        kept = await service.idempotency.once(
+            scope, digest_of(body.model_dump(exclude={"customer_token"})), make, asked.until
+        )
     except StoreUnavailable as error:
         logging.getLogger(__name__).warning("idempotency: %s", error)
         answer, decision = await _decided(service, asked, ("state_unavailable", "the idempotency_key was not kept"))
@@ -179,7 +199,8 @@ async def _decided_once(service: Service, key_id: str, body: DecisionIn, asked: 
 
 async def _decided(service: Service, asked: Question, *also_degraded: tuple[str, str]) -> tuple[bytes, Decision]:
     decision = await service.answering.decide(asked.request, asked.received)
-    return encoded(answer_dict(service, decision, also_degraded)), decision
+    answer = answer_dict(service, decision, also_degraded)
+    return encoded(shorter(answer) if asked.public else answer), decision
 
 
 def _request_of(body: DecisionIn) -> DecisionRequest:

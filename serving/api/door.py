@@ -12,8 +12,10 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from serving.api.json_body import oddities, parse
+from serving.cors import ALLOWED_ORIGIN, check_origin_of
 from serving.keys import Key, Keys
 from serving.problems import Fault, Forbidden, Invalid, TooLarge, Unauthorized, UnsupportedMediaType
+from serving.rate_limit import RateLimiter
 
 MIB = 1024 * 1024
 BODY_LIMIT = MIB
@@ -24,9 +26,13 @@ MOST_FAULTS = 50  # of one body; more do not help anybody
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def needs(*scopes: str) -> dict[str, Any]:
-    """Route settings: a key with one of these scopes."""
-    return {"openapi_extra": {"security": [{"key": list(scopes)}]}}
+def needs(*scopes: str, public: bool = False) -> dict[str, Any]:
+    """Route settings: a key with one of these scopes; `public` if keys in web pages may call."""
+    extra: dict[str, Any] = {"security": [{"key": list(scopes)}]}
+    return {"openapi_extra": extra | ({PUBLIC: True} if public else {})}
+
+
+PUBLIC = "x-public-keys"  # in the description of a route
 
 
 OPEN: dict[str, Any] = {"openapi_extra": {"security": []}}  # route settings: no key
@@ -79,10 +85,11 @@ class Door(APIRoute):
         if security is None:
             raise TypeError(f"{self.path} does not say who may call it, see `needs` and `OPEN`")
         scopes = security[0]["key"] if security else ()
+        public = bool((self.openapi_extra or {}).get(PUBLIC))
 
         async def checked(request: Request) -> Response:
             if scopes:
-                request.state.key = authorize(request, scopes)
+                request.state.key = authorize(request, scopes, public=public)
             if self.body_field is None:
                 return await handle(request)
             _check_media_type(request)
@@ -120,8 +127,10 @@ async def _key(request: Request) -> Key:
 Caller = Annotated[Key, Depends(_key)]
 
 
-def authorize(request: Request, scopes: Sequence[str]) -> Key:
-    """The caller's key; `Unauthorized` without a valid one, `Forbidden` if it has none of the scopes."""
+def authorize(request: Request, scopes: Sequence[str], *, public: bool = False) -> Key:
+    """The caller's key. `Unauthorized` without a valid one; `Forbidden` if it has none of the scopes, or if it is a
+    public key where none may be, or on a page that it is not for; `TooManyRequests`.
+    """
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     token = token.strip()
     if kind.lower() != "bearer" or not token:
@@ -131,10 +140,21 @@ def authorize(request: Request, scopes: Sequence[str]) -> Key:
     if key is None:
         raise Unauthorized("this key is unknown or revoked", tried=True)
     if key.kind == "public":
-        raise Forbidden("public keys are not built yet; call with a secret key, from a server")
+        setattr(request.state, ALLOWED_ORIGIN, check_origin_of(key, request.headers.get("origin")))
+        if not public:
+            raise Forbidden("a public key may only decide and send events; call with a secret key, from a server")
     if not set(scopes) & set(key.scopes):
         raise Forbidden(f"this needs a key with the scope {' or '.join(scopes)}", scopes)
+    limiter_of(request).charge_key(key)
     return key
+
+
+def limiter_of(request: Request) -> RateLimiter:
+    """The one of this worker."""
+    state = request.app.state
+    if not hasattr(state, "limiter"):
+        state.limiter = RateLimiter()
+    return cast(RateLimiter, state.limiter)
 
 
 async def read_within(request: Request, limit: int) -> bytes:

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import orjson
 import pydantic
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from features.catalogue import Offer
-from features.errors import BadEvent, NotFound
+from features.errors import BadEvent, Erased, NotFound
 from features.events import BY_NAME, FIELDS, Event, check_event
 from features.facts import Facts
 from features.profile import category_consent
-from serving.api.door import BatchDoor, needs, problems
-from serving.api.fields import Body
+from serving.api.door import BatchDoor, Caller, limiter_of, needs, problems
+from serving.api.fields import Body, Token
 from serving.api.json_body import oddities
 from serving.api.service import Served, Service
+from serving.keys import Key
 from serving.problems import readable
+from serving.public_keys import EventSender, visitor_of
+from serving.rate_limit import RateLimiter
 
 MOST_EVENTS = 1000
 
@@ -48,12 +54,16 @@ EVENT_SCHEMA: dict[str, Any] = {
 
 
 CONSENT = {"opt_out": False, "opt_in": True}
+ERASED = BadEvent("erased", "this customer was erased, and nothing is kept of them any more", "customer_id")
 
 
 class EventsIn(Body):
     events: Annotated[
         list[Annotated[Any, pydantic.WithJsonSchema(EVENT_SCHEMA)]], Field(min_length=1, max_length=MOST_EVENTS)
     ]
+    customer_token: Token | None = Field(
+        None, description="With a public key: the site's word for the events' customer_id. Anonymous ones need none."
+    )
 
 
 class RejectedOut(pydantic.BaseModel):
@@ -72,13 +82,16 @@ class EventsOut(pydantic.BaseModel):
     "",
     status_code=202,
     response_model=EventsOut,
-    responses=problems(400, 401, 403, 413, 415, 422, 503),
-    **needs("events"),
+    responses=problems(400, 401, 403, 413, 415, 422, 429, 503),
+    **needs("events", public=True),
 )
-async def accept(body: EventsIn, service: Served) -> Response:
+async def accept(body: EventsIn, caller: Caller, service: Served, http: Request) -> Response:
     """Up to 1,000 events. Each is accepted, known already, or rejected with a code, for itself."""
     now = service.clock()
-    events, rejected, n_twice = await run_in_threadpool(_checked, body.events, now)  # decisions go on meanwhile
+    _charge(limiter_of(http), caller, body.events)
+    sender = EventSender(caller, body.customer_token, time.time())
+    checking = Checking(now, sender, service.facts)
+    events, rejected, n_twice = await run_in_threadpool(_checked, body.events, checking)  # decisions go on meanwhile
     events = await _with_categories(events, service)
     if any(event.event_type in CONSENT for event in events):
         await run_in_threadpool(_keep_consent, service.facts, events, now)
@@ -88,27 +101,57 @@ async def accept(body: EventsIn, service: Served) -> Response:
     return Response(orjson.dumps(answer), 202, media_type="application/json")
 
 
-def _checked(given: list[Any], now: datetime) -> tuple[list[Event], list[dict[str, Any]], int]:
-    """The good ones, each id once; the rejected ones; and how many came twice in this very request."""
+class Checking(NamedTuple):
+    """What an event is checked against."""
+
+    now: datetime
+    sender: EventSender
+    facts: Facts
+
+
+def _checked(given: list[Any], checking: Checking) -> tuple[list[Event], list[dict[str, Any]], int]:
+    """The good ones, each id once, under the key of whom they are of; the rejected ones; and how many came twice."""
+    checked: list[tuple[int, Event | BadEvent]] = []
+    for index, raw in enumerate(given):
+        try:
+            checked.append((index, _check(raw, checking)))
+        except BadEvent as error:
+            checked.append((index, error))
+    keys = {event.customer_id for _, event in checked if isinstance(event, Event)}
+    erased = checking.facts.erased_among(keys)
     good: dict[str, Event] = {}
     rejected: list[dict[str, Any]] = []
     n_twice = 0
-    for index, raw in enumerate(given):
-        try:
-            event = _check(raw, now)
-        except BadEvent as error:
-            rejected.append({"index": index, "code": error.code, "detail": readable(error.detail)})
+    for index, event in checked:
+        if isinstance(event, Event) and event.customer_id in erased:
+            event = ERASED
+        if isinstance(event, BadEvent):
+            rejected.append({"index": index, "code": event.code, "detail": readable(event.detail)})
             continue
         n_twice += event.event_id in good
         good.setdefault(event.event_id, event)
-    return list(good.values()), rejected, n_twice
+    known = {key: checking.facts.identity_of(key) for key in keys - erased}
+    return [_of(event, known[event.customer_id]) for event in good.values()], rejected, n_twice
 
 
-def _check(raw: Any, now: datetime) -> Event:
-    event = check_event(raw, now)
+def _check(raw: Any, checking: Checking) -> Event:
+    event = check_event(raw, checking.now)
     for pointer, detail in oddities(event.properties, "/properties"):
         raise BadEvent("invalid_field", f"{pointer} {detail}", "properties")
+    checking.sender.check(event.customer_id)
     return event
+
+
+def _of(event: Event, key: str) -> Event:
+    """The event under the key of the customer that an anonymous visitor turned out to be."""
+    return event if event.customer_id == key else msgspec.structs.replace(event, customer_id=key)
+
+
+def _charge(limiter: RateLimiter, key: Key, events: list[Any]) -> None:
+    """Takes each visitor's events from what the visitor may send; `TooManyRequests`."""
+    if key.limits.visitor_per_s is not None:
+        for visitor, n in Counter(map(visitor_of, events)).items():
+            limiter.charge_visitor(key, visitor or "", n)
 
 
 def _keep_consent(facts: Facts, events: list[Event], now: datetime) -> None:
@@ -119,7 +162,8 @@ def _keep_consent(facts: Facts, events: list[Event], now: datetime) -> None:
             channel, category = event.properties.get("channel"), event.properties.get("category") or event.category
             consent = {str(channel): given} if channel else {}
             consent |= {category_consent(str(category)): given} if category else {}
-            facts.merge_profile(event.customer_id, now, consent=consent)
+            with suppress(Erased):  # since it was checked; the log takes nothing of them either
+                facts.merge_profile(event.customer_id, now, consent=consent)
 
 
 async def _with_categories(events: list[Event], service: Service) -> list[Event]:

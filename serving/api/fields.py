@@ -79,6 +79,7 @@ CustomerId = Annotated[
 ]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(_no_control_characters)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_no_control_characters)]
+Token = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Time = Annotated[datetime, BeforeValidator(_time)]
 Amount = Annotated[float, Field(ge=-MAX_VALUE, le=MAX_VALUE, allow_inf_nan=False)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]

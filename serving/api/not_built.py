@@ -7,9 +7,6 @@ import re
 _ROUTES: tuple[tuple[str, str], ...] = (  # methods, path with its segments still percent-encoded
     ("POST", "/v1/decisions/batch"),
     ("POST", "/v1/decisions/{id}/replay"),
-    ("GET PUT", "/v1/customers/{id}/preferences"),
-    ("POST", "/v1/customers/{id}/identities"),
-    ("DELETE", "/v1/customers/{id}"),
     ("GET", "/v1/experiments"),
     ("GET PUT DELETE", "/v1/experiments/{id}"),
     ("POST", "/v1/experiments/{id}/start"),

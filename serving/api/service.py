@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 
 from features.events import Event
 from features.facts import Facts
-from features.log import DecisionRow, LogEvent
+from features.log import DecisionRow, Erased, LogEvent
 from serving.decision import Decision, DecisionRequest
 from serving.keys import Keys
 from serving.settings import Clock, Settings
@@ -51,6 +51,7 @@ class Reader(Protocol):
         self, customer_id: str, since_us: int, after_position: int, limit: int | None = None
     ) -> list[LogEvent]: ...
     def decision(self, decision_id: str) -> DecisionRow | None: ...
+    def erase(self, customer_ids: Sequence[str]) -> Erased: ...
 
 
 class Decides(Protocol):

@@ -11,7 +11,7 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -147,6 +147,16 @@ class Idempotency:
                 f"DELETE FROM answers WHERE {MATCHES} AND answer IS NULL AND holder = ? AND held_until = ?",
                 (*claim.scope, os.getpid(), claim.held_until),
             )
+
+    def erase(self, customer_ids: Sequence[str]) -> int:
+        """Forget the answers given to these customers, from any thread; how many there were."""
+        return self._thread.submit(self._erase, customer_ids).result()
+
+    def _erase(self, customer_ids: Sequence[str]) -> int:
+        marks = ", ".join("?" * len(customer_ids))
+        with self._transaction() as db:
+            db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, not only forgotten
+            return db.execute(f"DELETE FROM answers WHERE customer_id IN ({marks})", list(customer_ids)).rowcount
 
     def close(self) -> None:
         """Ends the thread after what it has begun."""

@@ -1,0 +1,94 @@
+"""`/v1/customers/{id}/preferences`: what a customer does not want to see, obeyed by the next decision."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, ClassVar
+
+import msgspec
+import orjson
+import pydantic
+from fastapi import APIRouter, Response
+from pydantic import Field
+
+from features.facts import MOST_KEYS
+from features.profile import Profile
+from serving.api.door import Door, needs, problems
+from serving.api.fields import Body, CustomerIdInPath, Label, ObjectId
+from serving.api.service import Served
+
+router = APIRouter(prefix="/v1/customers/{customer_id}/preferences", tags=["customers"], route_class=Door)
+
+Categories = Annotated[list[Label], Field(max_length=MOST_KEYS)]
+Offers = Annotated[list[ObjectId], Field(max_length=MOST_KEYS)]
+
+
+class PreferencesBody(Body):
+    """Each list that is given replaces what was; one that is left out stays; [] removes."""
+
+    read_only: ClassVar[frozenset[str]] = frozenset({"customer_id", "updated_at"})
+
+    muted_categories: Categories | None = Field(None, description="Offers of these are not shown.")
+    less_like: Offers | None = Field(None, description="These offers, and milder their categories, weigh less.")
+
+
+class PreferencesOut(pydantic.BaseModel):
+    customer_id: str
+    muted_categories: list[str]
+    less_like: list[str]
+    updated_at: datetime | None = Field(description="Null for a customer without a profile.")
+
+
+@router.put(
+    "",
+    response_model=PreferencesOut,
+    responses=problems(400, 401, 403, 409, 413, 415, 422, 503),
+    **needs("events", "admin"),
+)
+def put(customer_id: CustomerIdInPath, body: PreferencesBody, service: Served) -> Response:
+    """Mutes categories, and asks for less like some offers; the next decision obeys."""
+    facts = service.facts
+    with facts.transaction():
+        old = facts.profile(customer_id) or Profile(customer_id=customer_id)
+        muted = old.muted_categories if body.muted_categories is None else _each_once(body.muted_categories)
+        less_like = old.less_like if body.less_like is None else _each_once(body.less_like)
+        new = msgspec.structs.replace(old, muted_categories=muted, less_like=less_like)
+        profile = facts.put_profile(new, service.clock())
+    return _shown(profile)
+
+
+@router.get("", response_model=PreferencesOut, responses=problems(401, 403, 422, 503), **needs("events", "admin"))
+def get(customer_id: CustomerIdInPath, service: Served) -> Response:
+    """What the customer does not want to see."""
+    return _shown(service.facts.profile(customer_id) or Profile(customer_id=customer_id))
+
+
+@router.delete(
+    "",
+    status_code=204,
+    responses=problems(401, 403, 409, 422, 503),
+    **needs("events", "admin"),
+    response_class=Response,
+)
+def remove(customer_id: CustomerIdInPath, service: Served) -> Response:
+    """Forgets all preferences; consent stays."""
+    facts = service.facts
+    with facts.transaction():
+        old = facts.profile(customer_id)
+        if old is not None:
+            facts.put_profile(msgspec.structs.replace(old, muted_categories=(), less_like=()), service.clock())
+    return Response(status_code=204)
+
+
+def _each_once(names: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
+
+
+def _shown(profile: Profile) -> Response:
+    shown = {
+        "customer_id": profile.customer_id,
+        "muted_categories": profile.muted_categories,
+        "less_like": profile.less_like,
+        "updated_at": profile.updated_at,
+    }
+    return Response(orjson.dumps(shown, option=orjson.OPT_UTC_Z), media_type="application/json")
