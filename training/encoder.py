@@ -7,10 +7,12 @@ for one customer and all offers in serving (`prepare` and `fill`); a test holds 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,6 +29,7 @@ Source = Literal[
     "affinity",
 ]  # fmt: skip
 BY_CONTEXT = {"by_channel": "channel", "by_placement_id": "placement_id"}  # the context that holds the key
+SAME_FOR_ALL_OFFERS = frozenset({"customer", "context", *BY_CONTEXT})
 Rows = NDArray[np.float64]
 
 
@@ -50,6 +53,19 @@ class OfferSide:
     categories: tuple[str, ...]
     category_of: NDArray[np.int64]  # (n_offers,) position in `categories`, -1 without a category
     row_of: Mapping[str, int]  # offer id -> row
+
+    @cached_property
+    def position_of(self) -> Mapping[str, int]:
+        """Category -> position in `categories`."""
+        return {category: at for at, category in enumerate(self.categories)}
+
+
+class Entries(NamedTuple):
+    """What keyed features hold for some of the categories or offers; it is 0 for all others. Shapes (n_entries,)."""
+
+    column: NDArray[np.int64]  # of the encoded row
+    of: NDArray[np.int64]  # position of the category, or row of the offer
+    value: NDArray[np.float64]
 
 
 class Encoder(msgspec.Struct, frozen=True, dict=True):
@@ -76,8 +92,25 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def varies_by_offer(self) -> NDArray[np.bool_]:
         """Which columns may differ between the offers of one customer, (n_columns,)."""
-        same = {"customer", "context", *BY_CONTEXT}
-        return np.array([column.source not in same for column in self.columns], dtype=np.bool_)
+        return np.array([column.source not in SAME_FOR_ALL_OFFERS for column in self.columns], dtype=np.bool_)
+
+    @cached_property
+    def _customer_numbers(self) -> tuple[NDArray[np.int64], Callable[[Mapping[str, Any]], Sequence[Any]]]:
+        """Where the customer's numbers stand in a row, and how to take them all out of the features at once."""
+        found = [(at, key) for at, key, codes in self.of("customer") if codes is None]
+        at = np.array([at for at, _ in found], dtype=np.int64)
+        keys = [key for _, key in found]
+        if len(keys) > 1:
+            return at, itemgetter(*keys)
+        return at, lambda features: [features[key] for key in keys]
+
+    @cached_property
+    def _customer_codes(self) -> list[tuple[int, str, dict[str, float] | None]]:
+        return [one for one in self.of("customer") if one[2] is not None]
+
+    @cached_property
+    def _blank(self) -> NDArray[np.float64]:
+        return np.full(len(self.columns), np.nan)
 
     def prepare(self, offers: Sequence[Offer], offer_features: Mapping[str, Mapping[str, Any]]) -> OfferSide:
         template = np.full((len(offers), len(self.columns)), np.nan)
@@ -124,6 +157,31 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
             rows[:, at] = np.nan if affinity is None else relative(affinity[None, :])[0]
         return rows
 
+    def of_customer(self, features: Mapping[str, Any], context: Mapping[str, Any]) -> NDArray[np.float64]:
+        """What is the same in all rows of one customer, (n_columns,); NaN where the columns differ by offer."""
+        row = self._blank.copy()
+        at, taken = self._customer_numbers
+        try:
+            row[at] = array("d", taken(features))  # refuses what is not a number
+        except (KeyError, TypeError):
+            row[at] = [number(features.get(self.columns[column].key), None) for column in at.tolist()]
+        for column, key, codes in self._customer_codes:
+            row[column] = number(features.get(key), codes)
+        for column, key, codes in self.of("context"):
+            row[column] = number(context.get(key), codes)
+        for source, name in BY_CONTEXT.items():
+            for column, key, _ in self._by_source.get(source, ()):
+                row[column] = count(features.get(key), context.get(name))
+        return row
+
+    def by_category(self, side: OfferSide, features: Mapping[str, Any]) -> Entries:
+        """What the customer's features hold under the categories of the side."""
+        return _entries(self.of("by_category"), features, side.position_of)
+
+    def by_offer(self, side: OfferSide, features: Mapping[str, Any]) -> Entries:
+        """What the customer's features hold under the offers of the side."""
+        return _entries(self.of("by_offer"), features, side.row_of)
+
     def rows(
         self,
         n: int,
@@ -158,10 +216,27 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
 
     def one(self, features: Mapping[str, Any]) -> Rows:
         """One customer without an offer, (1, n_columns): for models of the customer alone."""
-        out = np.full((1, len(self.columns)), np.nan)
-        for at, key, codes in self.of("customer"):
-            out[0, at] = number(features.get(key), codes)
-        return out
+        return self.of_customer(features, {})[None, :]
+
+
+def _entries(
+    columns: Sequence[tuple[int, str, Any]], features: Mapping[str, Any], position: Mapping[str, int]
+) -> Entries:
+    of_column, of, values = array("q"), array("q"), array("d")
+    for column, key, _ in columns:
+        counts = features.get(key)
+        for name, n in counts.items() if isinstance(counts, dict) else ():
+            at = position.get(name)
+            if at is not None:
+                of_column.append(column)
+                of.append(at)
+                values.append(n)
+    if not values:
+        return NO_ENTRIES
+    return Entries(np.frombuffer(of_column, np.int64), np.frombuffer(of, np.int64), np.frombuffer(values))
+
+
+NO_ENTRIES = Entries(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
 
 
 def offer_fields(offer: Offer) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from features.catalogue import Offer
 from features.definitions import FeatureSet
 from features.errors import BrokenRelease
 from training.encoder import Encoder, OfferSide, offer_fields
+from training.linear import Linear
 from training.tokens import Tokens
 from training.trees import Forest
 
@@ -199,45 +201,24 @@ class PopularityScorer:
 # What acceptance and churn models are made of
 
 
+class RawForOffers(Protocol):
+    """Log-odds of one customer for each of the offers that it was prepared for, (n_offers,)."""
+
+    def raw(
+        self, features: Mapping[str, Any], context: Mapping[str, Any], affinity: Affinity | None
+    ) -> NDArray[np.float64]: ...
+
+
 class Raw(Protocol):
     """Encoded rows (n, n_columns) -> log-odds (n,); `varies` (n_columns,) may name the columns that differ."""
 
     def raw(self, rows: NDArray[np.float64], varies: NDArray[np.bool_] | None = None) -> NDArray[np.float64]: ...
+    def one(self, row: NDArray[np.float64]) -> float:
+        """The log-odds of one row, (n_columns,)."""
+        ...
+
+    def prepare(self, encoder: Encoder, side: OfferSide) -> RawForOffers: ...
     def arrays(self) -> dict[str, NDArray[Any]]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Linear:
-    """A logistic regression over signed logs of numbers and one weight per category."""
-
-    numbers: NDArray[np.int64]  # (n_numbers,) columns of the encoded row
-    centre: NDArray[np.float64]  # (n_numbers,)
-    scale: NDArray[np.float64]  # (n_numbers,)
-    weights: NDArray[np.float64]  # (n_numbers,)
-    missing_weights: NDArray[np.float64]  # (n_numbers,) added where the number is missing
-    categories: NDArray[np.int64]  # (n_categories,) columns of the encoded row
-    starts: NDArray[np.int64]  # (n_categories + 1,) where each column's weights begin
-    category_weights: NDArray[np.float64]  # one per code; the last of each column is for missing
-    intercept: NDArray[np.float64]  # (1,)
-
-    def raw(self, rows: NDArray[np.float64], varies: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-        z = self.standardised(rows)
-        missing = np.isnan(z)
-        out: NDArray[np.float64] = self.intercept[0] + np.where(missing, 0.0, z) @ self.weights
-        out += missing @ self.missing_weights
-        for at, column in enumerate(self.categories):
-            last = self.starts[at + 1] - 1
-            codes = np.where(np.isnan(rows[:, column]), last, rows[:, column] + self.starts[at]).astype(np.int64)
-            out += self.category_weights[np.minimum(codes, last)]
-        return out
-
-    def standardised(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The numeric columns as signed logs, centred and scaled, at most 5 away from 0; (n, n_numbers)."""
-        values = rows[:, self.numbers]
-        return np.clip((np.sign(values) * np.log1p(np.abs(values)) - self.centre) / self.scale, -5.0, 5.0)
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        return {name: getattr(self, name) for name in self.__slots__}
 
 
 RAW: dict[str, type[Forest] | type[Linear]] = {"trees": Forest, "linear": Linear}
@@ -258,6 +239,13 @@ class Calibration:
         p = np.interp(raw, self.x, self.y) if isotonic else logistic(self.slope * raw + self.intercept)
         return np.clip(p, SMALLEST, 1.0 - SMALLEST)
 
+    def one(self, raw: float) -> float:
+        if self.kind == "isotonic":
+            p = float(np.interp(raw, self.x, self.y))
+        else:
+            p = 0.5 * (1.0 + math.tanh(0.5 * (self.slope * raw + self.intercept)))
+        return min(max(p, SMALLEST), 1.0 - SMALLEST)
+
 
 def logistic(z: NDArray[np.float64]) -> NDArray[np.float64]:
     return 0.5 * (1.0 + np.tanh(0.5 * z))  # no overflow on either side
@@ -274,6 +262,10 @@ class Classifier:
 
     def __call__(self, rows: NDArray[np.float64], varies: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
         return self.calibration(self.model.raw(rows, varies))
+
+    def one(self, features: Mapping[str, Any]) -> float:
+        """The probability of one customer alone."""
+        return self.calibration.one(self.model.one(self.encoder.of_customer(features, {})))
 
     def parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         c = self.calibration
@@ -321,16 +313,16 @@ class AcceptanceScorer:
 
     def prepare(
         self, offers: Sequence[Offer], offer_features: Mapping[str, Mapping[str, Any]], now_us: int
-    ) -> OfferSide:
+    ) -> RawForOffers:
         """`offer_features` as of `now_us`; anew when the catalogue or the offers' statistics change."""
-        return self.classifier.encoder.prepare(offers, offer_features)
+        encoder = self.classifier.encoder
+        return self.classifier.model.prepare(encoder, encoder.prepare(offers, offer_features))
 
     def p_accept(
-        self, features: Mapping[str, Any], context: Mapping[str, Any], affinity: Affinity, side: OfferSide
+        self, features: Mapping[str, Any], context: Mapping[str, Any], affinity: Affinity, side: RawForOffers
     ) -> NDArray[np.float64]:
         """Shape (n_offers,). `context` has channel, placement_id, hour and weekday (UTC, Monday is 0)."""
-        encoder = self.classifier.encoder
-        return self.classifier(encoder.fill(side, features, context, affinity), encoder.varies_by_offer)
+        return self.classifier.calibration(side.raw(features, context, affinity))
 
     def parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         return self.classifier.parts()
@@ -382,7 +374,7 @@ class ChurnScorer:
     classifier: Classifier
 
     def p_churn(self, features: Mapping[str, Any]) -> float:
-        return float(self.classifier(self.classifier.encoder.one(features))[0])
+        return self.classifier.one(features)
 
     def parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         return self.classifier.parts()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+from training.encoder import Encoder, OfferSide
 
 LEAF, NUMBER, CATEGORY = 0, 1, 2
 MAX_CODES = 256  # category codes are 0 … 255
@@ -41,8 +44,30 @@ class Forest:
         )  # fmt: skip
         return out
 
+    def one(self, row: NDArray[np.float64]) -> float:
+        """The log-odds of one row, (n_columns,)."""
+        return float(self.raw(row[None, :])[0])
+
+    def prepare(self, encoder: Encoder, side: OfferSide) -> ForestForOffers:
+        return ForestForOffers(self, encoder, side)
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class ForestForOffers:
+    """One customer against all offers of a side."""
+
+    forest: Forest
+    encoder: Encoder
+    side: OfferSide
+
+    def raw(
+        self, features: Mapping[str, Any], context: Mapping[str, Any], affinity: NDArray[np.floating[Any]] | None
+    ) -> NDArray[np.float64]:
+        rows = self.encoder.fill(self.side, features, context, affinity)
+        return self.forest.raw(rows, self.encoder.varies_by_offer)
 
 
 @njit(nogil=True, cache=True)

@@ -15,7 +15,8 @@ from training.calibration import choose_calibration
 from training.encoder import Encoder
 from training.evaluate import Interval, bootstrap, log_loss, reliability, slices, verdict
 from training.models.classifiers import Labels, Part
-from training.scorers import Calibration, Classifier, Linear
+from training.linear import Linear
+from training.scorers import Calibration, Classifier
 from training.trees import Forest
 
 MIN_ROWS, MIN_POSITIVES = 200, 20  # per part, and of each class in it

@@ -10,7 +10,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from training.encoder import Encoder
-from training.scorers import Linear
+from training.linear import Linear
 from training.trees import Forest, flatten
 
 Rows = NDArray[np.float64]

@@ -1,0 +1,83 @@
+"""One customer against all offers says what the filled rows say: the models' shortcuts change nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.training.builders import encoder, fitted_trees, offer
+from training.linear import Linear
+from training.trees import flatten
+
+ODD = st.sampled_from([None, float("nan"), float("inf"), -float("inf"), 0.0, -1.5, 1e300, "text", "F", True])
+COUNTS = st.dictionaries(
+    st.sampled_from(["red", "blue", "o0", "o3", "new", "app", "gone"]), st.floats(1, 300), max_size=5
+) | st.sampled_from([None, "text"])
+CUSTOMER = st.fixed_dictionaries(
+    {},
+    optional={
+        "age": ODD,
+        "gender": st.sampled_from([None, "F", "M", "unheard"]) | ODD,
+        "seen_by_category": COUNTS,
+        "seen_by_offer": COUNTS,
+        "engaged_by_channel": COUNTS,
+    },
+)
+CONTEXT = st.fixed_dictionaries({"channel": st.sampled_from([None, "app", "fax"]), "hour": st.integers(0, 23)})
+OFFERS = (offer("o0", "red", reward=5), offer("o1", "blue", reward=True), offer("new", None), offer("o3", "green"))
+RATES = {"o0": {"rate": 0.5}, "o1": {"rate": float("nan")}}
+AFFINITY = st.lists(st.sampled_from([0.0, 1.0, 1.0, -1e6]) | st.floats(-9, 9, width=32), min_size=4, max_size=4)
+
+
+def linear(seed: int = 0) -> Linear:
+    rng = np.random.default_rng(seed)
+    columns = encoder()
+    categories = np.array(columns.categorical)
+    numbers = np.array([at for at in range(len(columns.columns)) if at not in columns.categorical])
+    starts = np.cumsum([0, *[len(columns.columns[at].values or ()) + 1 for at in categories]])
+    k = len(numbers)
+    return Linear(
+        numbers=numbers, centre=rng.normal(size=k), scale=rng.uniform(0.5, 2.0, k), weights=rng.normal(size=k),
+        missing_weights=rng.normal(size=k), categories=categories, starts=starts,
+        category_weights=rng.normal(size=starts[-1]), intercept=rng.normal(size=1),
+    )  # fmt: skip
+
+
+MODELS = {"linear": linear(), "trees": flatten(fitted_trees(encoder()))}
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+@settings(max_examples=80, deadline=None)
+@given(CUSTOMER, CONTEXT, AFFINITY | st.none())
+def test_one_customer_for_all_offers_equals_the_filled_rows(model, customer, context, affinity):
+    columns = encoder()
+    side = columns.prepare(OFFERS, RATES)
+    scores = None if affinity is None else np.array(affinity, np.float32)
+    found = model.prepare(columns, side).raw(customer, context, scores)
+    np.testing.assert_allclose(found, model.raw(columns.fill(side, customer, context, scores)), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+@settings(max_examples=40, deadline=None)
+@given(CUSTOMER, CONTEXT)
+def test_one_row_equals_many(model, customer, context):
+    row = encoder().of_customer(customer, context)
+    np.testing.assert_allclose(model.one(row), model.raw(np.array([row, row]))[0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_what_was_prepared_is_the_same_after_a_customer(model):
+    columns = encoder()
+    prepared = model.prepare(columns, columns.prepare(OFFERS, RATES))
+    affinity = np.arange(4, dtype=np.float32)
+    first = prepared.raw({}, {}, affinity).copy()
+    prepared.raw({"seen_by_category": {"red": 9.0}, "seen_by_offer": {"o0": 5.0}}, {"hour": 3}, affinity)[:] = 99.0
+    np.testing.assert_array_equal(prepared.raw({}, {}, affinity), first)
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_an_empty_catalogue_is_answered_with_nothing(model):
+    columns = encoder()
+    assert model.prepare(columns, columns.prepare((), {})).raw({}, {}, np.zeros(0, np.float32)).shape == (0,)
