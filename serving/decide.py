@@ -27,10 +27,10 @@ class Attempt:
 
     edition: Edition
     question: Question
-    rng: Random
     draft: Draft
     lost: tuple[frozenset[str], ...] = ()  # per draw before this one, offers whose last unit went to somebody else
     degraded: tuple[tuple[str, str], ...] = ()
+    n_draws: int = 1
 
     @property
     def claim(self) -> Claim | None:
@@ -41,8 +41,10 @@ class Attempt:
         picks = tuple(one for one in self.draft.claimed if self.edition.limits.covers(one))
         if not picks:
             return None
-        decided_us = to_us(question.now)
-        return Claim(question.decision_id, question.known.customer.customer_id, decided_us, question.lapses_us, picks)
+        decided_us, zone = to_us(question.now), self.draft.time_zone
+        return Claim(
+            question.decision_id, question.known.customer.customer_id, decided_us, question.lapses_us, picks, zone
+        )
 
 
 @dataclass(slots=True)
@@ -94,8 +96,7 @@ class Decider:
             decision_id=new_id(to_us(now)),
             lapses_us=to_us(now) + int(self.settings.expires_after_s * 1e6),
         )
-        rng = Random(question.seed)
-        return Attempt(edition, question, rng, draft(edition, self.settings, question, rng))
+        return Attempt(edition, question, draft(edition, self.settings, question, rng_of(question.seed, 1)))
 
     def again(self, attempt: Attempt, lost: Sequence[Claimed]) -> Attempt:
         """Another draw without what was lost in a race."""
@@ -103,15 +104,19 @@ class Decider:
         if len(all_lost) >= MOST_DRAWS:
             return self.withhold(attempt, ("state_unavailable", "too many races for last units were lost: " + WITHHELD))
         without = frozenset().union(*all_lost)
-        drawn = draft(attempt.edition, self.settings, attempt.question, attempt.rng, without)
-        return replace(attempt, draft=drawn, lost=all_lost)
+        n_draws = attempt.n_draws + 1
+        rng = rng_of(attempt.question.seed, n_draws)
+        drawn = draft(attempt.edition, self.settings, attempt.question, rng, without)
+        return replace(attempt, draft=drawn, lost=all_lost, n_draws=n_draws)
 
     def withhold(self, attempt: Attempt, why: tuple[str, str]) -> Attempt:
         """Another draw without counters: whatever is limited is not shown."""
         known = replace(attempt.question.known, history=None, stock=None)
         question = replace(attempt.question, known=known)
-        drawn = draft(attempt.edition, self.settings, question, attempt.rng)
-        return replace(attempt, question=question, draft=drawn, degraded=(*attempt.degraded, why))
+        n_draws = attempt.n_draws + 1
+        drawn = draft(attempt.edition, self.settings, question, rng_of(question.seed, n_draws))
+        degraded = (*attempt.degraded, why)
+        return replace(attempt, question=question, draft=drawn, degraded=degraded, n_draws=n_draws)
 
     def nothing(self, edition: Edition, request: DecisionRequest, known: Known) -> Decision:
         """The answer when no decision could be made at all: each placement asked for, and nothing in it."""
@@ -134,3 +139,8 @@ class Decider:
 
 
 WITHHELD = "offers with caps, inventory or a budget were withheld"
+
+
+def rng_of(seed: int, n_draws: int) -> Random:
+    """The randomness of one draw of a decision; each has its own, so that the last is replayed without the others."""
+    return Random(seed if n_draws == 1 else (seed << 8) | n_draws)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,10 +11,14 @@ import numpy as np
 from serving.decision import Decision
 from serving.drafting import Drafted, tuning_of
 from serving.settings import Settings
+from serving.state.contacts import Stock
 
 if TYPE_CHECKING:
     from serving.decide import Attempt
     from serving.edition import Edition
+
+
+STOCK_RULES = frozenset({"inventory", "budget", "pacing"})
 
 
 def log_row(decision: Decision, attempt: Attempt, settings: Settings) -> bytes:
@@ -37,13 +42,14 @@ def log_row(decision: Decision, attempt: Attempt, settings: Settings) -> bytes:
         "model_versions": decision.model_versions,
         "catalogue_version": edition.view.version,
         "feature_set": edition.customers.feature_set.digest,
+        "inputs": edition.inputs,  # by digest, see `serving/inputs.py`
         "degraded": decision.degraded,
         "redrawn": bool(attempt.lost),
         "lost": [sorted(lost) for lost in attempt.lost],
+        "n_draws": attempt.n_draws,
         "support": [_support(edition, drafted) for drafted in attempt.draft.placements],
         "segment": attempt.draft.segment,
         "p_churn": attempt.draft.p_churn,
-        "learned_position": attempt.draft.placements[0].beliefs.position,
         "seed": str(question.seed),  # 64 bits do not fit a JSON number everywhere
         "request": {
             "placements": [{"placement_id": p.placement_id, "limit": p.limit} for p in request.placements],
@@ -66,7 +72,7 @@ def log_row(decision: Decision, attempt: Attempt, settings: Settings) -> bytes:
         "offers_as_of_us": edition.offers_as_of_us,  # the instant of the offers' features
         "known": customer.known,
         "history": known.history,
-        "stock": None if known.stock is None else edition.limits.seen_stock(known.stock),
+        "stock": None if known.stock is None else _exhausted(edition, known.stock, attempt.draft.placements),
     }
     return msgspec.json.encode(row)
 
@@ -81,9 +87,19 @@ def _offers(offers: Any, drafted: Drafted) -> list[dict[str, Any]]:
     return found
 
 
+def _exhausted(edition: Edition, stock: Stock, placements: Sequence[Drafted]) -> dict[str, Any]:
+    """Of the stock, what dropped an offer: all that a replay needs, as the others had enough."""
+    of_stock = [index for index, name in enumerate(edition.rules.names) if name in STOCK_RULES]
+    rows = {int(row) for one in placements for row in np.flatnonzero(np.isin(one.dropped_by, of_stock))}
+    names = [edition.view.offers[row].offer_id for row in sorted(rows)]
+    levels = {name: stock.levels[name] for name in names if name in stock.levels}
+    return {**stock._asdict(), "levels": levels}
+
+
 def _support(edition: Edition, drafted: Drafted) -> dict[str, Any]:
-    """How many offers were in the first draw, and how many each rule dropped."""
+    """How many offers were in the first draw, how many each rule dropped, and up to where in the log was learned."""
     names = edition.rules.names
     counts = np.bincount(drafted.dropped_by[drafted.dropped_by >= 0], minlength=len(names))
     dropped = {name: int(n) for name, n in zip(names, counts, strict=True) if n}
-    return {"n_eligible": drafted.n_eligible, "n_in_draw": int(drafted.in_draw.sum()), "dropped": dropped}
+    n_in_draw, learned = int(drafted.in_draw.sum()), drafted.beliefs.position
+    return {"n_eligible": drafted.n_eligible, "n_in_draw": n_in_draw, "dropped": dropped, "learned_position": learned}

@@ -61,6 +61,7 @@ class Draft:
     p_churn: float | None
     segment: str
     claimed: tuple[Claimed, ...]
+    time_zone: tzinfo  # of the customer
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def draft(
             coming = tuple(_coming(one, question, now_us) for one in picked)
             history = ContactHistory(history.contacts + coming)
     channel = drafted[0].channel if drafted else ""
-    return Draft(tuple(drafted), p_churn, segment_of(settings.segment_by, channel, customer), tuple(claimed))
+    return Draft(tuple(drafted), p_churn, segment_of(settings.segment_by, channel, customer), tuple(claimed), zone)
 
 
 def _draft_one(

@@ -66,12 +66,14 @@ class Edition:
         offer_features: Mapping[str, Mapping[str, Any]],
         now_us: int,
         believe: Believe | None = None,
+        inputs: Mapping[str, str] | None = None,
     ) -> None:
         self.view, self.customers, self.release, self.offers_as_of_us = view, customers, release, now_us
         self.rules = Rules(view)
         self.levers = Levers(view)
         self.limits = Limits(view)
         self._believe, self._offer_features = believe, offer_features
+        self.inputs: Mapping[str, str] = inputs or {}  # digests of what it was made from, kept for replay
         self._bare: Edition | None = None
         self._offers_known = frozenset(release.offer_map if release is not None else ())
         self._no_affinity = np.zeros(len(view), np.float32)
@@ -85,7 +87,7 @@ class Edition:
         """The same catalogue, scored by popularity: for when a model fails while it decides."""
         if self._bare is None:
             self._bare = Edition(
-                self.view, self.customers, None, self._offer_features, self.offers_as_of_us, self._believe
+                self.view, self.customers, None, self._offer_features, self.offers_as_of_us, self._believe, self.inputs
             )
         return self._bare
 

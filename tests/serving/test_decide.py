@@ -152,7 +152,7 @@ def test_the_log_keeps_what_the_answer_said_and_what_it_was_made_from(decider_wi
     assert row["seed"] == "1"
     assert row["catalogue_version"] == 1
     assert row["policy_parameters"]["epsilon"] == 0.5
-    assert row["support"] == [{"n_eligible": 2, "n_in_draw": 2, "dropped": {}}]
+    assert row["support"] == [{"n_eligible": 2, "n_in_draw": 2, "dropped": {}, "learned_position": 0}]
     assert row["request"]["context"] == {"page": "/"}
     assert row["redrawn"] is False
 
@@ -161,7 +161,9 @@ def test_the_log_counts_what_each_rule_dropped(decider_with, ask, logged):
     made = [an_offer("a"), an_offer("b", status="draft"), an_offer("c", ends_at=NOW), an_offer("d", channels=("sms",))]
     decision = ask(decider_with(made), exclude_offer_ids=frozenset("a"))
     dropped = {"status": 1, "schedule": 1, "channel": 1, "exclusion": 1}
-    assert logged(decision)["support"] == [{"n_eligible": 0, "n_in_draw": 0, "dropped": dropped}]
+    assert logged(decision)["support"] == [
+        {"n_eligible": 0, "n_in_draw": 0, "dropped": dropped, "learned_position": 0}
+    ]
 
 
 def test_an_answer_expires_after_half_an_hour(decider_with, ask):
