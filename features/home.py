@@ -24,8 +24,18 @@ class Home:
 
     @property
     def state_db(self) -> Path:
-        """Idempotent answers and, later, caps and budgets."""
+        """Idempotent answers."""
         return self.root / "state.db"
+
+    @property
+    def contacts_db(self) -> Path:
+        """What counts against caps, inventory and budgets."""
+        return self.root / "contacts.db"
+
+    @property
+    def learning_db(self) -> Path:
+        """What was learned from the log since each release was trained."""
+        return self.root / "learning.db"
 
     @property
     def lake(self) -> Path:

@@ -145,6 +145,7 @@ class Answering:
             mine = [at for at in of[Claiming] if asked[at].limits is limits]
             answers.update(zip(mine, contacts.claim([asked[at].claim for at in mine], limits), strict=True))
         if of[History]:
+            self.decider.catch_up()
             histories = contacts.histories([asked[at].customer_id for at in of[History]])
             stock = contacts.stock(max(asked[at].now_us for at in of[History]))
             answers.update((at, Counted(found, stock)) for at, found in zip(of[History], histories, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from random import Random
 
 from features.errors import StoreUnavailable
 from features.events import to_us
+from features.log import Log
 from serving.answer import answer_of
 from serving.decision import Decision, DecisionRequest, Degraded, PlacementAnswer
 from serving.drafting import Draft, Known, Question, draft, placements_of
@@ -18,6 +20,7 @@ from serving.ids import new_id
 from serving.settings import Clock, Settings
 from serving.state.contacts import Claim, Claimed, Contacts
 
+logger = logging.getLogger(__name__)
 MOST_DRAWS = 8  # of one decision: after that many lost races, whatever is limited is withheld
 
 
@@ -56,6 +59,7 @@ class Decider:
     clock: Clock
     currency: str
     contacts: Contacts | None = None  # None: nothing is counted
+    log: Log | None = None  # whose events count as contacts
 
     def decide(self, request: DecisionRequest, seed: int | None = None) -> Decision:
         """The next best offers: read, drawn and reserved in the caller's thread. `BadInput` names a bad placement."""
@@ -80,10 +84,19 @@ class Decider:
         if self.contacts is None or not edition.limits.any:
             return Known(customer)
         try:
+            self.catch_up()
             (history,) = self.contacts.histories([customer.customer_id])
             return Known(customer, history, self.contacts.stock(now_us))
         except StoreUnavailable:
             return Known(customer.but(("state_unavailable", WITHHELD)), None, None)
+
+    def catch_up(self) -> None:
+        """Count what the log received since; a log that does not answer leaves claims as they are, until they lapse."""
+        if self.contacts is not None and self.log is not None:
+            try:
+                self.contacts.catch_up(self.log)
+            except StoreUnavailable as error:
+                logger.warning("contacts could not catch up: %s", error)
 
     def begin(self, edition: Edition, request: DecisionRequest, known: Known, seed: int | None = None) -> Attempt:
         """The first draw."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from features.definitions import feature_set
 from features.events import to_us, visitor_key
@@ -23,15 +24,18 @@ from serving.decide import Decider
 from serving.decision import DecisionRequest, PlacementRequest
 from serving.edition import Edition
 from serving.keys import Keys
+from serving.learning.learner import Learner, own_windows_of
 from serving.policies import policy_named
 from serving.settings import Clock, Settings
 from serving.state.contacts import Contacts
 from serving.state.idempotency import Idempotency
+from serving.state.sqlite_contacts import SqliteContacts
 from training.scorers import Release, load_champion
 
 logger = logging.getLogger(__name__)
 RETRY_BROKEN_S = 5.0
 STORE_WAIT_S = 5.0  # for another process's commit; a caller is told to try again rather than kept longer
+CONTACTS_WAIT_S = 1.0  # a decision waits for no more than its deadline lets it; the reservation is then given up
 QUICK_S = 0.05  # a catalogue whose edition takes longer is not prepared anew within the request that changed it
 
 
@@ -78,13 +82,30 @@ class Service:
         self._stop = threading.Event()
         self._refreshing = threading.Lock()
         self._watch = threading.Thread(target=self._run, name="edition-watch", daemon=True)
-        self.contacts: Contacts | None = None
+        attribution = self.facts.data_settings().attribution
+        self.contacts: Contacts = SqliteContacts(
+            settings.home.contacts_db,
+            self.clock,
+            time_zone=ZoneInfo(settings.time_zone),
+            attribution=attribution,
+            wait_s=CONTACTS_WAIT_S,
+        )
+        self.learner = Learner(
+            self.log_store,
+            settings.home.learning_db,
+            prior_strength=settings.prior_strength,
+            attribution=attribution,
+            own_windows=lambda: own_windows_of(self.facts.catalogue().offers, attribution),
+        )
         self.decider: Decider
         self.answering: Answering
 
     def start(self) -> None:
+        self.learner.start()
         first = self._next_edition(self._look())
-        self.decider = Decider(first, self.settings, self.clock, self.currency, self.contacts)
+        self.decider = Decider(
+            first, self.settings, self.clock, self.currency, self.contacts, self.log_store
+        )
         self.answering = Answering(self.decider)
         self._watch.start()
 
@@ -93,6 +114,8 @@ class Service:
         if self._watch.is_alive():
             self._watch.join()
             self.answering.close()
+        self.learner.close()
+        self.contacts.close()
         self.log.close()
         self.log_store.close()
         self.idempotency.close()
@@ -191,7 +214,7 @@ class Service:
         offers: Mapping[str, Mapping[str, Any]] = {
             offer_id: offer_features_of(customers.feature_set, row, now_us) for offer_id, row in stored.items()
         }
-        return Edition(view, customers, release, offers, now_us)
+        return Edition(view, customers, release, offers, now_us, self.learner.beliefs)
 
     def _customers(self) -> CustomerReader:
         online = open_online(self.settings.home, self.facts)
