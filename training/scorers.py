@@ -23,6 +23,7 @@ from features.catalogue import Offer
 from features.definitions import FeatureSet
 from features.errors import BrokenRelease
 from training.encoder import Encoder, OfferSide, offer_fields
+from training.factors import boost, customer_vector, matvec
 from training.linear import Linear
 from training.tokens import Tokens
 from training.trees import Forest
@@ -95,17 +96,18 @@ class FactorScorer:
             tokens = self.offer_tokens.of(offer_fields(offer))
             factors[row] += self.offer_token_factors[tokens].sum(axis=0)
             biases[row] += self.offer_token_biases[tokens].sum()
+        # Compiled now, not by the first customer who took something.
+        boost(biases, row_of_trained, self.taken[:0], self.taken_boost[:0])
         return FactorSide(factors, biases, row_of_trained)
 
     def taste(self, customer_id: str, features: Mapping[str, Any], side: FactorSide) -> Affinity:
-        tokens = self.customer_tokens.of(features)
-        customer = self.customer_token_factors[tokens].sum(axis=0)
-        row = self.customers.get(customer_id)
-        if row is not None:
-            customer = customer + self.customer_factors[row]
-        scores: Affinity = side.factors @ customer + side.biases
-        if row is not None and self.repeats:
-            self._boost(row, scores, side)
+        row = self.customers.get(customer_id, -1)
+        tokens = np.array(self.customer_tokens.of(features), dtype=np.int64)
+        customer = customer_vector(self.customer_token_factors, tokens, self.customer_factors, row)
+        scores: Affinity = matvec(side.factors, customer, side.biases)
+        if row >= 0 and self.repeats:
+            part = self._of(row)
+            boost(scores, side.row_of_trained, self.taken[part], self.taken_boost[part])
         return scores
 
     def affinity(self, customer_id: str, features: Mapping[str, Any], side: FactorSide) -> Affinity:
@@ -120,11 +122,6 @@ class FactorScorer:
     def _of(self, row: int) -> slice:
         """A customer's part of `taken`."""
         return slice(self.taken_start[row], self.taken_start[row + 1])
-
-    def _boost(self, row: int, scores: Affinity, side: FactorSide) -> None:
-        at = side.row_of_trained[self.taken[self._of(row)]]
-        here = at >= 0
-        scores[at[here]] += self.taken_boost[self._of(row)][here]
 
     def parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         names = (

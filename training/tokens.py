@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import bisect
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -33,7 +33,7 @@ class Field(msgspec.Struct, frozen=True, dict=True):
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return self.n_tokens - 1 if self.has_missing else -1
         if self.edges is not None:
-            return bisect.bisect_right(self.edges, float(value)) if isinstance(value, int | float | np.number) else -1
+            return bisect_right(self.edges, float(value)) if isinstance(value, int | float | np.number) else -1
         return self.position.get(str(value), -1)
 
 
@@ -57,11 +57,19 @@ class Tokens(msgspec.Struct, frozen=True, dict=True):
     def of(self, features: Mapping[str, Any]) -> list[int]:
         """The tokens of one customer or offer, at most one per field."""
         found = []
-        for start, field in zip(self.starts, self.fields, strict=True):
-            token = field.token(features.get(field.name))
+        for start, name, field, edges in self._fields:
+            value = features.get(name)
+            if edges is not None and type(value) is float and value == value:  # the most, without further questions
+                found.append(start + bisect_right(edges, value))
+                continue
+            token = field.token(value)
             if token >= 0:
                 found.append(start + token)
         return found
+
+    @cached_property
+    def _fields(self) -> tuple[tuple[int, str, Field, tuple[float, ...] | None], ...]:
+        return tuple((start, of.name, of, of.edges) for start, of in zip(self.starts, self.fields, strict=True))
 
 
 def fit_tokens(rows: Sequence[Mapping[str, Any]], names: Iterable[str], *, buckets: int, min_count: int) -> Tokens:

@@ -1,0 +1,42 @@
+"""Products of factors, compiled: on one thread, so that two workers on two cores do not wait for each other's BLAS."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(nogil=True, cache=True)
+def customer_vector(token_factors, tokens, customer_factors, row):  # type: ignore[no-untyped-def]
+    """The sum of the tokens' factors, and the customer's own if `row` is not -1; (k,)."""
+    k = token_factors.shape[1]
+    out = np.zeros(k, np.float32)
+    for token in tokens:
+        for j in range(k):
+            out[j] += token_factors[token, j]
+    if row >= 0:
+        for j in range(k):
+            out[j] += customer_factors[row, j]
+    return out
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def matvec(factors, vector, biases):  # type: ignore[no-untyped-def]
+    """(n, k) @ (k,) + (n,). A sum may be reordered, which makes it as fast as the memory is."""
+    n, k = factors.shape
+    out = np.empty(n, np.float32)
+    for i in range(n):
+        total = np.float32(0.0)
+        for j in range(k):
+            total += factors[i, j] * vector[j]
+        out[i] = total + biases[i]
+    return out
+
+
+@njit(nogil=True, cache=True)
+def boost(scores, row_of, taken, by):  # type: ignore[no-untyped-def]
+    """Adds `by` to the scores of what was taken, where it is still on offer."""
+    for i in range(len(taken)):
+        row = row_of[taken[i]]
+        if row >= 0:
+            scores[row] += by[i]
