@@ -11,7 +11,7 @@ Nobody's word counts for much: see `Caution`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from features.events import BY_NAME, US_PER_DAY
@@ -79,7 +79,7 @@ def fold(memory: Memory, log: Log, rules: Rules, limit: int) -> int:
     for full in (events, decisions):
         if len(full) == limit:
             last = min(last, full[-1].position)
-    step = Step(memory, log, rules)
+    step = Step(memory, log, rules, {row.decision_id: row for row in decisions})
     n = 0
     for row in _in_order(events, decisions, last):
         n += 1
@@ -102,8 +102,8 @@ def _in_order(
 class Step:
     """One pass over a part of the log."""
 
-    def __init__(self, memory: Memory, log: Log, rules: Rules) -> None:
-        self.memory, self.log, self.rules = memory, log, rules
+    def __init__(self, memory: Memory, log: Log, rules: Rules, at_hand: Mapping[str, DecisionRow]) -> None:
+        self.memory, self.log, self.rules, self._at_hand = memory, log, rules, at_hand
         self._position = 0
         self._shown: dict[str, dict[str, Shown]] = {}
 
@@ -143,7 +143,7 @@ class Step:
     def _shown_by(self, decision_id: str) -> dict[str, Shown] | None:
         """What a decision showed; None if the log did not hold it yet at the present position."""
         if decision_id not in self._shown:
-            row = self.log.decision(decision_id)
+            row = self._at_hand.get(decision_id) or self.log.decision(decision_id)
             if row is None or row.position > self._position:
                 return None
             self._shown[decision_id] = shown_by(row)

@@ -68,6 +68,9 @@ class SqliteMemory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.position = self.clock_us = 0
+        self._tallies: dict[tuple[int, str], Tally] = {}  # of one step, written at its end
+        self._paces: dict[tuple[str, str], float] = {}
+        self._segments: set[tuple[str, str]] = set()
         self._db = open_wal(path, synchronous="NORMAL", busy_timeout_s=WAIT_S)  # it can be made anew from the log
         try:
             if self._db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
@@ -92,7 +95,15 @@ class SqliteMemory:
         """One fold, all or nothing; `StoreUnavailable` while another worker is at it."""
         with self._writing():
             self.position, self.clock_us = self._meta("position"), self._meta("clock_us")
+            self._tallies, self._paces, self._segments = {}, {}, set()
             yield
+            self._db.executemany(
+                "INSERT OR REPLACE INTO tallies VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                ((*key, *tally) for key, tally in self._tallies.items()),
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO paces VALUES (?, ?, ?)", ((*key, pace) for key, pace in self._paces.items())
+            )
             for key, value in (("position", self.position), ("clock_us", self.clock_us)):
                 self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
@@ -119,12 +130,15 @@ class SqliteMemory:
         self._db.execute(f"INSERT OR REPLACE INTO sightings ({SIGHTING}) VALUES (?{', ?' * 11})", sighting)
 
     def tally(self, customer: int, offer_id: str) -> Tally:
+        held = self._tallies.get((customer, offer_id))
+        if held is not None:
+            return held
         query = "SELECT span, n, expected, accepted, day, counted FROM tallies WHERE customer = ? AND offer_id = ?"
-        rows = self._db.execute(query, (customer, offer_id)).fetchall()
-        return Tally(*rows[0]) if rows else Tally()
+        row = self._db.execute(query, (customer, offer_id)).fetchone()
+        return Tally() if row is None else Tally(*row)
 
     def keep_tally(self, customer: int, offer_id: str, tally: Tally) -> None:
-        self._db.execute("INSERT OR REPLACE INTO tallies VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (customer, offer_id, *tally))
+        self._tallies[customer, offer_id] = tally
 
     def wait_for_decision(self, decision: int, pair: int, impression: Waiting) -> None:
         self._wait(decision, pair, impression)
@@ -158,23 +172,26 @@ class SqliteMemory:
         )
 
     def pace(self, release: str, offer_id: str) -> float:
+        held = self._paces.get((release, offer_id))
+        if held is not None:
+            return held
         query = "SELECT pace FROM paces WHERE release = ? AND offer_id = ?"
-        rows = self._db.execute(query, (release, offer_id)).fetchall()
-        return float(rows[0][0]) if rows else 0.0
+        row = self._db.execute(query, (release, offer_id)).fetchone()
+        return 0.0 if row is None else float(row[0])
 
     def keep_pace(self, release: str, offer_id: str, pace: float) -> None:
-        self._db.execute("INSERT OR REPLACE INTO paces VALUES (?, ?, ?)", (release, offer_id, pace))
+        self._paces[release, offer_id] = pace
 
     def segment(self, release: str, segment: str) -> str:
         asked = (release, segment)
-        if self._db.execute("SELECT 1 FROM segments WHERE release = ? AND segment = ?", asked).fetchone():
+        if asked in self._segments:
             return segment
-        if (
-            self._db.execute("SELECT count(*) FROM segments WHERE release = ?", asked[:1]).fetchone()[0]
-            >= MOST_SEGMENTS
-        ):
-            return ""
-        self._db.execute("INSERT INTO segments VALUES (?, ?)", asked)
+        if not self._db.execute("SELECT 1 FROM segments WHERE release = ? AND segment = ?", asked).fetchone():
+            query = "SELECT count(*) FROM segments WHERE release = ?"
+            if self._db.execute(query, (release,)).fetchone()[0] >= MOST_SEGMENTS:
+                return ""
+            self._db.execute("INSERT INTO segments VALUES (?, ?)", asked)
+        self._segments.add(asked)
         return segment
 
     def note(self, change: Change) -> None:
@@ -219,6 +236,9 @@ class SqliteMemory:
 
     def forgotten_us(self) -> int:
         return self._meta("forgotten_us")
+
+    def sighting_count(self) -> int:
+        return int(self._rows("SELECT count(*) FROM sightings", ())[0][0])
 
     def erase(self, customer_id: str) -> int:
         """Drop what is kept of one customer; the sums it was part of stay. How many rows there were."""
