@@ -14,8 +14,8 @@ from features.errors import NotTrainable
 from training.calibration import choose_calibration
 from training.encoder import Encoder
 from training.evaluate import Interval, bootstrap, log_loss, reliability, slices, verdict
-from training.models.classifiers import Labels, Part
 from training.linear import Linear
+from training.models.classifiers import Labels, Part
 from training.scorers import Calibration, Classifier
 from training.trees import Forest
 
