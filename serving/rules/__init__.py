@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.rules.budget import BudgetRule
+from serving.rules.caps import CapsRule
 from serving.rules.channel import ChannelRule
 from serving.rules.consent import ConsentRule
+from serving.rules.cooldown import CooldownRule
 from serving.rules.exclusion import ExclusionRule
+from serving.rules.inventory import InventoryRule
+from serving.rules.pacing import PacingRule
+from serving.rules.pause import PauseRule
+from serving.rules.quiet_hours import QuietHoursRule
 from serving.rules.schedule import ScheduleRule
 from serving.rules.status import StatusRule
 
@@ -61,7 +68,20 @@ class Rooming(Protocol):
         ...
 
 
-RULES: tuple[type[Rule], ...] = (StatusRule, ScheduleRule, ChannelRule, ExclusionRule, ConsentRule)
+RULES: tuple[type[Rule], ...] = (
+    StatusRule,
+    ScheduleRule,
+    ChannelRule,
+    ExclusionRule,
+    ConsentRule,
+    QuietHoursRule,
+    PauseRule,
+    CooldownRule,
+    CapsRule,
+    InventoryRule,
+    BudgetRule,
+    PacingRule,
+)
 
 
 class Rules:

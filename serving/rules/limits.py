@@ -1,28 +1,192 @@
-"""What the catalogue limits, as the transaction that reserves checks it."""
+"""What the catalogue allows one customer, and of each offer: the same arithmetic for the rules and for the claim.
+
+A rule looks before the draw and a claim looks again within its transaction, so that what two decisions see at the
+same moment is given once. Money is counted in millionths of the currency, as whole numbers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from serving.catalogue_view import CatalogueView
-from serving.state.contacts import Claim, Claimed, ContactHistory, Stock
+from features.catalogue import Offer
+from serving.rules.cooldown import rested_at, rests_of
+from serving.rules.pause import patience_of, paused_until_us
+from serving.rules.tally import Capping, Tally, capping
+from serving.state.contacts import Claim, Claimed, Contact, ContactHistory, Level, Needs, Stock, Take
+
+if TYPE_CHECKING:
+    from serving.catalogue_view import CatalogueView
+
+MICROS = 1_000_000
+UNUSED = Level()
+
+
+def micros(amount: float) -> int:
+    """Money in millionths, rounded to the nearest."""
+    return round(amount * MICROS)
+
+
+def take_of(offer: Offer) -> Take | None:
+    """What a contact with this offer uses up; None if nothing limits it. A budget without a cost costs nothing."""
+    budget = offer.budget if offer.cost is not None else None
+    if offer.inventory is None and budget is None:
+        return None
+    return Take(
+        units=0 if offer.inventory is None else 1,
+        micros=micros(offer.cost.amount) if offer.cost is not None and budget is not None else 0,
+        per_accept=offer.cost is not None and offer.cost.per == "accept",
+        inventory=offer.inventory,
+        budget=micros(budget.amount) if budget is not None else None,
+        daily=budget is not None and budget.per == "day",
+        paced=offer.pacing and budget is not None and budget.per == "day",
+    )
+
+
+def units_left(take: Take, level: Level) -> bool:
+    return take.inventory is None or level.units + take.units <= take.inventory
+
+
+def money_left(take: Take, level: Level) -> bool:
+    """Whether one more fits the budget: of the day, or of the offer's life."""
+    if take.budget is None:
+        return True
+    return micros(level.spent_today if take.daily else level.spent) + take.micros <= take.budget
+
+
+def elapsed(stock: Stock, now_us: int) -> float:
+    """The share of the deployment's day that is over, [0, 1]."""
+    length_us = stock.day_until_us - stock.day_from_us
+    return min(max((now_us - stock.day_from_us) / length_us, 0.0), 1.0) if length_us > 0 else 0.0
+
+
+def on_pace(take: Take, level: Level, share: float) -> bool:
+    """Whether today's money, with one more, is within the elapsed share of the day; the first one may always go."""
+    if not take.paced or take.budget is None:
+        return True
+    return micros(level.spent_today) + take.micros <= max(take.budget * share, take.micros)
 
 
 class Limits:
-    """All limits of one version of the catalogue."""
+    """All that is counted, made ready from one version of the catalogue."""
 
     def __init__(self, view: CatalogueView) -> None:
-        self.any = False  # whether anything is limited at all
+        self.takes: dict[str, Take] = {}
+        self.of_offer: dict[str, tuple[Capping, ...]] = {}
+        for offer in view.offers:
+            if (take := take_of(offer)) is not None:
+                self.takes[offer.offer_id] = take
+            if offer.caps:
+                self.of_offer[offer.offer_id] = tuple(capping(cap) for cap in offer.caps)
+        self.of_policies: tuple[Capping, ...] = tuple(
+            capping(cap, policy.channels, policy.policy_id) for policy in view.contact_policies for cap in policy.caps
+        )
+        self.categories: dict[str, str | None] = {offer.offer_id: offer.category for offer in view.offers}
+        self.rests = rests_of(view.contact_policies)
+        self.patience = patience_of(view.contact_policies)
+        self.needs = _needs(view, (*self.of_policies, *(cap for caps in self.of_offer.values() for cap in caps)))
+        self.any = bool(self.takes or self.of_offer or self.of_policies or self.rests or self.patience)
+        self._counts_contacts = bool(self.of_policies or self.rests or self.patience)
+        # A contact with any offer may count for a cap that only another offer has.
+        self._counts_all = any(cap.of != "offer" for caps in self.of_offer.values() for cap in caps)
 
-    def covers(self, claimed: Claimed) -> bool:
-        """Whether something limits this pick, so that it must be reserved."""
-        return self.any
+    @property
+    def any(self) -> bool:
+        """Whether anything is counted at all."""
+        return self._counts_contacts or bool(self.takes or self.of_offer)
+
+    def covers(self, pick: Claimed) -> bool:
+        """Whether something counts this pick, so that it must be claimed."""
+        return self._counts_contacts or pick.offer_id in self.takes or pick.offer_id in self.of_offer
+
+    def take(self, offer_id: str) -> Take | None:
+        return self.takes.get(offer_id)
+
+    def covers(self, pick: Claimed) -> bool:
+        """Whether this pick may count for any limit, so that it must be claimed."""
+        if self._counts_all or pick.offer_id in self.takes or pick.offer_id in self.of_offer:
+            return True
+        return any(
+            one.channels is None or pick.channel in one.channels
+            for one in (*self.of_policies, *self.rests, *self.patience)
+        )
 
     def broken(self, claim: Claim, history: ContactHistory, stock: Stock) -> Sequence[Claimed]:
-        """The picks that may not be made after all; empty if the claim stands as a whole."""
-        return ()
+        """The picks that may not be made after all, each judged with those above it that may; empty if none."""
+        lost: list[Claimed] = []
+        for pick in claim.picks:
+            take = self.takes.get(pick.offer_id)
+            if take is not None:
+                level = stock.levels.get(pick.offer_id, UNUSED)
+                share = elapsed(stock, claim.decided_us) if take.paced else 1.0
+                if not (units_left(take, level) and money_left(take, level) and on_pace(take, level, share)):
+                    lost.append(pick)
+        if self._counts_contacts or any(pick.offer_id in self.of_offer for pick in claim.picks):
+            gone = set(lost)
+            over = self._contacted_enough(claim, history, [pick for pick in claim.picks if pick not in gone])
+            lost += over
+        return lost
 
-    def seen_stock(self, stock: Stock) -> dict[str, Any]:
-        """What a decision saw of the stock, as plain values, for its row of the log and for replay."""
-        return {}
+    def _contacted_enough(self, claim: Claim, history: ContactHistory, picks: Sequence[Claimed]) -> list[Claimed]:
+        now_us, contacts = claim.decided_us, history.contacts
+        tally = Tally(contacts, now_us, claim.time_zone, self.categories)
+        made: list[Claimed] = []
+        lost: list[Claimed] = []
+        for pick in picks:
+            if self._capped(pick, tally, made) or (contacts and self._left_alone(pick, contacts, now_us)):
+                lost.append(pick)
+            else:
+                made.append(pick)
+        return lost
+
+    def _capped(self, pick: Claimed, tally: Tally, made: Sequence[Claimed]) -> bool:
+        for cap in (*self.of_policies, *self.of_offer.get(pick.offer_id, ())):
+            if cap.channels is not None and pick.channel not in cap.channels:
+                continue
+            n = tally.of(cap, pick.offer_id, pick.category, pick.placement_id, pick.channel)
+            if n + sum(1 for other in made if _alike(cap, pick, other)) >= cap.limit:
+                return True
+        return False
+
+    def _left_alone(self, pick: Claimed, contacts: Sequence[Contact], now_us: int) -> bool:
+        for rest in self.rests:
+            if rest.channels is None or pick.channel in rest.channels:
+                for contact in contacts:
+                    if (
+                        contact.offer_id == pick.offer_id
+                        and rested_at(contact, rest, now_us) > now_us
+                        and (rest.channels is None or contact.channel is None or contact.channel in rest.channels)
+                    ):
+                        return True
+        return any(
+            (one.channels is None or pick.channel in one.channels) and paused_until_us(contacts, one, now_us) > now_us
+            for one in self.patience
+        )
+
+
+def _alike(cap: Capping, pick: Claimed, other: Claimed) -> bool:
+    """Whether another pick of the same decision counts when this one is asked about."""
+    if cap.channels is not None and other.channel not in cap.channels:
+        return False
+    if cap.of == "offer":
+        return pick.offer_id == other.offer_id
+    if cap.of == "category":
+        return pick.category is not None and pick.category == other.category
+    if cap.of == "placement":
+        return pick.placement_id == other.placement_id
+    return cap.of == "all" or pick.channel == other.channel
+
+
+def _needs(view: CatalogueView, caps: Sequence[Capping]) -> Needs:
+    most: dict[str, int] = {}
+    longest_us = 0
+    for cap in caps:
+        most[cap.of] = max(most.get(cap.of, 0), cap.limit)
+        longest_us = max(longest_us, cap.window.longest_us)
+    for rest in rests_of(view.contact_policies):
+        most["offer"] = max(most.get("offer", 0), 1)
+        longest_us = max(longest_us, rest.impression_us, rest.dismiss_us)
+    for one in patience_of(view.contact_policies):
+        most["all"] = max(most.get("all", 0), 2 * (one.ignored + one.rejected))
+        longest_us = max(longest_us, 2 * one.for_us)
+    return Needs(longest_us, **{f"of_{name}": n for name, n in most.items()})

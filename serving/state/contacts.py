@@ -7,6 +7,7 @@ A decision claims what it is about to show; the impression keeps the claim, and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -50,7 +51,9 @@ class Stock(NamedTuple):
     """Levels by offer id, of offers that are limited; an offer without an entry has used nothing."""
 
     levels: Mapping[str, Level] = {}
-    day: str = ""  # YYYY-MM-DD of `spent_today`
+    day: str = ""  # YYYY-MM-DD of `spent_today`, in the deployment's time zone
+    day_from_us: int = 0  # that day is [day_from_us, day_until_us)
+    day_until_us: int = 0
 
 
 class Claimed(NamedTuple):
@@ -71,10 +74,40 @@ class Claim(NamedTuple):
     decided_us: int
     lapses_us: int
     picks: tuple[Claimed, ...]
+    time_zone: tzinfo = UTC  # the customer's, else the deployment's: of calendar windows
+
+
+class Take(NamedTuple):
+    """What one contact with a limited offer uses up, and of how much. Money in millionths of the currency."""
+
+    units: int = 0
+    micros: int = 0
+    per_accept: bool = False  # the money is due at the acceptance; else at the impression
+    inventory: int | None = None  # units over the offer's life; None: endless
+    budget: int | None = None  # micros; None: endless
+    daily: bool = False  # the budget is for one day
+    paced: bool = False
+
+
+class Needs(NamedTuple):
+    """What of a customer's contacts the limits may ever look at."""
+
+    longest_us: int = 0  # the longest window
+    of_offer: int = 0  # so many contacts that count, at most, per offer, category, …
+    of_category: int = 0
+    of_placement: int = 0
+    of_channel: int = 0
+    of_all: int = 0
 
 
 class Limits(Protocol):
     """What the catalogue allows, as the transaction checks it; made per edition, see `serving/rules/limits.py`."""
+
+    needs: Needs
+
+    def take(self, offer_id: str) -> Take | None:
+        """What a contact with this offer uses up; None if the offer is not limited."""
+        ...
 
     def broken(self, claim: Claim, history: ContactHistory, stock: Stock) -> Sequence[Claimed]:
         """The picks that may not be made after all; empty if the claim stands as a whole."""
@@ -99,7 +132,19 @@ class Contacts(Protocol):
         ...
 
     def catch_up(self, log: Log) -> int:
-        """Take in what the log received since the last time, exactly once; how many events."""
+        """Take in what the log received since the last time, exactly once; how many events.
+
+        Cheap when there is nothing new, so that it may precede every read. What lapsed is given back here, after the
+        log was read: an event that was logged in time is never too late.
+        """
+        ...
+
+    def join(self, from_id: str, to_id: str) -> int:
+        """The first customer's contacts are the second's from now on, later ones too; how many there were."""
+        ...
+
+    def erase(self, customer_id: str) -> int:
+        """Forget this customer; how many contacts were forgotten. What offers used stays used."""
         ...
 
     def close(self) -> None: ...

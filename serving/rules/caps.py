@@ -1,0 +1,175 @@
+"""A customer is contacted at most so often: with an offer, a category, in a placement, on a channel, at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.rules.limits import Limits
+from serving.rules.tally import Capping, Tally
+from serving.state.contacts import ContactHistory
+
+if TYPE_CHECKING:
+    from serving.catalogue_view import CatalogueView
+    from serving.rules import Room
+    from serving.rules.asked import Asked
+
+Mask = NDArray[np.bool_]
+
+
+class CapsRule:
+    """A policy's cap holds for every offer on its channels, an offer's own only for that offer."""
+
+    name: ClassVar[str] = "caps"
+
+    def __init__(self, view: CatalogueView) -> None:
+        self._view = view
+        self._limits = Limits(view)
+        self._policies = self._limits.of_policies
+        self._own = _grouped(view, self._limits)
+        self._capped = np.array([offer.offer_id in self._limits.of_offer for offer in view.offers], dtype=bool)
+        # A limit of 0 is broken before anything was counted, all others need a contact.
+        own = [cap for caps in self._limits.of_offer.values() for cap in caps]
+        self._may_skip = all(cap.limit > 0 for cap in (*own, *self._policies))
+        self._in_category = {name: view.category == code for code, name in enumerate(view.category_names)}
+        self._last: tuple[ContactHistory, int, Tally] | None = None
+
+    def allows(self, asked: Asked) -> Mask | None:
+        policies = [cap for cap in self._policies if cap.channels is None or asked.channel in cap.channels]
+        if asked.history is None:
+            return np.zeros(len(self._view), dtype=bool) if policies else ~self._capped
+        if not asked.history.contacts and self._may_skip:
+            return None
+        if not policies and not self._own:
+            return None
+        tally = self._tally(asked, asked.history)
+        closed: Mask | None = None
+        for cap in policies:
+            for rows in self._over(cap, tally, asked):
+                closed = np.zeros(len(self._view), dtype=bool) if closed is None else closed
+                closed[rows] = True
+        for own in self._own:
+            rows = own.over(tally, asked)
+            if len(rows):
+                closed = np.zeros(len(self._view), dtype=bool) if closed is None else closed
+                closed[rows] = True
+        return None if closed is None else ~closed
+
+    def rooms(self, asked: Asked) -> Sequence[Room]:
+        """What policies' caps leave to this decision. An offer's own caps are left to the claim: they bind only it."""
+        from serving.rules import Room
+
+        if asked.history is None:
+            return ()
+        placement = self._view.placements.get(asked.placement_id)
+        most = placement.max_offers if placement is not None else len(self._view)
+        rooms = []
+        for cap in self._policies:
+            if cap.of == "offer" or (cap.channels is not None and asked.channel not in cap.channels):
+                continue
+            if not asked.history.contacts and cap.limit >= most:
+                continue
+            tally = self._tally(asked, asked.history)
+            if cap.of == "category":
+                counted = tally.by(cap)
+                for name, rows in self._in_category.items():
+                    if 0 < (left := cap.limit - counted.get(name, 0)) < most:
+                        rooms.append(Room(rows, left, self.name))
+            elif 0 < (left := cap.limit - tally.of(cap, "", None, asked.placement_id, asked.channel)) < most:
+                rooms.append(Room(None, left, self.name))
+        return rooms
+
+    def seen(self, asked: Asked, row: int) -> dict[str, Any]:
+        if asked.history is None:
+            return {"contacts": "could not be read"}
+        offer = self._view.offers[row]
+        tally = self._tally(asked, asked.history)
+        for cap in (*self._policies, *self._limits.of_offer.get(offer.offer_id, ())):
+            if cap.channels is None or asked.channel in cap.channels:
+                n = tally.of(cap, offer.offer_id, offer.category, asked.placement_id, asked.channel)
+                if n >= cap.limit:
+                    whose = {"contact_policy": cap.policy_id} if cap.policy_id is not None else {}
+                    return {**whose, "of": cap.of, "window": cap.window.text, "limit": cap.limit, "counted": n}
+        return {}
+
+    def _tally(self, asked: Asked, history: ContactHistory) -> Tally:
+        last = self._last
+        if last is not None and last[0] is history and last[1] == asked.now_us:
+            return last[2]  # the rooms ask again what the mask has counted
+        tally = Tally(history.contacts, asked.now_us, asked.time_zone, self._limits.categories)
+        self._last = history, asked.now_us, tally
+        return tally
+
+    def _over(self, cap: Capping, tally: Tally, asked: Asked) -> list[Any]:
+        """The rows that a policy's cap closes, as one or more selections."""
+        if cap.of not in ("offer", "category"):
+            n = tally.of(cap, "", None, asked.placement_id, asked.channel)
+            return [slice(None)] if n >= cap.limit else []
+        if cap.limit <= 0:
+            return [slice(None) if cap.of == "offer" else self._view.category >= 0]
+        over = [name for name, n in tally.by(cap).items() if n >= cap.limit]
+        if cap.of == "offer":
+            row_of = self._view.row
+            return [[row_of[name] for name in over if name in row_of]] if over else []
+        return [self._in_category[name] for name in over if name in self._in_category]
+
+
+class _Own:
+    """Caps of single offers that count the same contacts; each has its own limit."""
+
+    def __init__(self, cap: Capping, rows: Sequence[int], limits: Sequence[int], names: Sequence[str | None]) -> None:
+        self._cap = cap
+        self._rows, self._limits = np.array(rows, np.intp), np.array(limits, np.int64)
+        at: dict[str | None, list[int]] = {}
+        for i, name in enumerate(names):
+            at.setdefault(name, []).append(i)
+        self._at = {name: np.array(indices, np.intp) for name, indices in at.items()}  # by offer id or category
+        self._only: dict[str | None, tuple[int, int]] = {  # of one offer each: its row and limit
+            name: (rows[indices[0]], limits[indices[0]]) for name, indices in at.items() if len(indices) == 1
+        }
+        self._least = min(limits)
+
+    def over(self, tally: Tally, asked: Asked) -> Sequence[int] | NDArray[np.intp]:
+        """The rows whose limit is reached."""
+        if self._cap.of not in ("offer", "category"):
+            n = tally.of(self._cap, "", None, asked.placement_id, asked.channel)
+            return self._rows[self._limits <= n]
+        if self._least <= 0:
+            return self._rows[self._limits <= self._of_each(tally)]
+        found: list[int] = []
+        for name, n in tally.by(self._cap).items():
+            if n < self._least:
+                continue
+            only = self._only.get(name)
+            if only is not None:
+                if n >= only[1]:
+                    found.append(only[0])
+            elif name in self._at:
+                at = self._at[name]
+                found.extend(self._rows[at][self._limits[at] <= n].tolist())
+        return found
+
+    def _of_each(self, tally: Tally) -> NDArray[np.int64]:
+        n = np.zeros(len(self._rows), np.int64)
+        counted = tally.by(self._cap)
+        for name, at in self._at.items():
+            n[at] = counted.get(name, 0) if name is not None else 0
+        return n
+
+
+def _grouped(view: CatalogueView, limits: Limits) -> tuple[_Own, ...]:
+    groups: dict[tuple[str, str], list[tuple[int, Capping, str | None]]] = {}
+    for offer_id, caps in limits.of_offer.items():
+        row = view.row[offer_id]
+        for cap in caps:
+            name = view.offers[row].category if cap.of == "category" else offer_id if cap.of == "offer" else None
+            if cap.of == "category" and name is None:
+                continue  # without a category nothing is counted
+            groups.setdefault((cap.of, cap.window.text), []).append((row, cap, name))
+    return tuple(
+        _Own(held[0][1], [row for row, _, _ in held], [cap.limit for _, cap, _ in held], [name for _, _, name in held])
+        for held in groups.values()
+    )

@@ -1,0 +1,106 @@
+"""After an impression an offer rests for the customer, and longer after it was dismissed or rejected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.catalogue import ContactPolicy
+from features.events import from_us
+from serving.rules.tally import Channels
+from serving.rules.windows import parse_duration
+from serving.state.contacts import Contact
+
+if TYPE_CHECKING:
+    from serving.catalogue_view import CatalogueView
+    from serving.rules.asked import Asked
+
+
+class Rest(NamedTuple):
+    """A policy's cool-down made ready; 0: none."""
+
+    policy_id: str
+    channels: Channels
+    impression_us: int
+    dismiss_us: int
+
+
+def rests_of(policies: Sequence[ContactPolicy]) -> tuple[Rest, ...]:
+    return tuple(
+        Rest(
+            policy.policy_id,
+            frozenset(policy.channels) or None,
+            parse_duration(policy.cooldown.impression) if policy.cooldown.impression else 0,
+            parse_duration(policy.cooldown.dismiss) if policy.cooldown.dismiss else 0,
+        )
+        for policy in policies
+        if policy.cooldown is not None and (policy.cooldown.impression or policy.cooldown.dismiss)
+    )
+
+
+def rested_at(contact: Contact, rest: Rest, now_us: int) -> int:
+    """When the contact's offer has rested; a claim that has not lapsed counts as an impression at its decision."""
+    seen_us = contact.seen_us
+    if seen_us is None:
+        if contact.lapses_us <= now_us:
+            return 0
+        seen_us = contact.decided_us
+    until_us = seen_us + rest.impression_us if rest.impression_us else 0
+    if rest.dismiss_us and contact.answer in ("dismiss", "reject") and contact.answered_us is not None:
+        return max(until_us, contact.answered_us + rest.dismiss_us)
+    return until_us
+
+
+def resting(contacts: Sequence[Contact], rest: Rest, now_us: int) -> set[str]:
+    """The offers that rest now, by id."""
+    return {
+        contact.offer_id
+        for contact in contacts
+        if rested_at(contact, rest, now_us) > now_us
+        and (rest.channels is None or contact.channel is None or contact.channel in rest.channels)
+    }
+
+
+class CooldownRule:
+    name: ClassVar[str] = "cooldown"
+
+    def __init__(self, view: CatalogueView) -> None:
+        self._view = view
+        self._rests = rests_of(view.contact_policies)
+
+    def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
+        rests = [rest for rest in self._rests if rest.channels is None or asked.channel in rest.channels]
+        if not rests:
+            return None
+        if asked.history is None:
+            return np.zeros(len(self._view), dtype=bool)
+        if not asked.history.contacts:
+            return None
+        row_of = self._view.row
+        found: set[str] = set()
+        for rest in rests:
+            found |= resting(asked.history.contacts, rest, asked.now_us)
+        rows = [row_of[offer_id] for offer_id in found if offer_id in row_of]
+        if not rows:
+            return None
+        allowed = np.ones(len(self._view), dtype=bool)
+        allowed[rows] = False
+        return allowed
+
+    def seen(self, asked: Asked, row: int) -> dict[str, Any]:
+        if asked.history is None:
+            return {"contacts": "could not be read"}
+        offer_id = self._view.offers[row].offer_id
+        for rest in self._rests:
+            if rest.channels is not None and asked.channel not in rest.channels:
+                continue
+            for contact in reversed(asked.history.contacts):
+                until_us = rested_at(contact, rest, asked.now_us)
+                on_channel = rest.channels is None or contact.channel is None or contact.channel in rest.channels
+                if contact.offer_id == offer_id and until_us > asked.now_us and on_channel:
+                    last = contact.answer if contact.answer in ("dismiss", "reject") else "impression"
+                    return {"contact_policy": rest.policy_id, "after": last, "until": from_us(until_us)}
+        return {}

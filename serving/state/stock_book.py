@@ -1,0 +1,162 @@
+"""The books of limited offers: what each has used, and what of that is only held. All within a caller's transaction.
+
+A hold is `claimed` until its decision lapses, `seen` while money waits for an acceptance, and `lapsed` after it was
+given back, for as long as a late event may ask for it again. What is kept for good has no hold any more.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from serving.state.contacts import Level, Take
+
+CLAIMED, SEEN, LAPSED = 0, 1, 2
+MICROS = 1_000_000
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS stock (
+    offer_id TEXT PRIMARY KEY,
+    units INTEGER NOT NULL, spent INTEGER NOT NULL,
+    day TEXT NOT NULL, today INTEGER NOT NULL,
+    inventory INTEGER, budget INTEGER, daily INTEGER NOT NULL,
+    version INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS stock_by_version ON stock (version);
+CREATE TABLE IF NOT EXISTS holds (
+    decision_id TEXT NOT NULL, offer_id TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    units INTEGER NOT NULL, spent INTEGER NOT NULL, day TEXT NOT NULL,
+    per_accept INTEGER NOT NULL,
+    due_us INTEGER NOT NULL,
+    PRIMARY KEY (decision_id, offer_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS holds_by_due ON holds (due_us);
+"""
+CHANGED = "SELECT version, offer_id, units, spent, day, today FROM stock WHERE version > ?"
+FIRST_DUE = "SELECT min(due_us) FROM holds"
+DUE = "SELECT decision_id, offer_id, state, units, spent, day FROM holds WHERE due_us <= ? ORDER BY due_us LIMIT ?"
+HELD = "SELECT state, units, spent, day, per_accept, due_us FROM holds WHERE decision_id = ? AND offer_id = ?"
+HELD_BY = "SELECT offer_id, state, units, spent, day FROM holds WHERE decision_id = ?"
+HOLD = "INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+MOVE = "UPDATE holds SET state = ?, due_us = ?, day = ? WHERE decision_id = ? AND offer_id = ?"
+DROP = "DELETE FROM holds WHERE decision_id = ? AND offer_id = ?"
+TAKE = """
+INSERT INTO stock VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (offer_id) DO UPDATE SET units = excluded.units, spent = excluded.spent, day = excluded.day,
+    today = excluded.today, inventory = excluded.inventory, budget = excluded.budget, daily = excluded.daily,
+    version = excluded.version
+"""
+GIVE_BACK = """
+UPDATE stock SET units = units - ?2, spent = spent - ?3, version = ?5,
+    today = today - CASE WHEN day = ?4 THEN ?3 ELSE 0 END
+WHERE offer_id = ?1
+"""
+TAKE_LATE = """
+UPDATE stock SET units = units + ?2, spent = spent + ?3, version = ?5,
+    today = CASE WHEN day < ?4 THEN ?3 ELSE today + ?3 END, day = max(day, ?4)
+WHERE offer_id = ?1 AND (inventory IS NULL OR units + ?2 <= inventory)
+    AND (budget IS NULL OR CASE WHEN NOT daily THEN spent WHEN day < ?4 THEN 0 ELSE today END + ?3 <= budget)
+RETURNING day
+"""
+
+
+class Row(NamedTuple):
+    """What one offer has used; money in millionths of the currency."""
+
+    units: int = 0
+    spent: int = 0
+    day: str = ""
+    today: int = 0
+
+    def on(self, day: str) -> Row:
+        """As seen on a day. A clock that is behind another worker's goes on in the later day."""
+        return self if self.day >= day else Row(self.units, self.spent, day, 0)
+
+    def level(self) -> Level:
+        return Level(self.units, self.spent / MICROS, self.today / MICROS)
+
+    def with_one(self, take: Take) -> Row:
+        return Row(self.units + take.units, self.spent + take.micros, self.day, self.today + take.micros)
+
+
+class StockBook:
+    """The books within one transaction."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._version = 0
+
+    @property
+    def version(self) -> int:
+        """The number of this transaction's changes: readers ask for what is newer than they have seen."""
+        if not self._version:
+            (self._version,) = self._db.execute("SELECT coalesce(max(version), 0) + 1 FROM stock").fetchone()
+        return self._version
+
+    def rows(self, offer_ids: Iterable[str]) -> dict[str, Row]:
+        wanted = tuple(offer_ids)
+        marks = ", ".join("?" * len(wanted))
+        query = f"SELECT offer_id, units, spent, day, today FROM stock WHERE offer_id IN ({marks})"
+        return {offer_id: Row(*rest) for offer_id, *rest in self._db.execute(query, wanted)} if wanted else {}
+
+    def take(self, rows: dict[str, Row], takes: dict[str, Take]) -> None:
+        """Write the rows of these offers as they have become."""
+        self._db.executemany(
+            TAKE,
+            [
+                (offer_id, *rows[offer_id], take.inventory, take.budget, int(take.daily), self.version)
+                for offer_id, take in takes.items()
+            ],
+        )
+
+    def hold(self, holds: Sequence[tuple[str, str, Take, str, int]]) -> None:
+        """Note what was taken: decision, offer, how much, on which day, until when."""
+        self._db.executemany(
+            HOLD,
+            [
+                (decision_id, offer_id, CLAIMED, take.units, take.micros, day, int(take.per_accept), due_us)
+                for decision_id, offer_id, take, day, due_us in holds
+            ],
+        )
+
+    def keep(self, decision_id: str, offer_id: str, outcome: bool, at_us: int, day: str, window_us: int) -> None:
+        """An event names decision and offer: what is held is kept, and what lapsed is taken again if it is there.
+
+        Money that is due at the acceptance waits for the outcome until the attribution window ends.
+        """
+        held = self._db.execute(HELD, (decision_id, offer_id)).fetchone()
+        if held is None:
+            return
+        state, units, spent, held_day, per_accept, _ = held
+        if state == LAPSED:
+            taken = self._db.execute(TAKE_LATE, (offer_id, units, spent, day, self.version)).fetchone()
+            if taken is None:
+                return  # late, and nothing is left
+            state, held_day = CLAIMED, taken[0]
+        if outcome or not (per_accept and spent):
+            self._db.execute(DROP, (decision_id, offer_id))
+        elif state == CLAIMED:
+            self._db.execute(MOVE, (SEEN, at_us + window_us, held_day, decision_id, offer_id))
+
+    def give_back(self, decision_id: str) -> None:
+        """The decision was never handed out; what was seen of it all the same stays."""
+        for offer_id, state, units, spent, day in self._db.execute(HELD_BY, (decision_id,)).fetchall():
+            if state == CLAIMED:
+                self._db.execute(GIVE_BACK, (offer_id, units, spent, day, self.version))
+            if state != SEEN:
+                self._db.execute(DROP, (decision_id, offer_id))
+
+    def sweep(self, until_us: int, remembered_us: int, most: int = 500) -> int:
+        """Give back what was due by then; how many holds were looked at, at most `most`."""
+        due = self._db.execute(DUE, (until_us, most)).fetchall()
+        for decision_id, offer_id, state, units, spent, day in due:
+            if state == LAPSED:
+                self._db.execute(DROP, (decision_id, offer_id))
+            elif state == SEEN:  # the unit was seen, only its money comes back
+                self._db.execute(GIVE_BACK, (offer_id, 0, spent, day, self.version))
+                self._db.execute(DROP, (decision_id, offer_id))
+            else:
+                self._db.execute(GIVE_BACK, (offer_id, units, spent, day, self.version))
+                self._db.execute(MOVE, (LAPSED, until_us + remembered_us, day, decision_id, offer_id))
+        return len(due)
