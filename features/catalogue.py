@@ -79,7 +79,7 @@ class Lever(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     factor: float
     reason: str
-    where: str | None = None  # a rule over `offer.x` and `context.x`; None: all offers
+    where: str | None = None  # a rule, see features/language; None: all offers
     starts_at: datetime | None = None  # UTC, inclusive
     ends_at: datetime | None = None  # UTC, exclusive
 

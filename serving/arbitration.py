@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from features.errors import BrokenRelease
 from serving.learning.beliefs import Beliefs
 from serving.settings import Settings
 
@@ -19,18 +21,21 @@ if TYPE_CHECKING:
 
 Numbers = NDArray[np.float64]
 SMALLEST = 1e-6  # no probability is nearer to 0 or 1 than this
+LESS_OF_OFFER = 0.2  # what an offer counts that the customer wants to see less of
+LESS_OF_CATEGORY = 0.6  # and the others of its category
 
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """What each offer is worth here and now, with the factors that made it; shapes (n_offers,)."""
+    """What each offer is worth here and now, with the factors that made it; shapes (n_offers,), all finite."""
 
     p_accept: Numbers  # the model's estimate, corrected by what was learned since
     value: Numbers  # currency
     context_weight: Numbers
     lever: Numbers
-    retention_gain: Numbers  # currency; added
-    moved: Numbers  # currency; p_accept x value x context_weight x lever
+    wish: Numbers  # below 1 where the customer wants to see less of it
+    retention_gain: Numbers  # currency; added, after the wish
+    moved: Numbers  # currency; p_accept x value x context_weight x lever x wish
     score: Numbers  # moved + retention_gain
 
 
@@ -44,10 +49,64 @@ def worth_of(
     p_churn: float | None,
     settings: Settings,
 ) -> Worth:
-    """Expected margin of showing each offer, in the deployment's currency."""
+    """Expected margin of showing each offer, in the deployment's currency.
+
+    `BrokenRelease` if the models, or what was learned, give no finite number: greater or less then means nothing.
+    """
     p_accept = np.clip(p_model * beliefs.factor, SMALLEST, 1.0 - SMALLEST)
-    one = np.ones(len(view))
+    one = view.ones
     lever, context_weight = levers.weights(asked) if levers is not None else (one, one)
-    moved = p_accept * view.value * context_weight * lever
-    gain = np.zeros(len(view))
-    return Worth(p_accept, view.value, context_weight, lever, gain, moved, moved + gain)
+    wish = wish_of(view, customer.less_like)
+    moved = p_accept * view.value
+    for factor in (context_weight, lever, wish):
+        if factor is not one:  # most decisions have none
+            moved *= factor
+    gain = retention_gain(view, saved_value(p_churn, customer, settings.customer_value), settings.save_rate) * wish
+    score = moved + gain
+    if not np.isfinite(score).all():
+        row = int(np.flatnonzero(~np.isfinite(score))[0])
+        raise BrokenRelease(f"the score of {view.offers[row].offer_id} is not a finite number")
+    return Worth(p_accept, view.value, context_weight, lever, wish, gain, moved, score)
+
+
+def wish_of(view: CatalogueView, less_like: frozenset[str]) -> Numbers:
+    """What a customer's "less like this" leaves of each offer, shape (n_offers,)."""
+    rows = [view.row[offer_id] for offer_id in less_like if offer_id in view.row] if less_like else []
+    if not rows:
+        return view.ones
+    categories = view.category[rows]
+    alike = np.isin(view.category, categories[categories >= 0])
+    wish = np.where(alike, LESS_OF_CATEGORY, 1.0)
+    wish[rows] = LESS_OF_OFFER
+    return wish
+
+
+def saved_value(p_churn: float | None, customer: CustomerNow, customer_value: str) -> float:
+    """What is lost with this customer, times the chance to lose it: currency, 0 where one of them is not known.
+
+    `customer_value` is an amount, or the name of a feature or attribute that holds one.
+    """
+    if p_churn is None or not customer_value:
+        return 0.0
+    worth = _amount(customer_value, customer)
+    saved = p_churn * worth if worth > 0.0 else 0.0
+    return saved if math.isfinite(saved) else 0.0
+
+
+def retention_gain(view: CatalogueView, saved: float, save_rate: float) -> Numbers:
+    """Per offer what showing it is expected to keep, shape (n_offers,): 0 but for retention offers."""
+    if saved == 0.0 or not view.retention.any():
+        return view.zeros
+    rate = np.where(np.isnan(view.save_rate), save_rate, view.save_rate)
+    return np.where(view.retention, saved * rate, 0.0)
+
+
+def _amount(customer_value: str, customer: CustomerNow) -> float:
+    try:
+        return float(customer_value)
+    except ValueError:
+        held: Any = customer.features.get(customer_value, customer.attributes.get(customer_value))
+    try:
+        return float(held) if isinstance(held, int | float) and not isinstance(held, bool) else 0.0
+    except OverflowError:
+        return 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import numpy as np
@@ -31,6 +32,11 @@ class CatalogueView:
         self.category_names = sorted({o.category for o in self.offers if o.category is not None})
         codes = {name: code for code, name in enumerate(self.category_names)}
         self.category = np.array([codes[o.category] if o.category is not None else -1 for o in self.offers], np.int64)
+        self.retention = np.array([o.retention for o in self.offers], dtype=bool)
+        self.save_rate = np.array([_save_rate(o) for o in self.offers], np.float64)  # NaN where the offer names none
+        self.ones, self.zeros = np.ones(len(self.offers)), np.zeros(len(self.offers))
+        for shared in (self.ones, self.zeros):
+            shared.setflags(write=False)
         self.contact_policies: tuple[ContactPolicy, ...] = catalogue.contact_policies
         self.levers: tuple[Lever, ...] = catalogue.levers
         self.feature_set = feature_set  # what rules may name
@@ -60,6 +66,12 @@ class CatalogueView:
             fits = self._treatments[key] >= 0
             self._fits[key] = None if fits.all() else fits
         return self._treatments[key]
+
+
+def _save_rate(offer: Offer) -> float:
+    """The share of leaving customers that this offer is expected to keep, in [0, 1]; NaN if it does not say."""
+    rate = offer.attributes.get("save_rate")
+    return float(rate) if isinstance(rate, int | float) and not isinstance(rate, bool) and 0 <= rate <= 1 else math.nan
 
 
 def _first_fit(offer: Offer, placement_id: str, channel: str) -> int:

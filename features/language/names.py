@@ -101,8 +101,9 @@ class Names:
             return lambda scope: plain(scope.attributes.get(attribute))
         if name in self.kinds:
             return lambda scope: plain(scope.features.get(name))
-        # Of a customer feature or attribute that came, or went, after the rule was saved.
-        return lambda scope: plain(scope.features[name] if name in scope.features else scope.attributes.get(name))
+        # What came, or went, since the features were built: most often an attribute that customers have had since.
+        told = name.removeprefix("profile_") if name.removeprefix("profile_") in self.kinds else name
+        return lambda scope: plain(scope.features[name] if name in scope.features else scope.attributes.get(told))
 
 
 def offer_value(offer: Offer, variable: Variable) -> Value:

@@ -64,9 +64,9 @@ class Program:
         self._timed = tuple(at in timed for at in range(len(build.slots)))
 
     @property
-    def is_constant(self) -> bool:
-        """Whether it depends on the offers alone, not on who asks or when."""
-        return not self._literal.size
+    def settled(self) -> NDArray[np.int8] | None:
+        """What `evaluate` always returns, if the offers alone decide; None if it matters who asks, or when."""
+        return np.array([0, -1, 1], np.int8)[self._roots] if not self._literal.size else None
 
     def evaluate(self, scope: Scope) -> NDArray[np.int8]:
         """Per offer 1 where its rule holds, 0 where not, -1 where that is unknown; shape (n_offers,)."""

@@ -1,0 +1,54 @@
+"""An offer's own rule says which customers may have it; where the rule is unknown, they may not."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.catalogue import Offer
+from features.errors import BadRule
+from features.language import Expression, Names, Program, parse, values_seen
+
+if TYPE_CHECKING:
+    from serving.catalogue_view import CatalogueView
+    from serving.rules.asked import Asked
+
+logger = logging.getLogger(__name__)
+NOBODY = parse("false")
+OUTCOMES = {1: "true", 0: "false", -1: "unknown"}
+
+
+class EligibilityRule:
+    name: ClassVar[str] = "eligibility"
+
+    def __init__(self, view: CatalogueView) -> None:
+        self._view = view
+        self._names = Names.of(view.feature_set)
+        self._rules = [_rule_of(offer) for offer in view.offers]
+        self._program: Program | None = None
+        if any(rule is not None for rule in self._rules):
+            self._program = Program(self._rules, view.offers, self._names)
+
+    def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
+        return None if self._program is None else self._program.evaluate(asked) == 1
+
+    def seen(self, asked: Asked, row: int) -> dict[str, Any]:
+        offer, rule = self._view.offers[row], self._rules[row]
+        if rule is None or self._program is None:
+            return {"rule": None}
+        found = {"rule": offer.eligibility, "result": OUTCOMES[int(self._program.evaluate(asked)[row])]}
+        return {**found, "values": values_seen(rule, asked, offer, self._names)}
+
+
+def _rule_of(offer: Offer) -> Expression | None:
+    """A rule that cannot be read, which the API would not have saved, holds for nobody."""
+    if offer.eligibility is None:
+        return None
+    try:
+        return parse(offer.eligibility)
+    except BadRule as error:
+        logger.warning("%s is shown to nobody, its rule cannot be read: %s", offer.offer_id, error)
+        return NOBODY
