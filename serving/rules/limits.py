@@ -90,15 +90,6 @@ class Limits:
         # A contact with any offer may count for a cap that only another offer has.
         self._counts_all = any(cap.of != "offer" for caps in self.of_offer.values() for cap in caps)
 
-    @property
-    def any(self) -> bool:
-        """Whether anything is counted at all."""
-        return self._counts_contacts or bool(self.takes or self.of_offer)
-
-    def covers(self, pick: Claimed) -> bool:
-        """Whether something counts this pick, so that it must be claimed."""
-        return self._counts_contacts or pick.offer_id in self.takes or pick.offer_id in self.of_offer
-
     def take(self, offer_id: str) -> Take | None:
         return self.takes.get(offer_id)
 
