@@ -18,6 +18,8 @@ from serving.rules.caps import CapsRule
 from serving.rules.channel import ChannelRule
 from serving.rules.consent import ConsentRule
 from serving.rules.cooldown import CooldownRule
+from serving.rules.diversity import DiversityRule
+from serving.rules.eligibility import EligibilityRule
 from serving.rules.exclusion import ExclusionRule
 from serving.rules.inventory import InventoryRule
 from serving.rules.pacing import PacingRule
@@ -41,6 +43,21 @@ class Room:
     left: int
     rule: str  # by which
 
+    def take(self, row: int) -> Mask | slice | None:
+        """One more is shown: the offers that no longer fit, if there are any."""
+        if self.rows is not None and not self.rows[row]:
+            return None
+        self.left -= 1
+        if self.left > 0:
+            return None
+        return slice(None) if self.rows is None else self.rows
+
+
+class Taking(Protocol):
+    """What limits how many offers one decision may hold, `Room` or another; told of each offer that is shown."""
+
+    def take(self, row: int) -> Mask | slice | None: ...
+
 
 class Rule(Protocol):
     """One reason why an offer is not shown."""
@@ -63,7 +80,7 @@ class Rule(Protocol):
 class Rooming(Protocol):
     """A rule that also limits how many offers one decision may hold."""
 
-    def rooms(self, asked: Asked) -> Sequence[Room]:
+    def rooms(self, asked: Asked) -> Sequence[Taking]:
         """The limits that still leave room; those that leave none are said by `allows`."""
         ...
 
@@ -74,6 +91,7 @@ RULES: tuple[type[Rule], ...] = (
     ChannelRule,
     ExclusionRule,
     ConsentRule,
+    EligibilityRule,
     QuietHoursRule,
     PauseRule,
     CooldownRule,
@@ -81,6 +99,7 @@ RULES: tuple[type[Rule], ...] = (
     InventoryRule,
     BudgetRule,
     PacingRule,
+    DiversityRule,
 )
 
 
@@ -105,6 +124,6 @@ class Rules:
             allowed &= passed
         return allowed, dropped_by
 
-    def rooms(self, asked: Asked) -> list[Room]:
+    def rooms(self, asked: Asked) -> list[Taking]:
         """What limits the number of offers within this decision."""
         return [room for rule in self._rooming for room in rule.rooms(asked)]
