@@ -127,6 +127,7 @@ class Facts:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self._depth = 0
+        self._catalogue = Catalogue(0, (), ())  # as last read
         self._noted: set[tuple[str, str]] = set()  # attributes that are in attribute_kinds for sure
         self._db = sqlite3.connect(path, timeout=wait_s, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -240,11 +241,22 @@ class Facts:
             )
 
     def catalogue(self) -> Catalogue:
-        while True:
-            version = self.catalogue_version()
-            rows = self._rows("SELECT kind, body FROM objects ORDER BY kind, id")
-            if self.catalogue_version() == version:  # else another process changed it in between
-                return _catalogue(version, rows)
+        """As it stands. What did not change since the last call is not read again."""
+        with self._lock:
+            while True:
+                before, version = self._catalogue, self.catalogue_version()
+                if version == before.version:
+                    return before
+                if not 0 < before.version < version:  # nothing was read yet, or the file was put back
+                    found = _catalogue(version, self._rows("SELECT kind, body FROM objects ORDER BY kind, id"))
+                else:
+                    changed = "SELECT kind, id, body FROM object_history WHERE version > ? ORDER BY version"
+                    found = _changed(before, version, self._rows(changed, (before.version,)))
+                if self.catalogue_version() == version:  # else another process changed it in between
+                    break
+            if self._depth == 0:  # what a transaction did may yet be undone
+                self._catalogue = found
+            return found
 
     def catalogue_at(self, version: int) -> Catalogue:
         """The catalogue as it stood at `version`, for replay."""
@@ -479,6 +491,25 @@ def _catalogue(version: int, rows: Iterable[tuple[str, str]]) -> Catalogue:
     for kind, body in rows:
         found[types[kind]].append(msgspec.json.decode(body, type=types[kind]))
     return Catalogue(version, *(tuple(found[of]) for of in (Offer, Placement, ContactPolicy, Lever)))
+
+
+def _changed(before: Catalogue, version: int, rows: Iterable[tuple[str, str, str | None]]) -> Catalogue:
+    """The catalogue after these changes, the last of each object counts; a body of None removes."""
+    last: dict[type, dict[str, Any]] = {}
+    types = {kind: of for of, (kind, _) in _KINDS.items()}
+    for kind, name, body in rows:
+        last.setdefault(types[kind], {})[name] = body
+    kept: dict[type, tuple[Any, ...]] = {
+        Offer: before.offers,
+        Placement: before.placements,
+        ContactPolicy: before.contact_policies,
+        Lever: before.levers,
+    }
+    for of, bodies in last.items():
+        objects = {getattr(one, _KINDS[of][1]): one for one in kept[of] if getattr(one, _KINDS[of][1]) not in bodies}
+        objects |= {name: msgspec.json.decode(body, type=of) for name, body in bodies.items() if body is not None}
+        kept[of] = tuple(objects[name] for name in sorted(objects))
+    return Catalogue(version, kept[Offer], kept[Placement], kept[ContactPolicy], kept[Lever])
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

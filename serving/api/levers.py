@@ -30,7 +30,7 @@ class LeverBody(Body):
 
     name: Name
     factor: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False, description="1 changes nothing.")]
-    where: Rule | None = Field(None, description="A rule over `offer.x` and `context.x`. Left out: all offers.")
+    where: Rule | None = Field(None, description="A rule, mostly over `offer.x` and `context.x`. Left out: all offers.")
     starts_at: Time | None = Field(None, description="Inclusive.")
     ends_at: Time | None = Field(None, description="Exclusive.")
     reason: Name = Field(description="Why; kept with every change.")

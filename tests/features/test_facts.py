@@ -79,6 +79,50 @@ def test_every_version_of_the_catalogue_can_be_read_again(facts, offer):
     assert facts.catalogue_at(5) == facts.catalogue()
 
 
+def test_a_catalogue_read_after_each_change_is_the_one_that_is_read_anew(facts, offer, tmp_path):
+    def change(n):
+        name = f"o{n * 7 % 5}"
+        if n % 3 == 2 and any(o.offer_id == name for o in facts.catalogue().offers):
+            return facts.remove(Offer, name, NOW)
+        return facts.put(offer(name, priority=n), NOW)
+
+    other = Facts(tmp_path / "facts.db")  # another process
+    for n in range(30):
+        change(n)
+        if n % 4 == 0:
+            facts.put(Placement(placement_id=f"p{n % 8}", name="hero", channel="web"), NOW)
+        if n % 2 == 0:  # several changes at once, too
+            anew = Facts(tmp_path / "facts.db")
+            assert (
+                facts.catalogue()
+                == other.catalogue()
+                == anew.catalogue()
+                == anew.catalogue_at(anew.catalogue_version())
+            )
+            anew.close()
+    other.close()
+
+
+def test_a_catalogue_read_within_a_transaction_that_fails_is_not_remembered(facts, offer):
+    facts.put(offer("a"), NOW)
+
+    def fail():
+        with facts.transaction():
+            facts.put(offer("b"), NOW)
+            assert len(facts.catalogue().offers) == 2
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    facts.put(offer("c"), NOW)
+    assert [o.offer_id for o in facts.catalogue().offers] == ["a", "c"]
+
+
+def test_a_catalogue_that_did_not_change_is_not_read_again(facts, offer):
+    facts.put(offer("a"), NOW)
+    assert facts.catalogue() is facts.catalogue()
+
+
 def test_every_change_of_an_object_says_what_when_and_by_whom(facts, offer):
     later = NOW + timedelta(hours=1)
     facts.put(offer(), NOW, by="ann")
@@ -130,9 +174,13 @@ def test_the_kinds_of_attributes_are_remembered_as_they_come(facts):
 
 
 def test_an_attribute_of_a_transaction_that_failed_is_remembered_when_it_comes_again(facts):
-    with pytest.raises(KeyboardInterrupt), facts.transaction():
-        facts.merge_profile("c", NOW, {"age": 30})
-        raise KeyboardInterrupt
+    def fail():
+        with facts.transaction():
+            facts.merge_profile("c", NOW, {"age": 30})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
     assert facts.attribute_kinds() == {}
     facts.merge_profile("c", NOW, {"age": 30})
     assert facts.attribute_kinds() == {"age": "number"}
