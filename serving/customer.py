@@ -14,6 +14,7 @@ from features.definitions import FeatureSet
 from features.errors import StoreUnavailable
 from features.events import US_PER_DAY
 from features.facts import Facts
+from features.identities import joined_row
 from features.live import StoredRow, features_of
 from features.log import Log, LogEvent
 from features.profile import Profile
@@ -57,9 +58,14 @@ class Happened(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What was read of a profile; None where there is none."""
+    """Who somebody is, after joining, and what was read of the profile; None where there is none."""
 
+    customer_id: str
     profile: Profile | None
+
+
+def by_time(event: LogEvent) -> tuple[int, str]:
+    return event.occurred_us, event.event_id
 
 
 class LastKnown:
@@ -91,7 +97,8 @@ class CustomerReader:
     The three reads are apart, so that each may be late or fail for itself.
     """
 
-    facts: Facts
+    facts: Facts  # of profiles
+    identities: Facts  # the same file, opened apart: each read may be late for itself
     log: Log
     feature_set: FeatureSet
     online: OnlineStore | None
@@ -120,15 +127,23 @@ class CustomerReader:
 
     def told(self, customer_id: str) -> Told:
         """What the customer said of themselves."""
-        return Told(self.facts.profile(customer_id))
+        key = self.facts.identity_of(customer_id)
+        return Told(key, self.facts.profile(key))
 
     def happened(self, customer_id: str, now_us: int) -> Happened:
         """What the customer did; a store that fails is named."""
         degraded: list[tuple[str, str]] = []
         stored, recent = None, []
+        keys = [customer_id]
+        try:
+            known = self.identities.identity_of(customer_id)
+            keys = [known, *self.identities.aliases_of(known)]
+        except FAILURES as error:
+            logger.warning("identities: %s", error)
+            degraded.append(("features_unavailable", "what was done before joining was left out"))
         try:
             if self.online is not None:
-                stored = self.online.customer(customer_id)
+                stored = self._stored(keys)
         except FAILURES as error:
             logger.warning("online store: %s", error)
             degraded.append(("features_unavailable", "stored features were left at their defaults"))
@@ -137,8 +152,8 @@ class CustomerReader:
             degraded.append(("features_unavailable", "the snapshot is newer than the clock and was not read"))
         try:
             since_us = stored.as_of_us if stored is not None else self.snapshot_us
-            recent = self.log.recent(customer_id, since_us, self.snapshot_position, MOST_RECENT)
-            if len(recent) == MOST_RECENT:
+            recent = self._recent(keys, since_us)
+            if len(recent) >= MOST_RECENT:
                 degraded.append(("features_stale", f"only the newest {MOST_RECENT} events since the snapshot count"))
         except FAILURES as error:
             logger.warning("recent events: %s", error)
@@ -147,6 +162,18 @@ class CustomerReader:
         if not degraded:
             self.last.keep(customer_id, found)
         return found
+
+    def _stored(self, keys: Sequence[str]) -> StoredRow | None:
+        assert self.online is not None
+        if len(keys) == 1:
+            return self.online.customer(keys[0])
+        return joined_row(self.feature_set, [self.online.customer(key) for key in keys])
+
+    def _recent(self, keys: Sequence[str], since_us: int) -> Sequence[LogEvent]:
+        found = [self.log.recent(key, since_us, self.snapshot_position, MOST_RECENT) for key in keys]
+        if len(found) == 1:
+            return found[0]
+        return sorted((event for one in found for event in one), key=by_time)[-MOST_RECENT:]
 
     def assembled(self, customer_id: str, happened: Happened | None, told: Told | None, now_us: int) -> CustomerNow:
         """The customer from what could be read; None is what could not, in time or at all."""
@@ -162,6 +189,7 @@ class CustomerReader:
         features = features_of(self.feature_set, stored, recent, profile, now_us)
         known = stored is not None or bool(recent) or profile is not None
         snapshot_us = stored.as_of_us if stored else None
+        customer_id = told.customer_id if told is not None else customer_id
         if profile is None:
             refused = None if told is None else NOTHING_REFUSED
             return CustomerNow(customer_id, features, known, snapshot_us, refused, degraded=tuple(degraded))

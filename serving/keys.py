@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import math
 import re
 import secrets
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +22,9 @@ from features.errors import BadInput, NotFound, StoreUnavailable
 from features.events import from_us, has_control_characters, to_us
 from serving.state.sqlite import open_wal
 
+logger = logging.getLogger(__name__)
+READ_WAIT_MS = 5  # every request asks, on the event loop
+ASKED_AGAIN_S = 1.0  # after a read that failed
 Kind = Literal["secret", "public"]
 SCOPES = ("decide", "events", "catalogue", "admin")
 PUBLIC_SCOPES = ("decide", "events")  # all that a web page may ever do
@@ -73,6 +78,9 @@ class Keys:
         self._lock = threading.Lock()
         self._db = open_wal(path, synchronous="FULL")
         self._upgrade()
+        self._reader = open_wal(path, synchronous="FULL")
+        self._reader.execute(f"PRAGMA busy_timeout = {READ_WAIT_MS}")
+        self._asked_again_at = 0.0  # of the monotonic clock
         self._version = -1
         self._known: dict[str, tuple[Key, bytes]] = {}
         self._origins: frozenset[str] = frozenset()
@@ -80,6 +88,7 @@ class Keys:
     def close(self) -> None:
         with self._lock:
             self._db.close()
+            self._reader.close()
 
     def create(self, kind: Kind, scopes: Sequence[str], name: str, now: datetime, limits: Limits | None = None) -> str:
         """A new key; its text is returned here and nowhere else. `BadInput` for a kind, scope or limit that is none."""
@@ -149,7 +158,9 @@ class Keys:
     def _current(self) -> dict[str, tuple[Key, bytes]]:
         with self._lock:
             try:
-                version = self._db.execute("PRAGMA data_version").fetchone()[0]  # changes when anybody else commits
+                if time.monotonic() < self._asked_again_at:
+                    return self._known
+                version = self._reader.execute("PRAGMA data_version").fetchone()[0]  # changes when anybody commits
                 if version != self._version:
                     self._known = {row[1]: (_key(*row[1:]), row[0]) for row in self._all()}
                     self._origins = frozenset(
@@ -157,11 +168,15 @@ class Keys:
                     )
                     self._version = version
             except sqlite3.OperationalError as error:
-                raise StoreUnavailable(f"the keys cannot be read: {error}") from error
+                if not self._known:
+                    raise StoreUnavailable(f"the keys cannot be read: {error}") from error
+                # Who was let in goes on: a page must not break because a file is locked.
+                logger.warning("the keys cannot be read, those known before go on: %s", error)
+                self._asked_again_at = time.monotonic() + ASKED_AGAIN_S
             return self._known
 
     def _all(self) -> list[Any]:
-        return self._db.execute(f"SELECT hash, {COLUMNS} FROM keys").fetchall()
+        return self._reader.execute(f"SELECT hash, {COLUMNS} FROM keys").fetchall()
 
     def _upgrade(self) -> None:
         """Makes the table, or adds what a table of before lacks."""

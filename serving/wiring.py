@@ -66,9 +66,8 @@ class Service:
         self.settings = settings
         self.clock: Clock = settings.clock()
         self.facts = Facts(settings.home.facts_db, STORE_WAIT_S)
-        self.profiles = Facts(
-            settings.home.facts_db, STORE_WAIT_S
-        )  # read while deciding: must not wait for another thread's commit
+        # Read while deciding: they must not wait for another thread's commit, nor for each other.
+        self.profiles, self.identities = (Facts(settings.home.facts_db, STORE_WAIT_S) for _ in range(2))
         self.keys = Keys(settings.home.facts_db)
         self.currency = self.facts.data_settings().currency
         self.log_store: Log = SqliteLog(settings.home.log_db)
@@ -103,9 +102,7 @@ class Service:
     def start(self) -> None:
         self.learner.start()
         first = self._next_edition(self._look())
-        self.decider = Decider(
-            first, self.settings, self.clock, self.currency, self.contacts, self.log_store
-        )
+        self.decider = Decider(first, self.settings, self.clock, self.currency, self.contacts, self.log_store)
         self.answering = Answering(self.decider)
         self._watch.start()
 
@@ -121,6 +118,7 @@ class Service:
         self.idempotency.close()
         self.keys.close()
         self.profiles.close()
+        self.identities.close()
         self.facts.close()
 
     def refresh(self) -> None:
@@ -220,9 +218,9 @@ class Service:
         online = open_online(self.settings.home, self.facts)
         if online is None or online.snapshot is None:
             declared = feature_set(currency=self.currency)
-            return CustomerReader(self.profiles, self.log_store, declared, None, snapshot_us=0, snapshot_position=0)
+            return CustomerReader(self.profiles, self.identities, self.log_store, declared, None, 0, 0)
         at, position = online.snapshot.as_of_us, online.snapshot.log_position
-        return CustomerReader(self.profiles, self.log_store, online.feature_set, online, at, position)
+        return CustomerReader(self.profiles, self.identities, self.log_store, online.feature_set, online, at, position)
 
 
 def build(settings: Settings) -> Service:

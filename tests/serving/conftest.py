@@ -37,7 +37,7 @@ class NobodyKnown:
         return Happened(None, ())
 
     def told(self, customer_id):
-        return Told(None)
+        return Told(customer_id, None)
 
     def assembled(self, customer_id, happened, told, now_us):
         return self.read(customer_id, now_us)

@@ -39,7 +39,7 @@ def reader(tmp_path):
     facts.merge_profile("c", NOW, {"age": 40})
 
     def make(online):
-        return CustomerReader(facts, log, FEATURES, online, snapshot_us=0, snapshot_position=0)
+        return CustomerReader(facts, facts, log, FEATURES, online, snapshot_us=0, snapshot_position=0)
 
     yield make
     log.close()
