@@ -19,7 +19,7 @@ import numpy as np
 
 from features.catalogue import Offer
 from features.language import Names, Program, parse
-from features.language.parse import parse as cached
+from features.language.names import Kind
 
 BUDGET_US = 1_000.0  # at 10,000 offers
 COUNTRIES = [f"C{n}" for n in range(60)]
@@ -41,8 +41,9 @@ def measure(n_offers: int, kind: str, seconds: float) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     texts = [_rule(rng, kind) for _ in range(n_offers)]
     offers = [Offer(offer_id=f"o{n}", name="", value=1.0, currency="EUR", treatments=()) for n in range(n_offers)]
-    names = Names(kinds={name: "number" for name in NUMBERS} | {"country": "category"})
-    cached.cache_clear()
+    kinds: dict[str, Kind] = {"country": "category", **dict.fromkeys(NUMBERS, "number")}
+    names = Names(kinds)
+    parse.cache_clear()
     parsing = time.perf_counter()
     rules = [parse(text) for text in texts]
     compiling = time.perf_counter()
@@ -50,7 +51,7 @@ def measure(n_offers: int, kind: str, seconds: float) -> dict[str, Any]:
     compiled = time.perf_counter()
     asking = [_asked(rng) for _ in range(50)]
     holds = [float((program.evaluate(asked) == 1).mean()) for asked in asking]
-    times = []
+    times: list[float] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
         started = time.perf_counter_ns()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -42,13 +41,14 @@ class _Prepared:
     of_context: bool
     starts_us: int
     ends_us: int
-    rows: NDArray[np.bool_] | None  # where it holds, if the offers alone say so
+    rows: NDArray[np.bool_]  # where it holds, if the offers alone say so; else empty
+    asks: bool  # who asks, or when
 
     def runs(self, now_us: int) -> bool:
         return self.starts_us <= now_us < self.ends_us
 
     def holds(self, asked: Asked) -> NDArray[np.bool_]:
-        return self.rows if self.rows is not None else self.program.evaluate(asked) == 1
+        return self.program.evaluate(asked) == 1 if self.asks else self.rows
 
 
 class Levers:
@@ -57,8 +57,8 @@ class Levers:
     def __init__(self, view: CatalogueView) -> None:
         names = Names.of(view.feature_set)
         self._all = tuple(_prepared(lever, view, names) for lever in view.levers)
-        self._fixed = tuple(one for one in self._all if one.rows is not None)
-        self._asking = tuple(one for one in self._all if one.rows is None)
+        self._fixed = tuple(one for one in self._all if not one.asks)
+        self._asking = tuple(one for one in self._all if one.asks)
         edges = {edge for one in self._fixed for edge in (one.starts_us, one.ends_us)}
         self._changes = np.array(sorted(edges), np.int64)
         self._one = view.ones
@@ -92,16 +92,13 @@ class Levers:
         span = int(np.searchsorted(self._changes, now_us, side="right"))
         kept = self._product
         if kept is None or kept[0] != span:
-            kept = self._product = span, _product(self._one, (one for one in self._fixed if one.runs(now_us)))
+            product = self._one
+            for one in self._fixed:
+                if one.runs(now_us):
+                    product = _bounded(np.where(one.rows, one.lever.factor, 1.0) * product)
+            product.setflags(write=False)
+            kept = self._product = span, product
         return kept[1]
-
-
-def _product(one: Numbers, running: Iterable[_Prepared]) -> Numbers:
-    product = one
-    for each in running:
-        product = _bounded(np.where(each.rows, product * each.lever.factor, product))
-    product.setflags(write=False)
-    return product
 
 
 def _bounded(product: Numbers) -> Numbers:
@@ -115,10 +112,11 @@ def _prepared(lever: Lever, view: CatalogueView, names: Names) -> _Prepared:
     return _Prepared(
         lever,
         program,
-        of_context=any(variable.root == "context" for variable in variables(where)),
+        of_context=settled is None and any(variable.root == "context" for variable in variables(where)),
         starts_us=to_us(lever.starts_at) if lever.starts_at else -FOREVER_US,
         ends_us=to_us(lever.ends_at) if lever.ends_at else FOREVER_US,
-        rows=None if settled is None else settled == 1,
+        rows=np.empty(0, bool) if settled is None else settled == 1,
+        asks=settled is None,
     )
 
 
