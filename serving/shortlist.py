@@ -1,0 +1,95 @@
+"""The shortlist of a large catalogue: the offers that take part in a draw; the chance of all others is 0."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+Numbers = NDArray[np.float64]
+
+
+def shortlist(
+    eligible: Mask,
+    cheap_score: Numbers,
+    n: int,
+    keep: Mask | None = None,
+    *,
+    priority: NDArray[np.int64] | None = None,
+    is_new: Mask | None = None,
+    new_quota: int = 0,
+    turn: int = 0,
+) -> Mask:
+    """The `n` eligible offers of the highest priority and, within it, the highest cheap score; shape (n_offers,).
+
+    Besides them stay: `keep` where eligible, which are offers that the slate may need whatever they score, and up to
+    `new_quota` of the new ones, in a circle that begins at `turn`, so that over many decisions all of them have their
+    chance. Of equal scores the first rows stay. `cheap_score` must be finite where eligible. Nothing is left out of a
+    catalogue that has no more than `n` eligible offers.
+    """
+    if n < 1:
+        raise ValueError(f"n == {n}, a shortlist has at least 1 offer")
+    if np.count_nonzero(eligible) <= n:
+        return eligible.copy()
+    chosen = np.zeros(len(eligible), dtype=bool)
+    for level in _levels(eligible, priority):
+        left = n - int(np.count_nonzero(chosen))
+        if left <= 0:
+            break
+        _take_best(level, cheap_score, left, chosen)
+    if keep is not None:
+        chosen |= keep & eligible
+    if is_new is not None and new_quota > 0:
+        _take_in_turn(np.flatnonzero(is_new & eligible & ~chosen), new_quota, turn, chosen)
+    return chosen
+
+
+def cheap_scores(affinity: NDArray[np.float32], value: Numbers) -> Numbers:
+    """What orders offers before any other model is asked: value, weighted by how the offer's affinity stands among
+    those of all offers; (n_offers,). Between 0 and the value; half of it for an offer of average affinity."""
+    scores: Numbers = _cheap(affinity, value)
+    return scores
+
+
+def _levels(eligible: Mask, priority: NDArray[np.int64] | None) -> list[Mask]:
+    """The eligible offers by priority, the highest first."""
+    if priority is None or not priority.size or priority.min() == priority.max():
+        return [eligible]
+    return [eligible & (priority == level) for level in np.unique(priority[eligible])[::-1]]
+
+
+def _take_best(level: Mask, scores: Numbers, n: int, chosen: Mask) -> None:
+    rows = np.flatnonzero(level)
+    if rows.size <= n:
+        chosen[rows] = True
+        return
+    held = scores[rows]
+    least = np.partition(held, rows.size - n)[rows.size - n]
+    above = rows[held > least]
+    chosen[above] = True
+    chosen[rows[held == least][: n - above.size]] = True
+
+
+def _take_in_turn(rows: NDArray[np.intp], n: int, turn: int, chosen: Mask) -> None:
+    if rows.size:
+        first = turn % rows.size
+        chosen[rows.take(np.arange(first, first + min(n, rows.size)), mode="wrap")] = True
+
+
+@njit(nogil=True, cache=True)
+def _cheap(affinity, value):  # type: ignore[no-untyped-def]
+    n = len(affinity)
+    mean = 0.0
+    for i in range(n):
+        mean += affinity[i]
+    mean = mean / n if n else 0.0
+    square = 0.0
+    for i in range(n):
+        square += (affinity[i] - mean) ** 2
+    spread = np.sqrt(square / n) if n else 0.0
+    out = np.empty(n)
+    for i in range(n):
+        z = (affinity[i] - mean) / spread if spread > 1e-9 else 0.0
+        out[i] = value[i] * 0.5 * (1.0 + z / (1.0 + abs(z)))
+    return out

@@ -1,0 +1,65 @@
+"""The shortlist keeps the best, what the slate needs, and room for the new."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.shortlist import cheap_scores, shortlist
+
+
+def rows(mask):
+    return np.flatnonzero(mask).tolist()
+
+
+@given(st.data())
+def test_it_holds_the_best_eligible_by_priority_and_score_as_sorting_says(data):
+    n_offers = data.draw(st.integers(0, 30))
+    scores = np.array(data.draw(st.lists(st.sampled_from([0.0, 1.0, 2.0, -3.5]), min_size=n_offers, max_size=n_offers)))
+    priority = np.array(data.draw(st.lists(st.integers(0, 2), min_size=n_offers, max_size=n_offers)), np.int64)
+    eligible = np.array(data.draw(st.lists(st.booleans(), min_size=n_offers, max_size=n_offers)), bool)
+    n = data.draw(st.integers(1, 12))
+    best = sorted(np.flatnonzero(eligible).tolist(), key=lambda row: (-priority[row], -scores[row], row))[:n]
+    assert rows(shortlist(eligible, scores, n, priority=priority)) == sorted(best)
+
+
+def test_a_small_catalogue_is_left_as_it_is_and_not_shared():
+    eligible = np.array([True, False, True])
+    found = shortlist(eligible, np.array([1.0, np.nan, 2.0]), 2)
+    assert rows(found) == [0, 2]
+    found[:] = False
+    assert eligible.any()
+
+
+def test_what_the_slate_needs_stays_if_it_is_eligible():
+    eligible = np.array([True, True, False, True])
+    keep = np.array([False, True, True, False])
+    assert rows(shortlist(eligible, np.array([3.0, 1.0, 9.0, 2.0]), 1, keep)) == [0, 1]
+
+
+def test_new_offers_have_their_turn_one_after_the_other():
+    n = 10
+    eligible, is_new = np.ones(n, bool), np.arange(n) >= 6
+    scores = np.arange(n, 0, -1.0)
+    seen = [rows(shortlist(eligible, scores, 2, is_new=is_new, new_quota=2, turn=turn))[2:] for turn in range(5)]
+    assert seen == [[6, 7], [7, 8], [8, 9], [6, 9], [6, 7]]
+
+
+def test_new_offers_that_are_among_the_best_use_no_quota():
+    eligible, is_new = np.ones(4, bool), np.array([True, False, False, True])
+    assert rows(shortlist(eligible, np.array([9.0, 1.0, 2.0, 0.0]), 1, is_new=is_new, new_quota=1)) == [0, 3]
+
+
+def test_a_shortlist_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="n == 0"):
+        shortlist(np.ones(3, bool), np.ones(3), 0)
+
+
+def test_the_cheap_score_is_half_the_value_at_average_affinity_and_grows_with_it():
+    found = cheap_scores(np.array([-1.0, 0.0, 1.0], np.float32), np.array([10.0, 10.0, 10.0]))
+    # the standard deviation of -1, 0, 1 is sqrt(2/3), so that z = 1.2247, and z / (1 + z) = 0.5505
+    np.testing.assert_allclose(found, [2.247, 5.0, 7.753], atol=1e-3)
+    np.testing.assert_array_equal(cheap_scores(np.ones(3, np.float32), np.array([2.0, 4.0, 6.0])), [1.0, 2.0, 3.0])
+    assert cheap_scores(np.zeros(0, np.float32), np.zeros(0)).shape == (0,)
