@@ -87,6 +87,11 @@ class Limits:
         self.needs = _needs(view, (*self.of_policies, *(cap for caps in self.of_offer.values() for cap in caps)))
         self.any = bool(self.takes or self.of_offer or self.of_policies or self.rests or self.patience)
         self._counts_contacts = bool(self.of_policies or self.rests or self.patience)
+        self._channels = {
+            *(cap.channels for cap in self.of_policies),
+            *(rest.channels for rest in self.rests),
+            *(one.channels for one in self.patience),
+        }
         # A contact with any offer may count for a cap that only another offer has.
         self._counts_all = any(cap.of != "offer" for caps in self.of_offer.values() for cap in caps)
 
@@ -97,10 +102,7 @@ class Limits:
         """Whether this pick may count for any limit, so that it must be claimed."""
         if self._counts_all or pick.offer_id in self.takes or pick.offer_id in self.of_offer:
             return True
-        return any(
-            one.channels is None or pick.channel in one.channels
-            for one in (*self.of_policies, *self.rests, *self.patience)
-        )
+        return any(channels is None or pick.channel in channels for channels in self._channels)
 
     def broken(self, claim: Claim, history: ContactHistory, stock: Stock) -> Sequence[Claimed]:
         """The picks that may not be made after all, each judged with those above it that may; empty if none."""
