@@ -45,10 +45,11 @@ class Cell(msgspec.Struct, array_like=True):
 
     def all(self) -> tuple[float, float]:
         """(expected, accepted) over the segments."""
-        return (
-            math.fsum(one.expected for one in self.segments.values()),
-            math.fsum(one.accepted for one in self.segments.values()),
-        )
+        expected = accepted = 0.0
+        for one in self.segments.values():
+            expected += one.expected
+            accepted += one.accepted
+        return expected, accepted
 
 
 class Cells(msgspec.Struct):

@@ -31,6 +31,7 @@ TAKE_ROWS = 500  # changes taken in at once; a decision that asks for a new segm
 CHECKPOINT_ROWS = 10_000  # changes between two checkpoints, at least: what a restart and a replay have to take in
 CHANGES_PER_CELL = 10  # and at least as many as make a checkpoint small beside the journal
 FORGET_EVERY_US = 3_600_000_000
+WINDOWS_LIVE_S = 10.0  # how long the offers' own windows are kept
 UNUSED_REFRESHES = 2_400  # after which prepared beliefs are dropped: ten minutes
 
 OwnWindows = Callable[[], dict[str, float]]
@@ -69,6 +70,8 @@ class Learner:
         self.error: str | None = None  # why the last refresh did not get to the end of the log
         self._memory: SqliteMemory | None = None
         self._cells: Cells | None = None  # changed under `_lock` alone
+        self._windows: dict[str, float] = {}
+        self._windows_until = 0.0  # of the monotonic clock
         self._position = self._checked_seq = 0  # of the log; of the newest checkpoint known
         self._ready: dict[tuple[int, str, str | None], _Ready] = {}
         self._heard: dict[str, frozenset[str]] = {}
@@ -158,9 +161,9 @@ class Learner:
 
     def _catch_up(self, memory: SqliteMemory) -> None:
         last = self._log.last_position()
-        rules = Rules(attribution=self._attribution, caution=self._caution, own_windows=self._own_windows())
         refused: StoreUnavailable | None = None
         while refused is None and memory.folded()[0] < last and not self._stop.is_set():
+            rules = self._rules()
             try:
                 with memory.step():
                     fold(memory, self._log, rules, FOLD_ROWS)
@@ -174,6 +177,13 @@ class Learner:
             self._caught_up_at = time.monotonic()
         elif refused is not None:
             raise refused
+
+    def _rules(self) -> Rules:
+        """The catalogue is asked only where it matters, and seldom: it may be large."""
+        if self._attribution.window_attribute is not None and time.monotonic() >= self._windows_until:
+            self._windows = self._own_windows()
+            self._windows_until = time.monotonic() + WINDOWS_LIVE_S
+        return Rules(attribution=self._attribution, caution=self._caution, own_windows=self._windows)
 
     def _take_over(self, memory: SqliteMemory) -> None:
         """Take in what was found since the last time, by whichever worker."""

@@ -71,18 +71,16 @@ class SqliteMemory:
         self._tallies: dict[tuple[int, str], Tally] = {}  # of one step, written at its end
         self._paces: dict[tuple[str, str], float] = {}
         self._segments: set[tuple[str, str]] = set()
-        self._db = open_wal(path, synchronous="NORMAL", busy_timeout_s=WAIT_S)  # it can be made anew from the log
+        try:
+            self._db = open_wal(path, synchronous="NORMAL", busy_timeout_s=WAIT_S)  # it can be made anew from the log
+        except sqlite3.DatabaseError as error:
+            raise StoreUnavailable(f"{path} cannot be read ({error}); delete it: the log makes it anew") from error
         try:
             if self._db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
                 with self._writing():
                     for statement in SCHEMA.split(";\n"):
                         self._db.execute(statement)
                     self._db.execute(f"PRAGMA user_version = {VERSION}")
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise StoreUnavailable(
-                f"{path} cannot be read: {error}; it may be deleted, it is made anew from the log"
-            ) from error
         except StoreUnavailable:
             self._db.close()
             raise

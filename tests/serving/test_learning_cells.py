@@ -1,0 +1,198 @@
+"""What evidence comes to; expected values by hand unless said otherwise."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.learning.cells import Cells, packed, unpacked
+from serving.learning.evidence import MOST_SEGMENTS, Change
+from serving.learning.fold import PACE
+
+S = 20.0
+ROWS = {"o-1": 0, "o-2": 1}
+
+
+def change(n=1, expected=0.1, accepted=0.0, *, offer="o-1", segment="web", release="7", position=1):
+    return Change(position, 0, release, segment, offer, n, expected, accepted)
+
+
+def cells_of(*changes):
+    cells = Cells(S)
+    for seq, one in enumerate(changes, 1):
+        cells.take(seq, one)
+    return cells
+
+
+def crowd(n, p_model, p_true, rng, **where):
+    """`n` impressions with their outcomes, as changes."""
+    found = []
+    for taken in rng.random(n) < p_true:
+        found.append(change(1, p_model, **where))
+        if taken:
+            found.append(change(0, 0.0, 1.0, **where))
+    return found
+
+
+def factor(cells, offer="o-1", segment="web"):
+    shape, rate = cells.belief("7", offer, segment)
+    return shape / rate
+
+
+def test_without_evidence_the_factor_is_one_as_sure_as_the_prior():
+    beliefs = cells_of().beliefs(ROWS, "7", "web", 0)
+    assert list(beliefs.factor) == [1.0, 1.0]
+    assert list(beliefs.shape) == list(beliefs.rate) == [S, S]
+    assert list(beliefs.n_seen) == [0, 0]
+
+
+def test_a_factor_is_the_gamma_posterior_of_what_was_accepted_and_expected():
+    """(20 + 3) / (20 + 2), but for the fading of 5 / 400 while it came in."""
+    beliefs = cells_of(change(20, 2.0, 3.0)).beliefs(ROWS, "7", "web", 9)
+    assert (beliefs.shape[0], beliefs.rate[0]) == (pytest.approx(23.0), pytest.approx(22.0))
+    assert list(beliefs.n_seen) == [20, 0]
+    assert beliefs.factor[1] == 1.0
+    assert beliefs.position == 9
+
+
+def test_a_segment_adds_its_own_evidence_to_what_the_others_say():
+    """Others: (20 + 10) / (20 + 30) = 0.6 (the second change fades the first by exp(-5/400)); own: 3 of 2."""
+    keep = math.exp(-5 / PACE)
+    cells = cells_of(change(100, 30.0, 10.0, segment="app"), change(20, 2.0, 3.0))
+    others = (S + 10 * keep) / (S + 30 * keep)
+    assert cells.belief("7", "o-1", "web") == (pytest.approx(S * others + 3), pytest.approx(S + 2))
+    assert cells.belief("7", "o-1", "never seen") == (
+        pytest.approx(S * (S + 10 * keep + 3) / (S + 30 * keep + 2)), S,
+    )  # fmt: skip
+
+
+def test_no_evidence_counts_twice_where_there_is_one_segment():
+    cells = cells_of(change(100, 30.0, 10.0))
+    assert factor(cells) == pytest.approx(30 / 50)
+    assert factor(cells, segment="another") == pytest.approx(30 / 50)
+
+
+def test_releases_learn_apart_and_an_offer_that_was_seen_is_not_new_to_any():
+    cells = cells_of(change(100, 30.0, 10.0, release="6"))
+    beliefs = cells.beliefs(ROWS, "7", "web", 0)
+    assert beliefs.factor[0] == 1.0
+    assert beliefs.n_seen[0] == 100
+
+
+def test_old_releases_are_dropped_when_there_are_many():
+    cells = cells_of(*[change(release=str(n)) for n in (*range(8), 0, 8)])
+    assert set(cells.releases) == {"0", "2", "3", "4", "5", "6", "7", "8"}
+    assert set(cells.segments) == set(cells.releases)
+
+
+def test_a_new_offer_finds_its_level():
+    """The model says 2 %, the truth is 8 %: within a thousand impressions the belief is nearer to the truth, and stays
+    there. The bounds are two standard errors of an estimate from as many acceptances as the pace keeps."""
+    rng = np.random.default_rng(1)
+    cells = cells_of(*crowd(1_000, 0.02, 0.08, rng))
+    assert factor(cells) > 2
+    for one in crowd(30_000, 0.02, 0.08, rng):
+        cells.take(1, one)
+    assert 3 < factor(cells) < 4.4
+
+
+def test_a_broken_offer_fades_within_some_fifty_acceptances_that_do_not_come():
+    rng = np.random.default_rng(2)
+    cells = cells_of(*crowd(20_000, 0.05, 0.05, rng))
+    assert 0.85 < factor(cells) < 1.15
+    for one in crowd(600, 0.05, 0.0, rng):  # 30 that do not come
+        cells.take(1, one)
+    assert factor(cells) < 0.75
+    for one in crowd(1_400, 0.05, 0.0, rng):
+        cells.take(1, one)
+    assert factor(cells) < 0.35
+
+
+def test_an_offer_that_recovers_is_believed_again():
+    rng = np.random.default_rng(3)
+    cells = cells_of(*crowd(5_000, 0.05, 0.05, rng), *crowd(5_000, 0.05, 0.0, rng))
+    assert factor(cells) < 0.25
+    for one in crowd(6_000, 0.05, 0.05, rng):
+        cells.take(1, one)
+    assert factor(cells) > 0.7
+
+
+def test_chance_alone_seldom_makes_evidence_be_dropped():
+    """20 calibrated offers with 500 expected acceptances each: the factor's spread is that of 1 / (s + E), E the
+    sum that the pace keeps, here 400 / 2; nothing was dropped, else it would be that of a tenth."""
+    rng = np.random.default_rng(4)
+    factors = [factor(cells_of(*crowd(5_000, 0.1, 0.1, rng))) for _ in range(20)]
+    assert abs(np.mean(factors) - 1) < 0.05
+    assert np.std(factors) < 0.1
+
+
+def test_what_is_withdrawn_leaves_nothing_negative():
+    cells = cells_of(change(2, 0.2, 1.0), change(-2, -0.2, -1.0), change(-1, -0.5, -3.0))
+    assert cells.belief("7", "o-1", "web") == (S, S)
+    assert cells.n_seen["o-1"] == 0
+
+
+def test_renewed_beliefs_leave_the_old_arrays_alone():
+    cells = cells_of(change(10, 1.0, 3.0))
+    old = cells.beliefs(ROWS, "7", "web", 1)
+    cells.take(2, change(10, 1.0, 0.0, offer="o-2"))
+    new = cells.renewed(old, ["o-2", "not in this catalogue"], ROWS, "7", "web", 2)
+    assert old.factor[1] == 1.0
+    assert new.factor[1] < 1.0
+    assert new.factor[0] == old.factor[0]
+    with pytest.raises(ValueError, match="read-only"):
+        new.shape[0] = 5.0
+
+
+def test_a_segment_that_was_never_heard_of_has_a_stand_in_once_there_are_too_many():
+    few = cells_of(change(segment="web"))
+    assert (few.heard_as("7", "web"), few.heard_as("7", "app"), few.heard_as("6", "web")) == ("web", None, None)
+    many = cells_of(*[change(segment=str(n)) for n in range(MOST_SEGMENTS)])
+    assert (many.heard_as("7", "3"), many.heard_as("7", "app")) == ("3", "")
+
+
+CHANGES = st.builds(
+    change,
+    st.integers(-2, 50),
+    st.floats(-5, 50),
+    st.floats(-5, 50),
+    offer=st.sampled_from(list(ROWS)),
+    segment=st.sampled_from(["web", "app", ""]),
+    release=st.sampled_from(["6", "7"]),
+)
+
+
+@given(st.lists(CHANGES, max_size=30), st.integers(0, 30))
+def test_a_checkpoint_and_the_rest_are_the_same_bits_as_all_changes(changes, at):
+    whole = cells_of(*changes)
+    resumed = unpacked(packed(cells_of(*changes[:at])))
+    for seq, one in enumerate(changes[at:], at + 1):
+        resumed.take(seq, one)
+    assert resumed == whole
+    assert packed(resumed) == packed(whole)
+
+
+@given(st.lists(CHANGES, max_size=30), st.sampled_from(["web", "app", "another", None]))
+def test_beliefs_are_always_proper_gammas(changes, segment):
+    beliefs = cells_of(*changes).beliefs(ROWS, "7", segment, 0)
+    for array in (beliefs.shape, beliefs.rate):
+        assert np.isfinite(array).all()
+        assert (array > 0).all()
+    assert (beliefs.n_seen >= 0).all()
+
+
+@given(st.lists(CHANGES, max_size=20), st.lists(CHANGES, max_size=10))
+def test_renewing_what_changed_is_the_same_as_making_all_anew(before, after):
+    cells = cells_of(*before)
+    old = cells.beliefs(ROWS, "7", "web", 1)
+    for seq, one in enumerate(after, len(before) + 1):
+        cells.take(seq, one)
+    renewed = cells.renewed(old, {one.offer_id for one in after}, ROWS, "7", "web", 2)
+    anew = cells.beliefs(ROWS, "7", "web", 2)
+    assert (renewed.shape == anew.shape).all()
+    assert (renewed.rate == anew.rate).all()
+    assert (renewed.n_seen == anew.n_seen).all()
