@@ -6,6 +6,7 @@ takes the visitors' keys as a JSON list on stdin and prints, as JSON, how many r
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import sys
@@ -19,7 +20,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from features.compute.files import write_parquet
 from features.copying import erasing
 from features.events import is_anonymous
 from features.facts import Facts, LakeFile
@@ -106,8 +106,15 @@ def _without(path: Path, wanted: pa.Array) -> int:
     """Rewrites one file of features; how many rows it lost."""
     n = _n_rows_of(path, wanted)
     if n:
-        write_parquet(_rest_of(path, wanted), path)
+        _replace(_rest_of(path, wanted), path)
     return n
+
+
+def _replace(table: pa.Table, path: Path) -> None:
+    """Whole or not at all."""
+    staged = path.with_name(f".{path.name}.tmp")
+    pq.write_table(table, staged, compression="zstd", compression_level=1, row_group_size=ROWS_PER_GROUP)
+    os.replace(staged, path)
 
 
 def _without_refused(path: Path, keys: Sequence[str]) -> int:
@@ -118,7 +125,7 @@ def _without_refused(path: Path, keys: Sequence[str]) -> int:
     if lost == len(kept):
         path.unlink()
     elif lost:
-        write_parquet(table.filter(pa.array(kept)), path)
+        _replace(table.filter(pa.array(kept)), path)
     return lost
 
 

@@ -277,3 +277,34 @@ def test_with_a_limit_the_newest_events_are_read(log: Log) -> None:
     log.append([event(f"e-{n}", NOW + timedelta(seconds=n)) for n in range(5)], NOW)
     assert ids(log.recent("c-1", 0, 0, 2)) == ["e-3", "e-4"]
     assert len(log.recent("c-1", 0, 0, 100)) == len(log.recent("c-1", 0, 0)) == 6
+
+
+def test_an_erased_customer_is_gone_and_others_stay(log: Log) -> None:
+    log.append([event("a"), event("b", customer_id="c-2"), event("c", customer_id="\x1fv")], NOW)
+    log.append_decisions([DecisionRow("d-1", "c-1", to_us(NOW), b"one"), DecisionRow("d-2", "c-2", to_us(NOW), b"two")])
+    log.replace_tail([LogEvent(0, "t", "visit", "c-1", to_us(NOW), *[None] * 8, "{}")], to_us(NOW))  # type: ignore[arg-type]
+    assert log.erase(["c-1", "\x1fv"]) == (2, 1, 1)
+    assert log.erase(["c-1", "\x1fv"]) == (0, 0, 0)
+    assert log.recent("c-1", 0, 0) == []
+    assert [one.customer_id for one in log.events_after(0, 10)] == ["c-2"]
+    assert [one.decision_id for one in log.decisions_after(0, 10)] == ["d-2"]
+
+
+def test_nothing_of_an_erased_customer_is_taken_in_wherever_it_comes_from(open_log: Callable[[], Log]) -> None:
+    log, other = open_log(), open_log()
+    other.append([event("a", customer_id="c-2")], NOW)
+    log.erase(["c-1"])
+    assert other.append([event("b"), event("c", customer_id="c-2")], NOW) == [False, True]
+    other.append_decisions([DecisionRow("d-1", "c-1", to_us(NOW), b"one")])
+    other.replace_tail([LogEvent(0, "t", "visit", "c-1", to_us(NOW), *[None] * 8, "{}")], to_us(NOW))  # type: ignore[arg-type]
+    assert log.recent("c-1", 0, 0) == []
+    assert log.decision("d-1") is None
+    assert ids(open_log().events_after(0, 10)) == ["a", "c"]
+
+
+def test_positions_go_on_after_an_erasure(log: Log) -> None:
+    log.append([event("a", customer_id="c-2"), event("b")], NOW)
+    seen = log.last_position()
+    log.erase(["c-1"])
+    log.append([event("c", customer_id="c-2")], NOW)
+    assert ids(log.events_after(seen, 10)) == ["c"]
