@@ -10,6 +10,7 @@ from features.events import from_us
 from serving.decision import Decision, Degraded, OfferAnswer, PlacementAnswer
 from serving.decision_log import log_row
 from serving.drafting import Drafted
+from serving.explain import explain
 from serving.reasons import reasons
 from serving.settings import Settings
 
@@ -32,9 +33,11 @@ def answer_of(attempt: Attempt, settings: Settings, currency: str) -> Decision:
         model_versions=edition.versions,
         degraded=_degraded(attempt, edition),
     )
-    if question.request.dry_run:
-        return decision
-    return msgspec.structs.replace(decision, log_payload=log_row(decision, attempt, settings))
+    if not question.request.dry_run:
+        decision = msgspec.structs.replace(decision, log_payload=log_row(decision, attempt, settings))
+    if question.request.explain:
+        decision = msgspec.structs.replace(decision, explanation=explain(attempt))
+    return decision
 
 
 def _placement(attempt: Attempt, drafted: Drafted) -> PlacementAnswer:

@@ -96,6 +96,8 @@ class Answering:
             if not lost:
                 break
             attempt = self.decider.again(attempt, lost)
+        if request.explain:  # takes as long as there are offers: others are answered meanwhile
+            return await asyncio.to_thread(self.decider.finish, attempt)
         return self.decider.finish(attempt)
 
     def _begin(self, edition: Edition, request: DecisionRequest, known: Known) -> Attempt | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -26,6 +26,7 @@ class DecisionRequest:
     context: Mapping[str, Any] = field(default_factory=dict)
     exclude_offer_ids: frozenset[str] = frozenset()
     deadline_ms: int = 100
+    explain: bool = False
     dry_run: bool = False
 
 
@@ -52,6 +53,20 @@ class Degraded(msgspec.Struct, frozen=True):
     action: str
 
 
+class OfferWhy(NamedTuple):
+    """Why one offer was shown."""
+
+    factors: dict[str, Any]
+    reasons: tuple[str, ...]  # sentences, in the order of the reason codes
+
+
+class PlacementWhy(NamedTuple):
+    """Why, of each offer shown in rank order, and why not, of every other offer."""
+
+    offers: tuple[OfferWhy, ...]
+    not_offered: tuple[dict[str, Any], ...]  # offer_id with rank, or with rule and seen
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """One answer. `log_payload` is the row of the log: the answer with all that replay needs."""
 
@@ -66,4 +81,5 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     degraded: tuple[Degraded, ...] = ()
     experiments: tuple[Any, ...] = ()
     holdout: bool = False
+    explanation: tuple[PlacementWhy, ...] | None = None  # one per placement, if it was asked for
     log_payload: bytes = b""

@@ -107,7 +107,7 @@ def draft(
         taken = taken.copy()
         taken[[pick.row for pick in drawn.picks]] = True
         if history is not None and picked:
-            coming = tuple(_coming(one, question, now_us) for one in picked)
+            coming = tuple(contact_of(one, question, now_us) for one in picked)
             history = ContactHistory(history.contacts + coming)
     channel = drafted[0].channel if drafted else ""
     return Draft(tuple(drafted), p_churn, segment_of(settings.segment_by, channel, customer), tuple(claimed), zone)
@@ -232,7 +232,7 @@ def _claimed(edition: Edition, row: int, drafted: Drafted) -> Claimed:
     return Claimed(row, offer.offer_id, offer.category, drafted.placement.placement_id, drafted.channel)
 
 
-def _coming(claimed: Claimed, question: Question, now_us: int) -> Contact:
+def contact_of(claimed: Claimed, question: Question, now_us: int) -> Contact:
     return Contact(
         offer_id=claimed.offer_id,
         category=claimed.category,

@@ -1,8 +1,9 @@
-"""Why an offer was chosen, in codes that stay."""
+"""Why an offer was chosen: in codes that stay, and in words that a customer may read."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
@@ -13,13 +14,36 @@ from training.scorers import PopularityScorer
 if TYPE_CHECKING:
     from serving.decide import Attempt
 
+Code = Literal[
+    "guaranteed",
+    "fallback",
+    "explored",
+    "similar_customers",
+    "popular",
+    "new_offer",
+    "new_customer",
+    "at_risk",
+    "best_value",
+]
+WORDS: dict[Code, str] = {  # nothing here may embarrass anybody: no word of models, margins or leaving
+    "guaranteed": "We show this to everybody at the moment.",
+    "fallback": "We have nothing more personal for you right now.",
+    "explored": "We are trying something different, to learn what you like.",
+    "similar_customers": "Customers with similar interests liked this.",
+    "popular": "This is popular with our customers.",
+    "new_offer": "This is new.",
+    "new_customer": "We do not know you yet, so this is a first suggestion.",
+    "at_risk": "A thank-you for being with us.",
+    "best_value": "This is the best that we have for you right now.",
+}
 
-def reasons(attempt: Attempt, drafted: Drafted, pick: Pick) -> tuple[str, ...]:
+
+def reasons(attempt: Attempt, drafted: Drafted, pick: Pick) -> tuple[Code, ...]:
     """Why this offer, as stable codes, the strongest first."""
     if pick.why is not None:
-        return (pick.why,)
+        return (cast(Code, pick.why),)
     edition, customer = attempt.edition, attempt.question.known.customer
-    codes = [] if pick.best else ["explored"]
+    codes: list[Code] = [] if pick.best else ["explored"]
     if edition.release is None:
         return (*codes, "popular")
     if not edition.known(pick.row):
@@ -33,3 +57,8 @@ def reasons(attempt: Attempt, drafted: Drafted, pick: Pick) -> tuple[str, ...]:
     if p_churn is not None and p_churn >= 0.5:
         codes.append("at_risk")
     return tuple(codes or ["best_value"])
+
+
+def in_words(codes: Iterable[str]) -> tuple[str, ...]:
+    """One sentence per code."""
+    return tuple(WORDS[cast(Code, code)] for code in codes)

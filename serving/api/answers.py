@@ -27,13 +27,28 @@ def answer_dict(service: Service, decision: Decision, also_degraded: Sequence[tu
         "decided_at": decision.decided_at,
         "expires_at": decision.expires_at,
         "currency": decision.currency,
-        "placements": decision.placements,
+        "placements": decision.placements if decision.explanation is None else _explained(decision),
         "policy": decision.policy,
         "experiments": decision.experiments,
         "holdout": decision.holdout,
         "model_versions": decision.model_versions,
         "degraded": degraded,
     }
+
+
+def _explained(decision: Decision) -> list[dict[str, Any]]:
+    assert decision.explanation is not None
+    return [
+        {
+            "placement_id": placement.placement_id,
+            "offers": [
+                {**msgspec.structs.asdict(offer), "factors": one.factors, "reasons": one.reasons}
+                for offer, one in zip(placement.offers, why.offers, strict=True)
+            ],
+            "not_offered": why.not_offered,
+        }
+        for placement, why in zip(decision.placements, decision.explanation, strict=True)
+    ]
 
 
 def encoded(answer: Any) -> bytes:

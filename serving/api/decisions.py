@@ -63,7 +63,7 @@ class DecisionIn(Body):
         None, description="The same body gives the same answer for 24 hours; another body is a 409."
     )
     deadline_ms: Annotated[int, Field(ge=5, le=5000)] = 100
-    explain: bool = Field(False, description="Not built yet: only false is taken.")
+    explain: bool = Field(False, description="Why each offer was chosen, and why each other one was not.")
     dry_run: bool = Field(False, description="Logs nothing and uses up nothing.")
 
 
@@ -80,11 +80,23 @@ class OfferOut(pydantic.BaseModel):
     reason_codes: list[str]
     payload: Free
     is_fallback: bool
+    factors: Free | None = Field(None, description="With `explain`: what made the score, in the order of calculation.")
+    reasons: list[str] | None = Field(None, description="With `explain`: the reason codes as sentences for customers.")
+
+
+class NotOfferedOut(pydantic.BaseModel):
+    """Either the first rule that dropped the offer and what it saw, or the offer's rank in the draw."""
+
+    offer_id: str
+    rule: str | None = None
+    seen: Free | None = None
+    rank: int | None = Field(None, description="By priority, then score, among all that took part in the draw.")
 
 
 class PlacementOut(pydantic.BaseModel):
     placement_id: str
     offers: list[OfferOut]
+    not_offered: list[NotOfferedOut] | None = Field(None, description="With `explain`: every other live offer.")
 
 
 class ExperimentOut(pydantic.BaseModel):
@@ -214,8 +226,6 @@ def _request_of(body: DecisionIn) -> DecisionRequest:
         seen.add(placement.placement_id)
     if len(body.context) > MOST_CONTEXT_KEYS or len(orjson.dumps(body.context)) > MOST_CONTEXT_BYTES:
         raise BadInput(f"context has at most {MOST_CONTEXT_KEYS} keys and {MOST_CONTEXT_BYTES:,} bytes", "/context")
-    if body.explain:
-        raise BadInput("explain is not built yet", "/explain")
     return DecisionRequest(
         customer_id=visitor_key(body.customer_id, body.anonymous_id),
         placements=tuple(PlacementRequest(p.placement_id, p.limit) for p in body.placements),
@@ -223,6 +233,7 @@ def _request_of(body: DecisionIn) -> DecisionRequest:
         context=body.context,
         exclude_offer_ids=frozenset(body.exclude_offer_ids),
         deadline_ms=body.deadline_ms,
+        explain=body.explain,
         dry_run=body.dry_run,
     )
 

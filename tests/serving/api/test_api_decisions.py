@@ -129,7 +129,7 @@ def test_a_logged_decision_can_be_read(decide, client, service):
         ({"context": {"a": "x" * 16_400}}, "/context"),
         ({"exclude_offer_ids": ["a b"]}, "/exclude_offer_ids/0"),
         ({"idempotency_key": ""}, "/idempotency_key"),
-        ({"explain": True}, "/explain"),
+        ({"explain": "yes"}, "/explain"),
         ({"dry_run": "yes"}, "/dry_run"),
         ({"channel": ""}, "/channel"),
     ],
