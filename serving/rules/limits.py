@@ -6,14 +6,14 @@ same moment is given once. Money is counted in millionths of the currency, as wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from features.catalogue import Offer
-from serving.rules.cooldown import rested_at, rests_of
-from serving.rules.pause import patience_of, paused_until_us
-from serving.rules.tally import Capping, Tally, capping
-from serving.state.contacts import Claim, Claimed, Contact, ContactHistory, Level, Needs, Stock, Take
+from serving.rules.cooldown import Rest, rested_at, rests_of
+from serving.rules.pause import Patience, patience_of, paused_until_us
+from serving.rules.tally import Capping, Channels, Tally, capping
+from serving.state.contacts import Claim, Claimed, Contact, ContactHistory, Level, Need, Needs, Stock, Take
 
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
@@ -84,7 +84,7 @@ class Limits:
         self.categories: dict[str, str | None] = {offer.offer_id: offer.category for offer in view.offers}
         self.rests = rests_of(view.contact_policies)
         self.patience = patience_of(view.contact_policies)
-        self.needs = _needs(view, (*self.of_policies, *(cap for caps in self.of_offer.values() for cap in caps)))
+        self.needs = _needs(self.of_policies, self.of_offer, self.rests, self.patience)
         self.any = bool(self.takes or self.of_offer or self.of_policies or self.rests or self.patience)
         self._counts_contacts = bool(self.of_policies or self.rests or self.patience)
         self._channels = {
@@ -170,16 +170,41 @@ def _alike(cap: Capping, pick: Claimed, other: Claimed) -> bool:
     return cap.of == "all" or pick.channel == other.channel
 
 
-def _needs(view: CatalogueView, caps: Sequence[Capping]) -> Needs:
-    most: dict[str, int] = {}
-    longest_us = 0
-    for cap in caps:
-        most[cap.of] = max(most.get(cap.of, 0), cap.limit)
-        longest_us = max(longest_us, cap.window.longest_us)
-    for rest in rests_of(view.contact_policies):
-        most["offer"] = max(most.get("offer", 0), 1)
-        longest_us = max(longest_us, rest.impression_us, rest.dismiss_us)
-    for one in patience_of(view.contact_policies):
-        most["all"] = max(most.get("all", 0), 2 * (one.ignored + one.rejected))
-        longest_us = max(longest_us, 2 * one.for_us)
-    return Needs(longest_us, **{f"of_{name}": n for name, n in most.items()})
+def _needs(
+    of_policies: Sequence[Capping],
+    of_offer: Mapping[str, Sequence[Capping]],
+    rests: Sequence[Rest],
+    patience: Sequence[Patience],
+) -> Needs:
+    own = [cap for caps in of_offer.values() for cap in caps]
+    of_offers = {
+        offer_id: max(limits)
+        for offer_id, caps in of_offer.items()
+        if (limits := [cap.limit for cap in caps if cap.of == "offer"])
+    }
+    counted = [Need(cap.of, cap.limit, cap.channels) for cap in of_policies]
+    counted += [Need(cap.of, cap.limit) for cap in own if cap.of != "offer"]
+    if of_offers:
+        counted.append(Need("offer", 0, of_offers=of_offers))
+    counted += [Need("offer", 1, rest.channels) for rest in rests]
+    counted += [Need("all", 2 * (one.ignored + one.rejected), one.channels, seen_only=True) for one in patience]
+    return Needs(
+        max(
+            [cap.window.longest_us for cap in (*of_policies, *own)]
+            + [max(rest.impression_us, rest.dismiss_us) for rest in rests]
+            + [2 * one.for_us for one in patience],
+            default=0,
+        ),
+        tuple(_distinct(counted)),
+        refusals=any(rest.dismiss_us for rest in rests),
+    )
+
+
+def _distinct(needs: Sequence[Need]) -> list[Need]:
+    """Per kind and channels the highest number: many offers may have the same cap."""
+    highest: dict[tuple[str, Channels, bool, bool], Need] = {}
+    for need in needs:
+        key = (need.of, need.channels, need.of_offers is None, need.seen_only)
+        if key not in highest or need.most > highest[key].most:
+            highest[key] = need
+    return list(highest.values())

@@ -89,15 +89,22 @@ class Take(NamedTuple):
     paced: bool = False
 
 
+class Need(NamedTuple):
+    """Contacts that some limit counts: of each offer, category, … the newest `most` decide about it."""
+
+    of: Literal["offer", "category", "placement", "channel", "all"]
+    most: int
+    channels: frozenset[str] | None = None  # None: all
+    of_offers: Mapping[str, int] | None = None  # offer id -> most, where each has its own; None: `most`
+    seen_only: bool = False
+
+
 class Needs(NamedTuple):
     """What of a customer's contacts the limits may ever look at."""
 
     longest_us: int = 0  # the longest window
-    of_offer: int = 0  # so many contacts that count, at most, per offer, category, …
-    of_category: int = 0
-    of_placement: int = 0
-    of_channel: int = 0
-    of_all: int = 0
+    counted: tuple[Need, ...] = ()
+    refusals: bool = False  # a dismissal counts, however many contacts came after it
 
 
 class Limits(Protocol):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from serving.state.contacts import Contact, Needs
+from serving.state.contacts import Contact, Need, Needs
 
 KEPT_US = 31 * 86_400_000_000  # also without a cap, so that one that is declared later has something to count
 THINNED_ABOVE = 64
 NEWEST = 32
 FULL = 2_000  # who has so many contacts that matter is left alone: bounded, and yet no cap is broken
-Scope = tuple[str | None, ...]
+Scope = tuple[int, str | None]
 
 
 def kept(contacts: Sequence[Contact], needs: Needs, now_us: int, settled_us: int) -> Sequence[Contact]:
@@ -28,13 +28,13 @@ def kept(contacts: Sequence[Contact], needs: Needs, now_us: int, settled_us: int
     newer: Counter[Scope] = Counter()
     found: list[Contact] = []
     for contact in reversed(contacts):
-        scopes = list(_scopes(contact, needs))
         if _last_us(contact) < since_us:
             continue
+        scopes = list(_scopes(contact, needs))
         if len(found) >= NEWEST:
             if contact.seen_us is None and contact.lapses_us <= settled_us:
                 continue
-            refused = bool(needs.of_offer) and contact.answer in ("dismiss", "reject")
+            refused = needs.refusals and contact.answer in ("dismiss", "reject")
             if not refused and all(newer[scope] >= most for scope, most in scopes):
                 continue
         found.append(contact)
@@ -45,21 +45,25 @@ def kept(contacts: Sequence[Contact], needs: Needs, now_us: int, settled_us: int
 
 
 def _scopes(contact: Contact, needs: Needs) -> Iterator[tuple[Scope, int]]:
-    """What the contact counts for, and how many of it matter; by channel, as policies count by channel."""
-    channel = contact.channel
-    if needs.of_offer:
-        yield ("offer", contact.offer_id, channel), needs.of_offer
-    if needs.of_category:
-        yield (
-            ("category", contact.category, contact.offer_id if contact.category is None else None, channel),
-            (needs.of_category),
-        )
-    if needs.of_placement:
-        yield ("placement", contact.placement_id, channel), needs.of_placement
-    if needs.of_channel:
-        yield ("channel", channel), needs.of_channel
-    if needs.of_all:
-        yield ("all", channel), needs.of_all
+    """What the contact counts for, and how many of that matter."""
+    for at, need in enumerate(needs.counted):
+        if need.channels is not None and contact.channel is not None and contact.channel not in need.channels:
+            continue
+        if need.seen_only and contact.seen_us is None:
+            continue
+        most = need.most if need.of_offers is None else need.of_offers.get(contact.offer_id, 0)
+        if most:
+            yield (at, _name(contact, need)), most
+
+
+def _name(contact: Contact, need: Need) -> str | None:
+    if need.of == "offer":
+        return contact.offer_id
+    if need.of == "category":  # one that is not known is that of the offer
+        return contact.category if contact.category is not None else f"\x1f{contact.offer_id}"
+    if need.of == "placement":
+        return contact.placement_id
+    return contact.channel if need.of == "channel" else None
 
 
 def _last_us(contact: Contact) -> int:
