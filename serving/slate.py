@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.rules import Taking
+from serving.learning.beliefs import Beliefs
+from serving.policies import POLICIES, chances_of, control_share
+from serving.policies.compiled import compiled
+from serving.policies.outlook import Outlook, Tuning
+from serving.rules import Room
 
 Scores = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-Chances = Callable[[Mask], NDArray[np.float64]]  # of a policy whose outlook, tuning and randomness are bound
+Chances = Callable[[Mask], NDArray[np.float64]]  # of a policy with all bound but the offers left: `chances_of`
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +33,7 @@ class Pick:
 
 def draw(chance: NDArray[np.float64], u: float) -> int:
     """The row picked by a uniform `u` in [0, 1); never one whose chance is 0. `chance` must sum to about 1."""
-    cumulated = np.cumsum(chance)
-    row = int(np.searchsorted(cumulated, u * cumulated[-1], side="right"))
-    return min(row, int(np.flatnonzero(chance)[-1]))  # u * total may round up to the total
+    return int(_drawn(chance, u))
 
 
 def fill(
@@ -42,7 +44,7 @@ def fill(
     rng: Random,
     *,
     priority: NDArray[np.int64],
-    rooms: Sequence[Taking] = (),
+    rooms: Sequence[Room] = (),
     guaranteed: Sequence[int] = (),
     control: float = 0.0,
 ) -> list[Pick]:
@@ -50,7 +52,7 @@ def fill(
 
     Guaranteed rows come first if eligible. Then, at each rank, the policy chooses among the eligible offers of the
     highest priority that is left and that every room still has a place for. Rooms are consumed too. `control` is the
-    share of the chances that the policy spreads evenly, see `control_share`: picks that came out of it are marked.
+    share of its draws that the policy spreads evenly, see `control_share`: picks that came out of it are marked.
     """
     picks: list[Pick] = []
     free = eligible.copy() if rooms else eligible
@@ -59,18 +61,62 @@ def fill(
         picks.append(pick)
         eligible[pick.row] = free[pick.row] = False
         for room in rooms:
-            closed = room.take(pick.row)
-            if closed is not None:
-                free[closed] = False
+            if room.rows is None or room.rows[pick.row]:
+                room.left -= 1
+                if room.left <= 0:
+                    free[room.rows if room.rows is not None else slice(None)] = False
 
     for row in guaranteed:
         if len(picks) < limit and free[row]:
             take(Pick(row, 1.0, why="guaranteed"))
-    one_priority = bool(priority.size) and bool(priority.min() == priority.max())
-    while len(picks) < limit and free.any():
-        now = free if one_priority else free & (priority == priority[free].max())
-        chance = chances(now)
+    front = np.empty_like(free)
+    while len(picks) < limit:
+        n, best = _take_front(free, priority, scores, front)
+        if n == 0:
+            break
+        chance = chances(front)
         row = draw(chance, rng.random())
-        random = rng.random() * float(chance[row]) < control / int(now.sum())
-        take(Pick(row, float(chance[row]), best=bool(scores[row] == scores[now].max()), random=random))
+        # Of this offer's chance, control / n came from the control: drawn in two steps, for the same joint law.
+        random = rng.random() * float(chance[row]) < control / n
+        take(Pick(row, float(chance[row]), best=bool(scores[row] == best), random=random))
     return picks
+
+
+def warm(policies: Iterable[str] = tuple(POLICIES)) -> None:
+    """Compile policies and the draw, or load them from the machine's cache, so that no decision waits for it."""
+    scores, tuning = np.array([3.0, 2.0, 1.0]), Tuning()
+    outlook = Outlook(scores, scores, Beliefs.none(3, 20.0), np.array([True, False, False]))
+    for name in policies:
+        rng, eligible = Random(0), np.ones(3, bool)
+        chances = chances_of(name, outlook, eligible, tuning, rng)
+        fill(scores, eligible, 2, chances, rng, priority=np.zeros(3, np.int64), control=control_share(name, tuning))
+
+
+@compiled
+def _drawn(chance, u):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(len(chance)):
+        total += chance[i]
+    goal, passed, last = u * total, 0.0, -1
+    for i in range(len(chance)):
+        if chance[i] > 0.0:
+            passed += chance[i]
+            last = i
+            if passed > goal:
+                break
+    return last  # u * total may round up to the total
+
+
+@compiled
+def _take_front(free, priority, scores, front):  # type: ignore[no-untyped-def]
+    """Mark in `front` the free offers of the highest priority; how many they are, and the best score among them."""
+    highest, n, best = np.iinfo(np.int64).min, 0, -np.inf
+    for i in range(len(free)):
+        if free[i] and priority[i] > highest:
+            highest = priority[i]
+    for i in range(len(free)):
+        front[i] = free[i] and priority[i] == highest
+        if front[i]:
+            n += 1
+            best = max(best, scores[i])
+    return n, best

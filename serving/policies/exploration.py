@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from serving.policies.compiled import compiled
 from serving.policies.outlook import Outlook, Tuning
 
 NOBODY = np.zeros(0, np.bool_)
@@ -24,7 +24,7 @@ def explored(
     return chance
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _mix(chance, eligible, is_new, epsilon, budget):  # type: ignore[no-untyped-def]
     n = len(chance)
     n_eligible, n_new = 0, 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from random import Random
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from serving.policies.compiled import compiled
 from serving.policies.outlook import Outlook, Tuning
 
 
@@ -23,7 +23,7 @@ def best_only(scores: NDArray[np.float64], eligible: NDArray[np.bool_]) -> NDArr
     return chance
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _share_among_best(scores, eligible, chance):  # type: ignore[no-untyped-def]
     best, n_best = -np.inf, 0
     for i in range(len(scores)):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from random import Random
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from serving.policies.compiled import compiled
 from serving.policies.exploration import explored
 from serving.policies.outlook import Outlook, Tuning
 
@@ -26,7 +26,7 @@ def softmax(outlook: Outlook, eligible: NDArray[np.bool_], tuning: Tuning, rng: 
     return explored(chance, eligible, outlook, tuning)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def spread_of(scores, eligible):  # type: ignore[no-untyped-def]
     """Best minus worst score of the eligible, shapes (n,), (n,); 0 if there is none."""
     low, high = np.inf, -np.inf
@@ -36,7 +36,7 @@ def spread_of(scores, eligible):  # type: ignore[no-untyped-def]
     return high - low if high >= low else 0.0
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _share_by_weight(scores, eligible, spread, temperature, chance):  # type: ignore[no-untyped-def]
     best, total = -np.inf, 0.0
     for i in range(len(scores)):

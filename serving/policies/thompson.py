@@ -10,17 +10,18 @@ from numpy.typing import NDArray
 from serving.policies.exploration import explored
 from serving.policies.greedy import best_only
 from serving.policies.outlook import Outlook, Tuning
+from serving.policies.race import wins
 
 
 def thompson(outlook: Outlook, eligible: NDArray[np.bool_], tuning: Tuning, rng: Random) -> NDArray[np.float64]:
-    """Chance of showing each offer; see `Policy`. Estimated by `draws` draws of all scores from the beliefs."""
-    if outlook.beliefs is None or not eligible.any():
+    """Chance of showing each offer; see `Policy`. Without beliefs, scores are known exactly, and the best is shown.
+
+    In each of `draws` draws every score moves with a factor drawn from its belief, and one offer is best; the chances
+    are how often each was. They are an estimate, and it is the estimate that the offer is drawn from and that is
+    logged: dividing by an estimate of another distribution than the one drawn from would bias what is learned.
+    """
+    seed = rng.getrandbits(64)  # also where it is not needed: what comes after does not depend on beliefs being there
+    if outlook.beliefs is None:
         return explored(best_only(outlook.scores, eligible), eligible, outlook, tuning)
-    rows = np.flatnonzero(eligible)
-    shape = outlook.beliefs.shape[rows]
-    noise = np.random.Generator(np.random.Philox(rng.getrandbits(64))).standard_gamma(shape, (tuning.draws, rows.size))
-    scores = outlook.scores[rows] + outlook.moved[rows] * (noise / shape - 1.0)
-    best = scores == scores.max(axis=1, keepdims=True)
-    chance = np.zeros(len(eligible))
-    chance[rows] = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)
-    return explored(chance, eligible, outlook, tuning)
+    share = wins(outlook.scores, outlook.moved, outlook.beliefs.shape, eligible, tuning.draws, seed)
+    return explored(share, eligible, outlook, tuning)
