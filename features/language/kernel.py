@@ -50,7 +50,7 @@ def run(  # type: ignore[no-untyped-def]
 ):
     """Writes 1 true, 0 false, -1 unknown for each rule into `out`.
 
-    slots (4, n_slots): kind, number, code of the text, time. groups (6, n_groups): operation, slot, negated, relative,
+    slots (n_slots, 4): kind, number, code of the text, time. groups (6, n_groups): operation, slot, negated, relative,
     first and last + 1 condition. nodes (3, n_nodes): whether `and`, first and last + 1 of its parts.
     """
     table[0], table[1], table[2] = 0, 1, 2
@@ -63,7 +63,7 @@ def run(  # type: ignore[no-untyped-def]
                 found = given[int(literal[a])]
                 table[base + a] = 2 - found if negated else found
             continue
-        kind = int(slots[0, slot])
+        kind = int(slots[slot, 0])
         yes = 0 if negated else 2
         no = 2 - yes
         if op == IS_MISSING:
@@ -75,11 +75,11 @@ def run(  # type: ignore[no-untyped-def]
             for a in range(first, last):
                 table[base + a] = found
         elif op == IS_TRUTH:
-            number = slots[1, slot]
+            number = slots[slot, 1]
             for a in range(first, last):
                 table[base + a] = 1 if kind != TRUTH else yes if number == literal[a] else no
         elif op <= AT_LEAST:
-            number = slots[1, slot]
+            number = slots[slot, 1]
             if kind != NUMBER:
                 for a in range(first, last):
                     table[base + a] = 1
@@ -96,7 +96,7 @@ def run(  # type: ignore[no-untyped-def]
                 for a in range(first, last):
                     table[base + a] = yes if number >= literal[a] else no
         elif op <= SAME_TIME:
-            time = slots[3, slot]
+            time = slots[slot, 3]
             start = now if relative else 0.0
             if time != time:
                 for a in range(first, last):
@@ -117,7 +117,7 @@ def run(  # type: ignore[no-untyped-def]
                 for a in range(first, last):
                     table[base + a] = yes if time == literal[a] + start else no
         elif op == IN_NUMBERS:
-            number = slots[1, slot]
+            number = slots[slot, 1]
             for a in range(first, last):
                 if kind != NUMBER:
                     table[base + a] = 1
@@ -135,7 +135,7 @@ def run(  # type: ignore[no-untyped-def]
                         found = yes
                 table[base + a] = found
         elif kind == TEXT:  # IN_TEXTS from here on
-            code = int(slots[2, slot])
+            code = int(slots[slot, 2])
             for a in range(first, last):
                 low, high = set_start[a], set_start[a + 1]
                 while high - low > FEW:
@@ -150,7 +150,7 @@ def run(  # type: ignore[no-untyped-def]
                         found = yes
                 table[base + a] = found
         else:  # a text may name the instant that the value is
-            time = slots[3, slot]
+            time = slots[slot, 3]
             for a in range(first, last):
                 found = 1
                 if kind == INSTANT:
@@ -163,19 +163,15 @@ def run(  # type: ignore[no-untyped-def]
                             found = 1
                 table[base + a] = found
     n_before = base + literal.shape[0]
-    for n in range(nodes.shape[1]):
+    for n in range(nodes.shape[1]):  # without breaks: a wrongly guessed branch costs more than a few parts
         if nodes[0, n]:
             found = 2
             for k in range(nodes[1, n], nodes[2, n]):
                 found = min(found, table[parts[k]])
-                if found == 0:
-                    break
         else:
             found = 0
             for k in range(nodes[1, n], nodes[2, n]):
                 found = max(found, table[parts[k]])
-                if found == 2:
-                    break
         table[n_before + n] = found
     for r in range(roots.shape[0]):
         found = table[roots[r]]

@@ -81,6 +81,11 @@ class Names:
             case _:
                 return "any"
 
+    def is_feature(self, variable: Variable) -> bool:
+        """Whether its values are found in `Scope.features` under its name, and nowhere else."""
+        name = variable.path[0] if variable.path else ""
+        return variable.root == "" and name in self.kinds and name not in self.attribute
+
     def reader(self, variable: Variable) -> Reader:
         """How a customer's or a request's value is read. What a value is, its own type says, not its declared kind:
         one customer's odd record must not change what a rule means for the others."""
@@ -99,7 +104,7 @@ class Names:
             if self.kinds[name] == "time":
                 return lambda scope: _time(scope.attributes.get(attribute))
             return lambda scope: plain(scope.attributes.get(attribute))
-        if name in self.kinds:
+        if self.is_feature(variable):
             return lambda scope: plain(scope.features.get(name))
         # What came, or went, since the features were built: most often an attribute that customers have had since.
         told = name.removeprefix("profile_") if name.removeprefix("profile_") in self.kinds else name

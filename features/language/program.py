@@ -15,8 +15,8 @@ from features.language.build import NOW, OF_TRUTH, Build, Slot
 from features.language.interpret import interpret, value_of
 from features.language.kernel import N_CONSTANTS, run
 from features.language.names import Names, Reader, Scope
-from features.language.syntax import Entry, Expression
-from features.language.values import Instant, time_of
+from features.language.syntax import Entry, Expression, Variable
+from features.language.values import Instant, Value, plain, time_of
 
 
 class Program:
@@ -59,9 +59,15 @@ class Program:
 
         self._names = names
         self._given = tuple(build.given)
-        self._readers = tuple(_reader(slot, names) for slot in build.slots)
         timed = {atom.slot for atom in atoms if kernel.BEFORE <= atom.op <= kernel.SAME_TIME}
-        self._timed = tuple(at in timed for at in range(len(build.slots)))
+        self._blank = [kernel.ABSENT, 0.0, -1.0, math.nan] * len(build.slots)
+        self._features: list[tuple[int, str, bool]] = []  # where in the list, the name, whether a time is asked for
+        self._others: list[tuple[int, Reader, bool]] = []
+        for slot, at in build.slots.items():
+            if isinstance(slot, Variable) and names.is_feature(slot):
+                self._features.append((4 * at, slot.path[0], at in timed))
+            else:
+                self._others.append((4 * at, _reader(slot, names), at in timed))
 
     @property
     def settled(self) -> NDArray[np.int8] | None:
@@ -70,23 +76,18 @@ class Program:
 
     def evaluate(self, scope: Scope) -> NDArray[np.int8]:
         """Per offer 1 where its rule holds, 0 where not, -1 where that is unknown; shape (n_offers,)."""
-        n = len(self._readers)
-        kinds, numbers, codes, times = [0] * n, [0.0] * n, [-1] * n, [math.nan] * n
-        for at, read in enumerate(self._readers):
-            value = read(scope)
-            if isinstance(value, bool):
-                kinds[at], numbers[at] = kernel.TRUTH, float(value)
-            elif isinstance(value, float):
-                kinds[at], numbers[at] = kernel.NUMBER, value
-            elif isinstance(value, str):
-                kinds[at], codes[at] = kernel.TEXT, self._code.get(value, -1)
-                if self._timed[at]:
-                    times[at] = _time(value)
-            elif isinstance(value, Instant):
-                kinds[at], times[at] = kernel.INSTANT, value.us
-            elif value is not None:
-                kinds[at] = kernel.OTHER_KIND
-        slots = np.array([kinds, numbers, codes, times])
+        flat = self._blank.copy()  # per slot: kind, number, code of the text, time
+        features = scope.features
+        for at, name, timed in self._features:
+            value = features.get(name)
+            if value.__class__ is float:  # most are numbers
+                if value == value:
+                    flat[at], flat[at + 1] = kernel.NUMBER, value
+            else:
+                self._put(flat, at, plain(value), timed)
+        for at, read, timed in self._others:
+            self._put(flat, at, read(scope), timed)
+        slots = np.array(flat).reshape(-1, 4)
         given = np.array([OF_TRUTH[interpret(one, scope, None, self._names)] for one in self._given], np.int8)
         table, out = np.empty(self._n_table, np.int8), np.empty(len(self._roots), np.int8)
         run(
@@ -94,6 +95,22 @@ class Program:
             self._set_numbers, self._nodes, self._parts, self._roots, table, out,
         )  # fmt: skip
         return out
+
+    def _put(self, flat: list[float], at: int, value: Value, timed: bool) -> None:
+        if value is None:
+            return
+        if isinstance(value, bool):
+            flat[at], flat[at + 1] = kernel.TRUTH, float(value)
+        elif isinstance(value, float):
+            flat[at], flat[at + 1] = kernel.NUMBER, value
+        elif isinstance(value, str):
+            flat[at], flat[at + 2] = kernel.TEXT, self._code.get(value, -1)
+            if timed:
+                flat[at + 3] = _time(value)
+        elif isinstance(value, Instant):
+            flat[at], flat[at + 3] = kernel.INSTANT, value.us
+        else:
+            flat[at] = kernel.OTHER_KIND
 
 
 def _reader(slot: Slot, names: Names) -> Reader:
