@@ -239,7 +239,7 @@ class _Parser:
             return _Duration(_duration_us(token))
         if token.kind == "text":
             return Text(_unescaped(token))
-        if token.kind == "quoted" or (token.kind == "name" and token.text not in KEYWORDS):
+        if _is_name(token):
             return self._named(token)
         if token.kind == "name" and token.text in ("true", "false"):
             return Truth(token.text == "true")
@@ -257,12 +257,32 @@ class _Parser:
         self._next += 1
         if token.kind == "duration":
             return Moment(sign * _duration_us(token))
-        if sign < 0 and (token.kind == "quoted" or (token.kind == "name" and token.text not in KEYWORDS)):
+        if sign < 0 and _is_name(token):
             return _Age(self._named(token))
         self._next -= 1
         raise self._fault("expected a duration such as 30d, 12h or 45m")
 
     def _named(self, first: Token) -> Variable | Entry:
+        found = self._variable(first)
+        if self._now.text != "[" or self._now.kind != "sign":
+            return found
+        if found.root:
+            raise self._fault(f"only keyed features of the customer have entries; write {found}.name")
+        self._next += 1
+        token = self._now
+        self._next += 1
+        key: Text | Variable
+        if token.kind == "text":
+            key = Text(_unescaped(token))
+        elif _is_name(token):
+            key = self._variable(token)
+        else:
+            self._next -= 1
+            raise self._fault("expected a text or a name as the key")
+        self._expect("]")
+        return Entry(found, key)
+
+    def _variable(self, first: Token) -> Variable:
         root: Root = ""
         path = []
         if first.kind == "name" and self._now.text == ".":
@@ -279,18 +299,7 @@ class _Parser:
             self._next += 1
         if len(path) > (1 if root in ("", "consent") else MAX_DEPTH):
             raise self._fault(f"{root or path[0]} has no parts that deep", first.at)
-        found = Variable(root, tuple(path), first.at)
-        if self._now.text != "[":
-            return found
-        if root:
-            raise self._fault(f"only keyed features of the customer have entries; write {found}.name")
-        self._next += 1
-        at = self._now.at
-        key = self._side()
-        if not isinstance(key, Text | Variable):
-            raise self._fault("expected a text or a name as the key", at)
-        self._expect("]")
-        return Entry(found, key)
+        return Variable(root, tuple(path), first.at)
 
     # Combining
 
@@ -337,6 +346,10 @@ class _Parser:
         elif at is None:
             expected = f"{expected}; the rule ends here"
         return BadRule(expected, token.at if at is None else at)
+
+
+def _is_name(token: Token) -> bool:
+    return token.kind == "quoted" or (token.kind == "name" and token.text not in KEYWORDS)
 
 
 def _plain(token: Token) -> str:
