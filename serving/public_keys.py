@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from features.errors import BadEvent
 from features.events import check_id, is_anonymous, visitor_key
 from serving import customer_token
@@ -18,12 +20,10 @@ SHOWN_REASONS = frozenset({"similar_customers", "popular", "new_offer", "best_va
 
 def shorter(answer: Mapping[str, Any]) -> dict[str, Any]:
     """A decision's answer as anybody may see it: without scores, worth, models, experiments and internal reasons."""
-    placements = [
-        {**placement, "offers": [_shorter_offer(offer) for offer in placement["offers"]]}
-        for placement in answer["placements"]
-    ]
-    kept = {name: value for name, value in answer.items() if name not in HIDDEN}
-    return kept | {"placements": placements}
+    kept: dict[str, Any] = msgspec.to_builtins({name: value for name, value in answer.items() if name not in HIDDEN})
+    for placement in kept["placements"]:
+        placement["offers"] = [_shorter_offer(offer) for offer in placement["offers"]]
+    return kept
 
 
 def _shorter_offer(offer: Mapping[str, Any]) -> dict[str, Any]:
