@@ -13,7 +13,7 @@ from serving.learning.beliefs import Beliefs
 from serving.policies import POLICIES, chances_of, control_share
 from serving.policies.compiled import compiled
 from serving.policies.outlook import Outlook, Tuning
-from serving.rules import Room
+from serving.rules import Taking
 
 Scores = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -44,7 +44,7 @@ def fill(
     rng: Random,
     *,
     priority: NDArray[np.int64],
-    rooms: Sequence[Room] = (),
+    rooms: Sequence[Taking] = (),
     guaranteed: Sequence[int] = (),
     control: float = 0.0,
 ) -> list[Pick]:
@@ -61,10 +61,9 @@ def fill(
         picks.append(pick)
         eligible[pick.row] = free[pick.row] = False
         for room in rooms:
-            if room.rows is None or room.rows[pick.row]:
-                room.left -= 1
-                if room.left <= 0:
-                    free[room.rows if room.rows is not None else slice(None)] = False
+            closed = room.take(pick.row)
+            if closed is not None:
+                free[closed] = False
 
     for row in guaranteed:
         if len(picks) < limit and free[row]:

@@ -27,6 +27,7 @@ from serving.keys import Keys
 from serving.learning.learner import Learner, own_windows_of
 from serving.policies import policy_named
 from serving.settings import Clock, Settings
+from serving.slate import warm
 from serving.state.contacts import Contacts
 from serving.state.idempotency import Idempotency
 from serving.state.sqlite_contacts import SqliteContacts
@@ -101,6 +102,7 @@ class Service:
 
     def start(self) -> None:
         self.learner.start()
+        warm()
         first = self._next_edition(self._look())
         self.decider = Decider(first, self.settings, self.clock, self.currency, self.contacts, self.log_store)
         self.answering = Answering(self.decider)
