@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from features.catalogue import Cap, ContactPolicy, Lever, Offer, Placement
 from features.errors import BadInput
 from features.facts import Facts
-from serving.commands.apply import run
+from serving.api.known import Known
+from serving.commands.apply import read, run
+from serving.commands.yaml_file import loaded
 from tests.serving.catalogue_files import EVERYTHING
 
 FILE = """
@@ -39,15 +44,22 @@ def apply(tmp_path, monkeypatch, capsys):
     return make
 
 
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    facts = Facts(tmp_path_factory.mktemp("known") / "facts.db")
+    yield Known("EUR", facts, lambda: None)
+    facts.close()
+
+
 @pytest.fixture
 def stored(tmp_path):
-    def read():
+    def look():
         facts = Facts(tmp_path / "home/facts.db")
         found = facts.catalogue()
         facts.close()
         return found
 
-    return read
+    return look
 
 
 def test_what_a_file_says_is_stored_with_the_defaults_of_the_api(apply, stored):
@@ -111,6 +123,54 @@ def test_a_fault_names_the_line_it_stands_in(apply):
 def test_the_line_of_a_missing_field_is_its_objects(apply):
     with pytest.raises(BadInput, match=r"shop\.yaml:5: offers\[0\] \(tea\): value: Field required"):
         apply(FILE.replace("    value: 4.0\n", ""))
+
+
+def test_yaml_is_read_as_editors_read_it():
+    lines = "country: NO; quiet: [22:00, 07:00]; day: 2026-06-01; zip: 01067; no: yes; is: true; far: 1e3; of:"
+    (found,) = loaded(lines.replace("; ", "\n"))  # expected: the core schema of YAML 1.2.2, section 10.3.2
+    assert found == {
+        "country": "NO",
+        "quiet": ["22:00", "07:00"],
+        "day": "2026-06-01",
+        "zip": 1067,
+        "no": "yes",
+        "is": True,
+        "far": 1000.0,
+        "of": None,
+    }
+
+
+def test_values_that_are_shared_are_merged():
+    (found,) = loaded("base: &base {a: 1, b: 1}\nmore: {<<: *base, b: 2}")
+    assert found["more"] == {"a": 1, "b": 2}
+
+
+PIECES = [
+    "offers:",
+    "- ",
+    "  ",
+    "\n",
+    "offer_id: a",
+    "name: x",
+    "value: 1",
+    "&a",
+    "*a",
+    "<<",
+    "[",
+    "{",
+    "!!int",
+    "x",
+    "'",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=30).map("".join))
+def test_whatever_a_file_holds_a_fault_is_a_sentence(known, tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "odd.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with contextlib.suppress(BadInput):
+        read([path], known)
 
 
 def test_an_object_may_stand_once(apply):
