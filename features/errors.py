@@ -12,6 +12,7 @@ NboError                      code "error"
 │   ├── Erased                code "erased"               a customer of whom nothing may be kept any more
 │   ├── IdempotencyConflict   code "idempotency_conflict" the same key with another body
 │   └── StaleVersion          code "stale_version"        If-Match does not match
+├── InputsExpired             code "inputs_expired"       a decision that is too old to be made again
 ├── TooManyRefused            code "too_many_refused"     an ingest above its share of refused rows
 ├── NotTrainable              code "not_trainable"        the data cannot support a model, and why
 ├── PromotionRefused          code "promotion_refused"    a gate said no
@@ -101,6 +102,10 @@ class StaleVersion(Conflict):
     def __init__(self, given: str, current: str | None) -> None:
         super().__init__(f"If-Match is {given}, the stored object is {current or 'absent'}")
         self.given, self.current = given, current
+
+
+class InputsExpired(NboError):
+    code = "inputs_expired"
 
 
 class TooManyRefused(NboError):

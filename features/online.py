@@ -50,6 +50,11 @@ class Snapshot(msgspec.Struct, frozen=True):
 class OnlineStore(Protocol):
     """Where the newest stored rows are read."""
 
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """What is read there."""
+        ...
+
     def customer(self, key: str) -> StoredRow | None: ...
 
     def offers(self) -> Mapping[str, StoredRow]: ...

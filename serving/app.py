@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from features.errors import BadInput, Conflict, NboError, NotFound, StaleVersion, StoreUnavailable
+from features.errors import BadInput, Conflict, InputsExpired, NboError, NotFound, StaleVersion, StoreUnavailable
 from serving.api import (
     contact_policies,
     customers,
@@ -64,6 +64,7 @@ STATUS: Mapping[type[NboError], int] = {  # the nearest class in the error's tre
     NotFound: 404,
     NotImplementedYet: 404,
     Conflict: 409,
+    InputsExpired: 410,
     StaleVersion: 412,
     TooLarge: 413,
     UnsupportedMediaType: 415,

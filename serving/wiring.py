@@ -23,9 +23,12 @@ from serving.customer import CustomerReader
 from serving.decide import Decider
 from serving.decision import DecisionRequest, PlacementRequest
 from serving.edition import Edition
+from serving.inputs import KeptInputs
 from serving.keys import Keys
+from serving.learning.beliefs import Beliefs
 from serving.learning.learner import Learner, own_windows_of
 from serving.policies import policy_named
+from serving.replay import Past, Replayer
 from serving.settings import Clock, Settings
 from serving.slate import warm
 from serving.state.contacts import Contacts
@@ -97,6 +100,8 @@ class Service:
             attribution=attribution,
             own_windows=lambda: own_windows_of(self.facts.catalogue().offers, attribution),
         )
+        self.inputs = KeptInputs(settings.home.state_db, self.clock)
+        self.replayer = Replayer(self._past())
         self.decider: Decider
         self.answering: Answering
 
@@ -118,6 +123,7 @@ class Service:
         self.log.close()
         self.log_store.close()
         self.idempotency.close()
+        self.inputs.close()
         self.keys.close()
         self.profiles.close()
         self.identities.close()
@@ -214,7 +220,18 @@ class Service:
         offers: Mapping[str, Mapping[str, Any]] = {
             offer_id: offer_features_of(customers.feature_set, row, now_us) for offer_id, row in stored.items()
         }
-        return Edition(view, customers, release, offers, now_us, self.learner.beliefs)
+        snapshot = customers.online.snapshot if customers.online is not None else "none"
+        inputs = self.inputs.keep(self.settings, customers.feature_set, snapshot, stored)
+        return Edition(view, customers, release, offers, now_us, self.learner.beliefs, inputs)
+
+    def _past(self) -> Past:
+        def beliefs_at(strength: float, position: int, view: CatalogueView, release: str, segment: str) -> Beliefs:
+            then = Learner(self.log_store, self.settings.home.learning_db, prior_strength=strength)
+            return then.beliefs_at(position, view, release, segment)
+
+        return Past(
+            self.settings, self.clock, self.log_store.decision, self.facts.catalogue_at, self.inputs, beliefs_at
+        )
 
     def _customers(self) -> CustomerReader:
         online = open_online(self.settings.home, self.facts)
