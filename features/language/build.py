@@ -52,6 +52,7 @@ TIME_ORDER: dict[Order, int] = {
     ">=": kernel.SINCE,
     "==": kernel.SAME_TIME,
 }
+OPPOSITE: dict[Order, Order] = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}  # values have no NaN
 OF_TRUTH = {False: FALSE, None: UNKNOWN, True: TRUE}
 Among: TypeAlias = tuple[float, ...] | tuple[str, ...]
 
@@ -159,8 +160,11 @@ class Build:
 
     def _with_constant(self, slot: Slot, order: Order, constant: Constant, negated: bool) -> int:
         at = self._slot(slot)
-        negated ^= order == "!="
         equal = order in ("==", "!=")
+        if equal:
+            negated ^= order == "!="
+        elif negated:
+            order, negated = OPPOSITE[order], False
         match constant:
             case Number(value) if equal:
                 return self._atom(Atom(kernel.IN_NUMBERS, at, negated, among=(value,)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -261,21 +262,24 @@ def test_what_a_rule_saw_is_shown_by_name():
 
 
 WORDS = st.sampled_from(
-    ["age", "country", "member", "since", "context.x", "offer.x", "consent.x", "and", "or", "not", "in", "is", "missing", "between", "true", "false", "now", "(", ")", "[", "]", ",", ".", "<", "<=", ">", ">=", "==", "!=", "=", "+", "-", "1", "2.5", "30d", "1e9", "''", '"a"', "`x`", '"', "'", "`", "\\", "é", "名", "�", "\x00", "__class__", "lambda:", "99999999999"]
+    """age country member since context.x offer.x consent.x and or not in is missing between true false now ( ) [ ] , . <
+    <= > >= == != = + - 1 2.5 30d 1e9 '' "a" `x` " ' ` \\ é 名 __class__ lambda: 99999999999""".split()
+    + ["\ud800", "\x00", "\u2028"]
 )
 
 
 @settings(max_examples=700, deadline=None)
 @given(st.text(max_size=60) | st.lists(WORDS, max_size=25).map(" ".join) | st.lists(WORDS, max_size=40).map("".join))
 def test_whatever_the_text_only_a_bad_rule_comes_out(text):
+    refused, result = None, None
     try:
         rule = parse(text)
         check(rule, NAMES)
-    except BadRule as refused:
-        assert 0 <= refused.at <= len(text)
-        assert str(refused).startswith(f"at character {refused.at + 1}: ")
-    else:
-        assert interpret(rule, scope(**KNOWN), OFFER, NAMES) in (True, False, None)
+        result = interpret(rule, scope(**KNOWN), OFFER, NAMES)
+    except BadRule as error:
+        refused = error
+    assert result in (True, False, None)
+    assert refused is None or (0 <= refused.at <= len(text) and f"at character {refused.at + 1}: " in str(refused))
 
 
 @pytest.mark.parametrize(
@@ -285,10 +289,8 @@ def test_whatever_the_text_only_a_bad_rule_comes_out(text):
 def test_no_text_takes_long(piece):
     text = (piece * MAX_CHARACTERS)[:MAX_CHARACTERS]
     started = time.perf_counter()
-    try:
+    with suppress(BadRule):
         check(parse(text), NAMES)
-    except BadRule:
-        pass
     assert time.perf_counter() - started < 1.0  # generous: it is a few milliseconds
 
 
