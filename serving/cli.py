@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 features_app = typer.Typer(no_args_is_help=True, help="Features: list, build, apply, materialize, check.")
 models_app = typer.Typer(no_args_is_help=True, help="Releases: list and promote.")
-keys_app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
+keys_app = typer.Typer(no_args_is_help=True, help="API keys: create, list, token, revoke.")
 app.add_typer(features_app, name="features")
 app.add_typer(models_app, name="models")
 app.add_typer(keys_app, name="keys")
@@ -188,12 +188,29 @@ def keys_create(
         typer.Option(help="Any of decide,events,catalogue,admin. Left out: all that the kind may have."),
     ] = None,
     name: Annotated[str, typer.Option(help="What it is for.")] = "",
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the pages that may use a public key, such as https://shop.example; may be repeated."),
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Requests per second (public keys: 1000).")] = None,
+    visitor_rate: Annotated[
+        float | None, typer.Option(help="Requests and events per second of one visitor (public keys: 10).")
+    ] = None,
+    json: JSON = False,
 ) -> None:
     """Make a key and print it, alone, once."""
     from serving.commands.keys import create
 
     with usage_errors():
-        create(kind=kind, scope=scope, name=name)
+        create(
+            kind=kind,
+            scope=scope,
+            name=name,
+            origins=origin or (),
+            per_s=rate,
+            visitor_per_s=visitor_rate,
+            as_json=json,
+        )
 
 
 @keys_app.command("list")
@@ -202,6 +219,15 @@ def keys_list(json: JSON = False) -> None:
     from serving.commands.keys import list_keys
 
     list_keys(as_json=json)
+
+
+@keys_app.command("token")
+def keys_token(key_id: str, customer_id: str) -> None:
+    """Print a customer_token for a public key, good for an hour, as your server would sign it."""
+    from serving.commands.keys import token
+
+    with usage_errors():
+        token(key_id, customer_id)
 
 
 @keys_app.command("revoke")

@@ -64,20 +64,17 @@ def get(customer_id: CustomerIdInPath, service: Served) -> Response:
 
 
 @router.delete(
-    "",
-    status_code=204,
-    responses=problems(401, 403, 409, 422, 503),
-    **needs("events", "admin"),
-    response_class=Response,
+    "", response_model=PreferencesOut, responses=problems(401, 403, 409, 422, 503), **needs("events", "admin")
 )
 def remove(customer_id: CustomerIdInPath, service: Served) -> Response:
     """Forgets all preferences; consent stays."""
     facts = service.facts
     with facts.transaction():
-        old = facts.profile(customer_id)
-        if old is not None:
-            facts.put_profile(msgspec.structs.replace(old, muted_categories=(), less_like=()), service.clock())
-    return Response(status_code=204)
+        profile = facts.profile(customer_id) or Profile(customer_id=customer_id)
+        if profile.muted_categories or profile.less_like:
+            none_left = msgspec.structs.replace(profile, muted_categories=(), less_like=())
+            profile = facts.put_profile(none_left, service.clock())
+    return _shown(profile)
 
 
 def _each_once(names: list[str]) -> tuple[str, ...]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from features.errors import BadInput, NotFound
+from serving import customer_token
 from serving.commands import keys as commands
-from serving.keys import SCOPES, Keys
+from serving.keys import SCOPES, Keys, Limits
 from tests.conftest import NOW
 
 
@@ -128,3 +132,93 @@ def test_list_shows_ids_and_never_keys(home, capsys):
     out = capsys.readouterr().out
     assert "revoked" in out
     assert token not in out
+
+
+def test_a_public_key_is_for_the_origins_as_browsers_send_them(open_keys):
+    keys = open_keys()
+    given = ("https://Shop.Example/", "https://shop.example:443", "http://localhost:3000", "http://[::1]:80")
+    found = keys.verify(keys.create("public", ["decide"], "", NOW, Limits(given)))
+    assert found.limits.origins == ("https://shop.example", "http://localhost:3000", "http://[::1]")
+    assert keys.origins() == set(found.limits.origins)
+    keys.revoke(found.key_id, NOW)
+    assert keys.origins() == set()
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "*",
+        "null",
+        "shop.example",
+        "https://",
+        "https://shop.example/page",
+        "ftp://a",
+        "https://a b",
+        "",
+        "https://*.a.b",
+    ],
+)
+def test_what_is_no_origin_is_refused(open_keys, origin):
+    with pytest.raises(BadInput, match="is not an origin"):
+        open_keys().create("public", ["decide"], "", NOW, Limits((origin,)))
+
+
+def test_secret_keys_have_no_origin_and_rates_are_above_zero(open_keys):
+    for kind, limits in (
+        ("secret", Limits(("https://shop.example",))),
+        ("public", Limits(per_s=0.0)),
+        ("public", Limits(visitor_per_s=float("nan"))),
+        ("secret", Limits(per_s=-1.0)),
+    ):
+        with pytest.raises(BadInput):
+            open_keys().create(kind, ["decide"], "", NOW, limits)
+
+
+def test_public_keys_are_limited_and_secret_ones_are_not(open_keys):
+    keys = open_keys()
+    public, secret = (keys.verify(keys.create(kind, ["decide"], "", NOW)) for kind in ("public", "secret"))
+    assert (public.limits, secret.limits) == (Limits((), 1000.0, 10.0), Limits())
+    assert keys.verify(keys.create("public", ["decide"], "", NOW, Limits(per_s=5.0))).limits == Limits((), 5.0, 10.0)
+    assert re.fullmatch(r"ss_[\w-]{43}", public.signing_secret)
+    assert secret.signing_secret is None
+    assert public.signing_secret not in repr(public)
+
+
+def test_keys_from_before_there_were_origins_go_on(tmp_path, open_keys):
+    token = "pk_0123456789ab_x"
+    with sqlite3.connect(tmp_path / "facts.db") as db:  # as release 0.1 made it
+        db.execute(
+            "CREATE TABLE keys (key_id TEXT PRIMARY KEY, kind TEXT NOT NULL, scopes TEXT NOT NULL, name TEXT NOT NULL, "
+            "hash BLOB NOT NULL, created_us INTEGER NOT NULL, revoked_us INTEGER) WITHOUT ROWID"
+        )
+        row = (token[:15], "public", "decide", "old", hashlib.sha256(token.encode()).digest(), 7)
+        db.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, NULL)", row)
+    db.close()
+    for keys in (open_keys(), open_keys()):
+        found = keys.verify(token)
+        assert (found.name, found.limits, found.signing_secret) == ("old", Limits((), 1000.0, 10.0), None)
+    assert keys.verify(keys.create("public", ["decide"], "new", NOW)).signing_secret is not None
+
+
+def test_create_tells_the_signing_secret_apart_from_the_key(home, capsys):
+    commands.create(kind="public", origins=["https://shop.example"])
+    out, err = capsys.readouterr()
+    assert re.fullmatch(r"pk_[0-9a-f]{12}_[\w-]{43}\n", out)
+    assert "https://shop.example" in err
+    assert re.search(r"ss_[\w-]{43}", err)
+    commands.create(kind="public", per_s=5.0, as_json=True)
+    made = json.loads(capsys.readouterr().out)
+    assert (made["key"][:15], made["per_s"], made["signing_secret"][:3]) == (made["key_id"], 5.0, "ss_")
+
+
+def test_a_token_to_try_a_public_key_with(home, capsys, open_keys):
+    commands.create(kind="public")
+    text = capsys.readouterr().out.strip()
+    key = open_keys().verify(text)
+    commands.token(text, "c-1")
+    customer_token.check(key, "c-1", capsys.readouterr().out.strip(), time.time())
+    commands.create(kind="secret")
+    with pytest.raises(BadInput, match="secret keys need no customer_token"):
+        commands.token(capsys.readouterr().out.strip()[:15], "c-1")
+    with pytest.raises(NotFound):
+        commands.token("pk_none", "c-1")

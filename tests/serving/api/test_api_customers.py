@@ -1,10 +1,19 @@
-"""PUT and GET /v1/customers/{id}."""
+"""PUT and GET /v1/customers/{id} and its preferences."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
+
+from features.catalogue import Cap, ContactPolicy, Offer
+from features.errors import StoreUnavailable
+from features.events import to_us
+from features.facts import Catalogue
+from serving.catalogue_view import CatalogueView
+from serving.rules.limits import Limits
+from serving.state.contacts import Contact, ContactHistory
 
 
 @pytest.fixture
@@ -29,6 +38,9 @@ def test_a_customer_nobody_knows_is_not_an_error(get):
         "scores": {"p_churn": None},
         "recent_interactions": [],
         "caps_left": [],
+        "muted_categories": [],
+        "less_like": [],
+        "anonymous_ids": [],
     }
 
 
@@ -93,3 +105,85 @@ def test_recent_interactions_come_newest_first(client, get):
     recent = get().json()["recent_interactions"]
     assert len(recent) == 50
     assert (recent[0]["event_id"], recent[0]["occurred_at"]) == ("e-59", "2026-03-01T11:59:00Z")
+
+
+def test_caps_left_are_those_that_counted_and_those_on_everything(service, get):
+    at_us = to_us(service.now) - 3_600_000_000
+    contacts = tuple(
+        Contact(offer_id, "shoes", "hero", channel, f"d{n}", at_us + n, at_us + n, seen_us=at_us + n)
+        for n, (offer_id, channel) in enumerate([("o-1", "web"), ("o-1", "email"), ("o-2", "web")])
+    )
+    service.contacts = SimpleNamespace(histories=lambda ids: [ContactHistory(contacts)])
+    policy = ContactPolicy(
+        policy_id="calm", name="calm", channels=("web",), caps=(Cap(limit=5, window="7d", of="all"),)
+    )  # fmt: skip
+    offer = Offer(
+        offer_id="o-1", name="one", value=1.0, currency="EUR", treatments=(), caps=(Cap(limit=1, window="1d"),),
+    )  # fmt: skip
+    service.decider.edition.limits = Limits(CatalogueView(Catalogue(1, (offer,), (), (policy,))))
+    asked = ("policy_id", "offer_id", "channels", "of", "counted", "window", "limit", "used", "left")
+    assert [tuple(cap[name] for name in asked) for cap in get().json()["caps_left"]] == [
+        ("calm", None, ["web"], "all", None, "7d", 5, 2, 3),
+        (None, "o-1", [], "offer", "o-1", "1d", 1, 2, 0),
+    ]
+
+
+def test_contacts_that_cannot_be_read_are_not_shown_as_none_used(service, get):
+    def fails(ids):
+        raise StoreUnavailable("locked")
+
+    service.contacts = SimpleNamespace(histories=fails)
+    answer = get()
+    assert (answer.status_code, answer.json()["caps_left"]) == (200, None)
+
+
+# Preferences
+
+
+@pytest.fixture
+def preferences(client):
+    def ask(method, body=None, customer_id="c-1"):
+        content = {} if body is None else {"json": body}
+        return client.request(method, f"/v1/customers/{quote(customer_id, safe='')}/preferences", **content)
+
+    return ask
+
+
+def test_preferences_are_kept_each_list_for_itself(preferences, service, get):
+    nothing = {"customer_id": "a/b", "muted_categories": [], "less_like": [], "updated_at": None}
+    assert preferences("GET", customer_id="a/b").json() == nothing
+    preferences("PUT", {"muted_categories": ["shoes", "toys", "shoes"]})
+    found = preferences("PUT", {"less_like": ["o-1"]}).json()
+    assert (found["muted_categories"], found["less_like"]) == (["shoes", "toys"], ["o-1"])
+    assert get().json()["muted_categories"] == ["shoes", "toys"]
+    profile = service.facts.profile("c-1")
+    assert (profile.muted_categories, profile.less_like) == (("shoes", "toys"), ("o-1",))
+    assert preferences("PUT", {"muted_categories": []}).json()["muted_categories"] == []
+    assert preferences("PUT", preferences("GET").json()).json()["less_like"] == ["o-1"]
+
+
+def test_preferences_and_profile_do_not_touch_each_other(preferences, put, get):
+    put({"attributes": {"age": 30}, "consent": {"web": True}})
+    preferences("PUT", {"muted_categories": ["shoes"], "less_like": ["o-1"]})
+    put({"attributes": {"age": 31}})
+    found = get().json()
+    assert (found["attributes"], found["consent"], found["muted_categories"]) == ({"age": 31}, {"web": True}, ["shoes"])
+    assert preferences("DELETE").json()["muted_categories"] == []
+    found = get().json()
+    assert (found["attributes"], found["consent"], found["less_like"]) == ({"age": 31}, {"web": True}, [])
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"muted_categories": "shoes"}, "/muted_categories"),
+        ({"muted_categories": [""]}, "/muted_categories/0"),
+        ({"muted_categories": ["a\nb"]}, "/muted_categories/0"),
+        ({"less_like": ["no such id!"]}, "/less_like/0"),
+        ({"less_like": [f"o-{n}" for n in range(257)]}, "/less_like"),
+        ({"muted": []}, "/muted"),
+    ],
+)
+def test_a_faulty_preference_is_a_422_that_points_at_it(preferences, body, pointer):
+    answer = preferences("PUT", body)
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)

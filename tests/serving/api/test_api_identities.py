@@ -1,0 +1,87 @@
+"""POST /v1/customers/{id}/identities: what joins, what follows, what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.serving.api.test_api_door import is_problem
+
+
+@pytest.fixture
+def join(client):
+    def ask(anonymous_id="v", customer_id="c-1"):
+        return client.post(f"/v1/customers/{customer_id}/identities", json={"anonymous_id": anonymous_id})
+
+    return ask
+
+
+@pytest.fixture
+def send(client):
+    def make(*events):
+        given = [{"occurred_at": "2026-03-01T11:59:00Z", "event_type": "visit", **event} for event in events]
+        return client.post("/v1/events", json={"events": given}).json()
+
+    return make
+
+
+class Joining:
+    """Counts what it was asked to join."""
+
+    def __init__(self):
+        self.asked = []
+
+    def join(self, from_id, to_id):
+        self.asked.append((from_id, to_id))
+        return 3 if len(self.asked) == 1 else 0
+
+    def histories(self, customer_ids):
+        from serving.state.contacts import ContactHistory
+
+        return [ContactHistory() for _ in customer_ids]
+
+
+def test_a_join_says_what_it_brought_and_again_that_it_brought_nothing(join, service):
+    service.contacts = Joining()
+    assert join().json() == {"customer_id": "c-1", "anonymous_ids": ["v"], "joined": True, "contacts_added": 3}
+    assert join().json() == {"customer_id": "c-1", "anonymous_ids": ["v"], "joined": False, "contacts_added": 0}
+    assert join("w").json()["anonymous_ids"] == ["v", "w"]
+    assert service.contacts.asked == [("\x1fv", "c-1"), ("\x1fv", "c-1"), ("\x1fw", "c-1")]
+
+
+def test_a_visitor_is_one_customer_only(join):
+    join()
+    is_problem(join(customer_id="c-2"), 409, "already_joined")
+
+
+@pytest.mark.parametrize("body", [{}, {"anonymous_id": ""}, {"anonymous_id": 1}, {"anonymous_id": "a", "x": 1}])
+def test_a_faulty_body_is_a_422(client, body):
+    assert client.post("/v1/customers/c/identities", json=body).status_code == 422
+
+
+def test_what_the_visitor_did_and_does_is_the_customers(join, send, client, service):
+    send({"event_id": "before", "anonymous_id": "v"}, {"event_id": "own", "customer_id": "c-1"})
+    join()
+    send({"event_id": "after", "anonymous_id": "v"})
+    assert [one.event_id for one in service.log_store.recent("c-1", 0, 0)] == ["after", "own"]
+    recent = client.get("/v1/customers/c-1").json()["recent_interactions"]
+    assert {one["event_id"] for one in recent} == {"before", "own", "after"}
+    assert client.get("/v1/customers/c-1").json()["anonymous_ids"] == ["v"]
+
+
+def test_an_opt_out_before_or_after_the_join_is_the_customers(join, send, service):
+    service.facts.merge_profile("c-1", service.now, consent={"web": True, "email": True})
+    send({"event_id": "1", "event_type": "opt_out", "anonymous_id": "v", "properties": {"channel": "web"}})
+    join()
+    assert service.facts.profile("c-1").refused == {"web"}
+    send({"event_id": "2", "event_type": "opt_out", "anonymous_id": "v", "properties": {"category": "toys"}})
+    assert service.facts.profile("c-1").refused == {"web", "category:toys"}
+    send({"event_id": "3", "event_type": "opt_in", "anonymous_id": "v", "properties": {"channel": "web"}})
+    assert service.facts.profile("c-1").refused == {"category:toys"}
+    assert service.facts.profile("\x1fv") is None
+
+
+def test_an_event_sent_twice_over_a_join_counts_once(join, send):
+    event = {"event_id": "1", "anonymous_id": "v"}
+    send(event)
+    join()
+    assert send(event) == {"accepted": 0, "duplicates": 1, "rejected": []}
