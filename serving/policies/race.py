@@ -103,7 +103,7 @@ def _line_up(scores, moved, shape, eligible, scale):  # type: ignore[no-untyped-
             continue
         score, mover = scores[i] * scale, moved[i] * scale
         best = max(best, score)
-        if mover * mover > 1e-30 * score * score * shape[i]:  # by more than rounding does
+        if _moves(score, mover, shape[i]):
             rows[n_racing] = i
             n_racing += 1
         elif score >= surest:
@@ -113,10 +113,16 @@ def _line_up(scores, moved, shape, eligible, scale):  # type: ignore[no-untyped-
         k = n_racing
         for i in range(len(scores)):
             score, mover = scores[i] * scale, moved[i] * scale
-            if eligible[i] and score == surest and not mover * mover > 1e-30 * score * score * shape[i]:
+            if eligible[i] and score == surest and not _moves(score, mover, shape[i]):
                 rows[k] = i
                 k += 1
     return rows[: n_racing + n_surest], n_racing, surest, best
+
+
+@compiled
+def _moves(score, mover, alpha):  # type: ignore[no-untyped-def]
+    """Whether the score's standard deviation is more than its rounding."""
+    return mover * mover > 1e-28 * max(score * score, mover * mover) * alpha
 
 
 @compiled
@@ -150,7 +156,7 @@ def _sort_out(best, low, rows, fixed, step, w, alpha, reach):  # type: ignore[no
     n_hot = 0
     for bound in (best, low):
         for k in range(n, len(reach)):
-            if reach[k] > bound:
+            if reach[k] >= bound:
                 fixed[k], fixed[n] = fixed[n], fixed[k]
                 step[k], step[n] = step[n], step[k]
                 w[k], w[n] = w[n], w[k]
