@@ -237,7 +237,7 @@ def _known(operand: Operand, offer: Offer) -> Operand:
 
 def _bound(value: Value) -> Constant | tuple[Constant, ...]:
     """An offer's value as a constant; a list as the constants in it."""
-    if isinstance(value, list | tuple) and not isinstance(value, Instant):
+    if isinstance(value, list | tuple):
         items = [_bound(plain(one)) for one in value]
         return tuple(Nothing(missing=False) if isinstance(one, tuple) else one for one in items)
     match value:
