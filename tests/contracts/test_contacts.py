@@ -648,7 +648,7 @@ HOT = limits_of(*(an_offer(f"o-{n}", inventory=20, caps=(Cap(limit=9, window="1d
 
 
 def test_processes_that_race_for_the_last_units_never_exceed_a_limit(world, tmp_path):
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     found = context.Queue()
     workers = [context.Process(target=_hammer, args=(tmp_path / "state.db", world.make, n, found)) for n in range(4)]
     for worker in workers:
