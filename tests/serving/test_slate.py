@@ -1,32 +1,35 @@
-"""Slates: guaranteed offers, priorities, categories."""
+"""Slates: guaranteed offers, priorities, rooms, and which picks came out of the control."""
 
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
 
-from serving.policies import POLICIES
-from serving.slate import Pick, fill
+from serving.policies import POLICIES, chances_of, control_share
+from serving.policies.outlook import Outlook, Tuning
+from serving.rules import Room
+from serving.slate import Pick, draw, fill, warm
 
 
 @pytest.fixture
 def slate():
-    def make(scores, limit, *, priority=None, category=None, eligible=None, epsilon=0.0, **rest):
-        n = len(scores)
-        return fill(
-            np.array(scores, float),
-            np.ones(n, bool) if eligible is None else np.array(eligible),
-            limit,
-            lambda s, e: POLICIES["epsilon_greedy"](s, e, epsilon=epsilon),
-            random.Random(1),
-            priority=np.array(priority or [0] * n),
-            category=np.array(category if category is not None else [-1] * n),
-            **rest,
-        )
+    def make(scores, limit, *, priority=None, eligible=None, epsilon=0.0, policy="epsilon_greedy", seed=1, **rest):
+        scores = np.array(scores, float)
+        free = np.ones(len(scores), bool) if eligible is None else np.array(eligible)
+        rng, tuning = random.Random(seed), Tuning(epsilon=epsilon, new_offer_share=0.0)
+        chances = chances_of(policy, Outlook(scores, scores), free, tuning, rng)
+        order = np.array(priority or [0] * len(scores))
+        control = control_share(policy, tuning)
+        return fill(scores, free, limit, chances, rng, priority=order, control=control, **rest)
 
     return make
+
+
+def among(rows, left):
+    return Room(None if rows is None else np.array(rows, bool), left, "test")
 
 
 def test_ranks_go_down_by_score_when_nothing_is_explored(slate):
@@ -37,28 +40,109 @@ def test_higher_priority_comes_before_any_score(slate):
     assert [pick.row for pick in slate([9.0, 1.0, 2.0], 3, priority=[0, 5, 5])] == [2, 1, 0]
 
 
+def test_exploration_stays_within_the_highest_priority(slate):
+    picks = slate([9.0, 1.0, 2.0], 1, priority=[0, 5, 5], epsilon=1.0)
+    assert picks[0].row in (1, 2)
+    assert picks[0].chance == pytest.approx(0.5)  # 1 / 2 for each of two
+
+
+def test_the_lowest_priority_there_is_still_is_one(slate):
+    lowest = np.iinfo(np.int64).min
+    assert [pick.row for pick in slate([1.0, 2.0], 2, priority=[lowest, lowest])] == [1, 0]
+
+
 def test_guaranteed_offers_lead_with_probability_one_if_eligible(slate):
     picks = slate([1.0, 3.0, 2.0], 2, guaranteed=(0, 2), eligible=[True, True, False])
     assert picks == [Pick(0, 1.0, why="guaranteed"), Pick(1, 1.0)]
 
 
-def test_a_category_stops_at_its_limit(slate):
-    assert [p.row for p in slate([4.0, 3.0, 2.0, 1.0], 4, category=[0, 0, 1, 1], max_per_category=1)] == [0, 2]
+def test_an_offer_that_is_guaranteed_twice_is_shown_once(slate):
+    assert [pick.row for pick in slate([1.0, 3.0], 2, guaranteed=(0, 0))] == [0, 1]
 
 
-def test_offers_without_a_category_have_no_category_limit(slate):
-    assert [p.row for p in slate([4.0, 3.0, 2.0], 3, category=[-1, -1, 0], max_per_category=1)] == [0, 1, 2]
+def test_a_room_that_is_full_closes_its_offers(slate):
+    rooms = [among([1, 1, 0, 0], 1), among([0, 0, 1, 1], 1)]
+    assert [pick.row for pick in slate([4.0, 3.0, 2.0, 1.0], 4, rooms=rooms)] == [0, 2]
 
 
-def test_guaranteed_offers_count_towards_their_category(slate):
-    assert [p.row for p in slate([1.0, 3.0, 2.0], 3, category=[0, 0, 1], max_per_category=1, guaranteed=(0,))] == [0, 2]
+def test_offers_outside_of_every_room_are_not_limited(slate):
+    assert [p.row for p in slate([4.0, 3.0, 2.0], 3, rooms=[among([0, 0, 1], 1)])] == [0, 1, 2]
+
+
+def test_guaranteed_offers_take_their_place_in_a_room(slate):
+    assert [p.row for p in slate([1.0, 3.0, 2.0], 3, rooms=[among([1, 1, 0], 1)], guaranteed=(0,))] == [0, 2]
+
+
+def test_a_room_without_rows_holds_all_offers(slate):
+    assert [p.row for p in slate([1.0, 3.0, 2.0], 3, rooms=[among(None, 2)])] == [1, 2]
+
+
+def test_an_offer_counts_in_every_room_it_belongs_to(slate):
+    rooms = [among([1, 1, 0, 0], 2), among([0, 1, 1, 0], 1)]
+    assert [p.row for p in slate([2.0, 9.0, 8.0, 1.0], 4, rooms=rooms)] == [1, 0, 3]
+
+
+def test_chances_behind_a_closed_room_are_those_among_the_offers_that_are_left(slate):
+    first, second = slate([4.0, 3.0, 2.0, 1.0], 2, rooms=[among([1, 1, 1, 0], 1)], epsilon=0.5)
+    assert first.row in (0, 1, 2, 3)
+    if first.row != 3:
+        assert (second.row, second.chance) == (3, pytest.approx(1.0))
 
 
 def test_nothing_eligible_gives_an_empty_slate(slate):
     assert slate([1.0, 2.0], 2, eligible=[False, False]) == []
 
 
+def test_no_offers_at_all_give_an_empty_slate(slate):
+    assert slate([], 2) == []
+
+
+def test_picks_are_taken_out_of_what_is_eligible():
+    scores, eligible, rng = np.array([1.0, 2.0, 3.0]), np.ones(3, bool), random.Random(1)
+    chances = partial(POLICIES["greedy"], Outlook(scores, scores), tuning=Tuning(), rng=rng)
+    fill(scores, eligible, 2, chances, rng, priority=np.zeros(3, np.int64))
+    assert eligible.tolist() == [True, False, False]
+
+
 def test_ties_share_the_chance(slate):
     (pick,) = slate([2.0, 2.0, 1.0], 1, epsilon=0.3)
     # By hand: 0.3 / 3 for each, and 0.7 / 2 for each of the two best.
     assert pick.chance == pytest.approx({0: 0.45, 1: 0.45, 2: 0.1}[pick.row])
+
+
+def test_an_offer_that_is_shown_though_another_is_better_is_not_called_the_best(slate):
+    picks = [slate([2.0, 1.0], 1, epsilon=1.0, seed=seed)[0] for seed in range(20)]
+    assert {(pick.row, pick.best) for pick in picks} == {(0, True), (1, False)}
+
+
+def test_all_picks_of_a_policy_that_only_draws_evenly_come_out_of_the_control(slate):
+    assert all(pick.random for seed in range(50) for pick in slate([3.0, 2.0, 1.0], 3, epsilon=1.0, seed=seed))
+
+
+def test_a_worse_offer_of_epsilon_greedy_always_comes_out_of_the_control(slate):
+    picks = [slate([2.0, 1.0, 0.0], 1, epsilon=0.3, seed=seed)[0] for seed in range(300)]
+    assert all(pick.random for pick in picks if pick.row)
+    assert {pick.random for pick in picks if not pick.row} == {True, False}
+
+
+def test_greedy_has_no_control(slate):
+    assert not any(pick.random for pick in slate([3.0, 2.0, 1.0], 3, policy="greedy", epsilon=1.0))
+
+
+def test_guaranteed_offers_do_not_come_out_of_the_control(slate):
+    assert not slate([3.0, 2.0], 1, epsilon=1.0, guaranteed=(1,))[0].random
+
+
+@pytest.mark.parametrize(("u", "row"), [(0.0, 1), (0.2499, 1), (0.25, 3), (0.9999999999999999, 3)])
+def test_the_draw_takes_the_row_whose_share_of_the_line_holds_u(u, row):
+    assert draw(np.array([0.0, 0.25, 0.0, 0.75, 0.0]), u) == row
+
+
+def test_equal_seeds_give_equal_slates(slate):
+    given = {"scores": [1.0, 2.0, 3.0, 4.0], "limit": 4, "epsilon": 0.5, "policy": "thompson", "seed": 7}
+    assert slate(**given) == slate(**given)
+
+
+def test_warming_up_may_be_repeated():
+    warm()
+    warm(["greedy"])
