@@ -272,10 +272,7 @@ def recommender(rng: np.random.Generator, offers: tuple[str, ...], n_customers: 
             Field("age", edges=edges, has_missing=True),
             Field("country", values=COUNTRIES, has_missing=True),
             Field("tier", values=TIERS, has_missing=True),
-            *(
-                Field(name, edges=(0.5, 1.5, 3.5, 7.5, 15.5, 31.5))
-                for name in ("visits_30d", "seen_30d", "accepted_30d")
-            ),
+            *(Field(name, edges=counts) for name in ("visits_30d", "seen_30d", "accepted_30d")),
         )
     )
     offer_tokens = Tokens((Field("category", values=tuple(f"category-{n}" for n in range(CATEGORIES))),))
