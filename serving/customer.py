@@ -43,6 +43,7 @@ class CustomerNow:
     less_like: frozenset[str] = frozenset()
     time_zone: str | None = None
     degraded: tuple[tuple[str, str], ...] = ()  # (code, what was done)
+    erased: bool = False  # nothing may be kept of them, so nothing is reserved
 
     def but(self, degraded: tuple[str, str]) -> CustomerNow:
         """The same, with one more thing that could not be had."""
@@ -62,6 +63,7 @@ class Told(NamedTuple):
 
     customer_id: str
     profile: Profile | None
+    erased: bool = False
 
 
 def by_time(event: LogEvent) -> tuple[int, str]:
@@ -104,6 +106,7 @@ class CustomerReader:
     online: OnlineStore | None
     snapshot_us: int  # instant of the newest snapshot
     snapshot_position: int  # the log's position that the snapshot covers
+    any_erased: bool = False  # some customer was: then each is asked about
     last: LastKnown = field(default_factory=LastKnown)
     _shortest_ttl_us: float = field(init=False)
 
@@ -128,12 +131,13 @@ class CustomerReader:
     def told(self, customer_id: str) -> Told:
         """What the customer said of themselves."""
         key = self.facts.identity_of(customer_id)
-        return Told(key, self.facts.profile(key))
+        return Told(key, self.facts.profile(key), self.any_erased and self.facts.is_erased(key))
 
     def happened(self, customer_id: str, now_us: int) -> Happened:
         """What the customer did; a store that fails is named."""
         degraded: list[tuple[str, str]] = []
-        stored, recent = None, []
+        stored: StoredRow | None = None
+        recent: Sequence[LogEvent] = ()
         keys = [customer_id]
         try:
             known = self.identities.identity_of(customer_id)
@@ -192,7 +196,10 @@ class CustomerReader:
         customer_id = told.customer_id if told is not None else customer_id
         if profile is None:
             refused = None if told is None else NOTHING_REFUSED
-            return CustomerNow(customer_id, features, known, snapshot_us, refused, degraded=tuple(degraded))
+            erased = told is not None and told.erased
+            return CustomerNow(
+                customer_id, features, known, snapshot_us, refused, degraded=tuple(degraded), erased=erased
+            )
         return CustomerNow(
             customer_id=customer_id,
             features=features,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from features.erasure import ErasableLog, Place, begin, erase_stores, finish
 from features.facts import Facts
@@ -15,7 +16,7 @@ MODELS = (
     "Models are made of all customers together and are not changed. The recommender of a release that was trained "
     "before this may hold a row for the id until the next `nbo train` and promotion, which no longer know it."
 )
-LEARNING = "What was learned since the last training is kept per offer and segment only, and stays."
+LEARNING = "What was learned since the last training stays: it is sums per offer and segment."
 
 
 class Stores(NamedTuple):
@@ -26,6 +27,13 @@ class Stores(NamedTuple):
     log: ErasableLog
     idempotency: Idempotency
     contacts: Contacts | None
+    learner: Forgetful | None
+
+
+class Forgetful(Protocol):
+    """Whatever keeps something of single customers."""
+
+    def erase(self, customer_id: str) -> int: ...
 
 
 def erase(stores: Stores, customer_id: str, now: datetime) -> list[Place]:
@@ -34,12 +42,17 @@ def erase(stores: Stores, customer_id: str, now: datetime) -> list[Place]:
     `StoreUnavailable` if a store could not be had: the id is refused from then on, and the rest waits for another call.
     """
     keys = begin(stores.facts, customer_id, now)
-    contacts = sum(stores.contacts.erase(key) for key in keys) if stores.contacts is not None else 0
-    answers = stores.idempotency.erase(keys)
-    places = [
-        *erase_stores(stores.home, stores.facts, stores.log, keys),
-        Place("contacts", contacts),
-        Place("idempotent_answers", answers),
+    places = erase_stores(stores.home, stores.facts, stores.log, keys)
+    # after what takes long: each worker has noticed by now, and nothing that was on its way comes later
+    return [
+        *places,
+        Place("contacts", _forgotten(stores.contacts, keys)),
+        Place("idempotent_answers", stores.idempotency.erase(keys)),
+        Place("learning", _forgotten(stores.learner, keys), LEARNING),
         *finish(stores.facts, keys),
+        Place("models", 0, MODELS),
     ]
-    return [*places, Place("models", 0, MODELS), Place("learning", 0, LEARNING)]
+
+
+def _forgotten(store: Forgetful | None, keys: Sequence[str]) -> int:
+    return sum(store.erase(key) for key in keys) if store is not None else 0

@@ -168,7 +168,9 @@ def erase_customer(customer_id: CustomerIdInPath, service: Served) -> Response:
     503 ask again: the id is refused already, and another call finishes the rest.
     """
     now = service.clock()
-    stores = Stores(service.settings.home, service.facts, service.log_store, service.idempotency, service.contacts)
+    stores = Stores(
+        service.settings.home, service.facts, service.log_store, service.idempotency, service.contacts, service.learner
+    )
     places = erase(stores, customer_id, now)
     receipt = {"customer_id": customer_id, "erased_at": now, "places": [place._asdict() for place in places]}
     return Response(orjson.dumps(receipt, option=orjson.OPT_UTC_Z), media_type="application/json")

@@ -13,6 +13,7 @@ from features.events import Event
 from features.facts import Facts
 from features.log import DecisionRow, Erased, LogEvent
 from serving.decision import Decision, DecisionRequest
+from serving.erasing import Forgetful
 from serving.keys import Keys
 from serving.settings import Clock, Settings
 from serving.state.contacts import Contacts
@@ -20,6 +21,7 @@ from serving.state.idempotency import Idempotency
 
 if TYPE_CHECKING:
     from serving.edition import Edition
+    from serving.replay import Replayer
 
 
 class Check(Protocol):
@@ -91,6 +93,8 @@ class Service(Protocol):
     @property
     def contacts(self) -> Contacts | None: ...
     @property
+    def learner(self) -> Forgetful | None: ...
+    @property
     def log(self) -> Writer: ...
     @property
     def log_store(self) -> Reader: ...
@@ -98,6 +102,8 @@ class Service(Protocol):
     def decider(self) -> Decides: ...
     @property
     def answering(self) -> Answers: ...
+    @property
+    def replayer(self) -> Replayer: ...
     def start(self) -> None: ...
     def close(self) -> None: ...
     def catalogue_changed(self) -> None: ...

@@ -32,8 +32,8 @@ CREATE TABLE IF NOT EXISTS contacts (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS contacts_joined ON contacts (joined_to) WHERE joined_to IS NOT NULL;
 CREATE TABLE IF NOT EXISTS claims (
-    id INTEGER PRIMARY KEY, decision_id TEXT NOT NULL UNIQUE, customer_id TEXT NOT NULL, until_us INTEGER NOT NULL
-) STRICT;
+    decision_id TEXT PRIMARY KEY, customer_id TEXT NOT NULL, until_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS applied_position (
     only INTEGER PRIMARY KEY CHECK (only = 1), position INTEGER NOT NULL
 ) STRICT;
@@ -109,7 +109,7 @@ class SqliteContacts:
         self._scanned_generation = -1
         self._tidied_us = 0
         self._longest_us: int | None = None  # the longest window of the limits, once a claim named them
-        self._tidy_from = 0
+        self._tidy_from, self._tidy_claims_from = 0, ""
         self._remembered: dict[str, tuple[bytes, ContactHistory]] = {}
         self._stock: _Seen | None = None
         self._files.read("SELECT 1")  # fails here rather than in the first decision
@@ -177,7 +177,7 @@ class SqliteContacts:
                         taken[pick.offer_id] = take
                         holds.append((claim.decision_id, pick.offer_id, take, row.day, claim.lapses_us))
             self._write(db, {owner: (histories[owner], at_us) for owner, at_us in changed.items()})
-            db.executemany("INSERT OR IGNORE INTO claims VALUES (NULL, ?, ?, ?)", noted)
+            db.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", noted)
             if taken:
                 book.take(rows, taken)
                 book.hold(holds)
@@ -242,6 +242,7 @@ class SqliteContacts:
 
     def erase(self, customer_id: str) -> int:
         with self._files.transaction() as db:
+            db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, not only forgotten
             one = self._load(db, [customer_id])[customer_id]
             for name in [name for (name,) in db.execute(JOINED_TO, (customer_id,)).fetchall()]:
                 db.execute("DELETE FROM contacts WHERE customer_id = ?", (name,))
@@ -331,8 +332,12 @@ class SqliteContacts:
     def _tidy(self, now_us: int) -> None:
         """Forget claims that are over and customers without contacts, some at a time; write back the WAL."""
         with self._files.transaction() as db:
-            oldest = "SELECT id FROM claims ORDER BY id LIMIT ?"
-            db.execute(f"DELETE FROM claims WHERE id IN ({oldest}) AND until_us < ?", (TIDIED_AT_ONCE * 10, now_us))
+            some = "SELECT decision_id FROM claims WHERE decision_id > ? ORDER BY decision_id LIMIT ?"
+            claims = [one for (one,) in db.execute(some, (self._tidy_claims_from, TIDIED_AT_ONCE * 10))]
+            if claims:
+                between = "decision_id BETWEEN ? AND ? AND until_us < ?"
+                db.execute(f"DELETE FROM claims WHERE {between}", (claims[0], claims[-1], now_us))
+            self._tidy_claims_from = claims[-1] if len(claims) == TIDIED_AT_ONCE * 10 else ""
             some = "SELECT rowid FROM contacts WHERE rowid > ? ORDER BY rowid LIMIT ?"
             looked_at = [rowid for (rowid,) in db.execute(some, (self._tidy_from, TIDIED_AT_ONCE))]
             if looked_at and self._longest_us is not None:

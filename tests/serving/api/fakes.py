@@ -93,6 +93,7 @@ class FakeService:
         self.log = GroupCommit(self.log_store)
         self.idempotency = Idempotency(home.state_db, self.clock)
         self.contacts: Any = None
+        self.learner: Any = None
         offer = Offer(
             offer_id="o-1",
             name="one",
