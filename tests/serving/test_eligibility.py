@@ -1,0 +1,138 @@
+"""An offer's own rule: who may have it, and what is said when not."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.catalogue import Offer
+from features.definitions import feature_set
+from features.facts import Catalogue
+from features.language import Names, interpret, parse
+from serving.catalogue_view import CatalogueView
+from serving.rules import RULES
+from serving.rules.asked import Asked
+from serving.rules.eligibility import EligibilityRule
+from tests.conftest import NOW
+from tests.serving.conftest import an_offer
+
+FEATURES = feature_set(attributes={"age": "number", "country": "category"})
+
+
+def view_of(*offers: Offer) -> CatalogueView:
+    return CatalogueView(Catalogue(1, offers, ()), FEATURES)
+
+
+def asked(**known):
+    return Asked(placement_id="hero", channel="web", now_us=int(NOW.timestamp() * 1e6), **known)
+
+
+def allowed(rule, asking):
+    mask = rule.allows(asking)
+    return None if mask is None else mask.tolist()
+
+
+def test_where_no_offer_has_a_rule_nothing_is_asked():
+    assert EligibilityRule(view_of(an_offer("a"), an_offer("b"))).allows(asked()) is None
+
+
+def test_only_who_fits_the_rule_may_have_the_offer():
+    rule = EligibilityRule(
+        view_of(an_offer("a"), an_offer("b", eligibility="age >= 18"), an_offer("c", eligibility="age < 18"))
+    )
+    assert allowed(rule, asked(attributes={"age": 30})) == [True, True, False]
+    assert allowed(rule, asked(attributes={"age": 3})) == [True, False, True]
+
+
+def test_what_is_not_known_of_a_customer_drops_the_offer_either_way():
+    rule = EligibilityRule(view_of(an_offer("a", eligibility="age >= 18"), an_offer("b", eligibility="not age >= 18")))
+    assert allowed(rule, asked()) == [False, False]
+    assert allowed(rule, asked(attributes={"age": "thirty"})) == [False, False]
+
+
+def test_rules_see_features_consent_context_and_the_offer():
+    text = 'visits_7d > 2 and consent.email and context.device == "mobile" and country in offer.countries'
+    rule = EligibilityRule(view_of(an_offer("a", eligibility=text, attributes={"countries": ["DE", "FR"]})))
+    known = {
+        "features": {"visits_7d": 3.0},
+        "consent": {"email": True},
+        "context": {"device": "mobile"},
+        "attributes": {"country": "FR"},
+    }
+    assert allowed(rule, asked(**known)) == [True]
+    for part in known:
+        assert allowed(rule, asked(**{**known, part: {}})) == [False]
+
+
+def test_it_says_what_it_saw():
+    rule = EligibilityRule(view_of(an_offer("a", eligibility="age >= 18 and visits_7d > 2"), an_offer("b")))
+    assert rule.seen(asked(attributes={"age": 17}), 0) == {
+        "rule": "age >= 18 and visits_7d > 2",
+        "result": "false",
+        "values": {"age": 17.0, "visits_7d": None},
+    }
+    assert rule.seen(asked(), 0)["result"] == "unknown"
+    assert rule.seen(asked(), 1) == {"rule": None}
+
+
+def test_an_offer_whose_rule_cannot_be_read_is_shown_to_nobody(caplog):
+    with caplog.at_level(logging.WARNING):
+        rule = EligibilityRule(view_of(an_offer("a", eligibility="age >>> 18"), an_offer("b")))
+    assert allowed(rule, asked(attributes={"age": 30})) == [False, True]
+    assert "a is shown to nobody, its rule cannot be read: at character 6" in caplog.text
+
+
+def test_reasons_are_given_in_order_consent_before_eligibility_before_caps():
+    names = [rule.name for rule in RULES]
+    assert names.index("consent") < names.index("eligibility") < names.index("caps") < names.index("diversity")
+
+
+def test_an_offer_that_its_rule_forbids_is_never_decided_for(decider_with, ask):
+    young, old = an_offer("a", 9.0, eligibility="age < 18"), an_offer("b", 1.0, eligibility="age >= 18")
+    decision = ask(decider_with([young, old], features={"age": 40.0}), limit=5)
+    assert [offer.offer_id for offer in decision.placements[0].offers] == ["b"]
+
+
+TEXTS = st.sampled_from(
+    [
+        "age >= 18",
+        "age < offer.max_age",
+        'country in ("DE", "FR")',
+        "not (age is missing or context.vip)",
+        "context.vip",
+    ]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.none() | TEXTS, st.integers(0, 90)), min_size=1, max_size=20),
+    st.dictionaries(st.sampled_from(["age", "country"]), st.none() | st.integers(0, 90) | st.sampled_from(["DE", "x"])),
+    st.dictionaries(st.just("vip"), st.booleans() | st.none()),
+)
+def test_every_offer_is_allowed_exactly_where_its_rule_holds(catalogue, attributes, context):
+    view = view_of(
+        *(
+            an_offer(f"o{n:02}", eligibility=text, attributes={"max_age": age})
+            for n, (text, age) in enumerate(catalogue)
+        )
+    )
+    asking = asked(attributes=attributes, context=context)
+    names = Names.of(FEATURES)
+    expected = [
+        offer.eligibility is None or interpret(parse(offer.eligibility), asking, offer, names) is True
+        for offer in view.offers
+    ]
+    mask = EligibilityRule(view).allows(asking)
+    assert np.array_equal(np.ones(len(view), bool) if mask is None else mask, expected)
+
+
+@pytest.mark.parametrize("n", [1, 1_000])
+def test_many_offers_with_rules_of_their_own_do_not_disturb_each_other(n):
+    rule = EligibilityRule(view_of(*(an_offer(f"o{k:04}", eligibility=f"age == {k}") for k in range(n))))
+    for age in (0, n - 1):
+        assert np.flatnonzero(rule.allows(asked(attributes={"age": age}))).tolist() == [age]
