@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.compiled import compiled
 from serving.rules.budget import BudgetRule
 from serving.rules.caps import CapsRule
 from serving.rules.channel import ChannelRule
@@ -119,12 +120,40 @@ class Rules:
         dropped_by = np.full(self._n, -1, dtype=np.int8)
         for index, rule in enumerate(self.all):
             passed = rule.allows(asked)
-            if passed is None or passed.all():
-                continue
-            dropped_by[allowed & ~passed] = index
-            allowed &= passed
+            if passed is not None:
+                _drop(passed, allowed, dropped_by, index)
         return allowed, dropped_by
 
     def rooms(self, asked: Asked) -> list[Taking]:
         """What limits the number of offers within this decision."""
         return [room for rule in self._rooming for room in rule.rooms(asked)]
+
+
+def warm() -> None:
+    """Compile the loops over offers, or load them from the machine's cache, before a decision waits for it."""
+    allowed, dropped_by = np.ones(2, dtype=bool), np.full(2, -1, dtype=np.int8)
+    _drop(np.zeros(2, dtype=bool), allowed, dropped_by, 0)
+    drops(dropped_by, 1)
+
+
+def drops(dropped_by: NDArray[np.int8], n_rules: int) -> list[int]:
+    """How many offers each rule dropped, shape (n_rules,)."""
+    counts: list[int] = _counted(dropped_by, n_rules).tolist()
+    return counts
+
+
+@compiled
+def _drop(passed, allowed, dropped_by, index):  # type: ignore[no-untyped-def]
+    for i in range(len(passed)):
+        if allowed[i] and not passed[i]:
+            allowed[i] = False
+            dropped_by[i] = index
+
+
+@compiled
+def _counted(dropped_by, n_rules):  # type: ignore[no-untyped-def]
+    counts = np.zeros(n_rules, np.int64)
+    for i in range(len(dropped_by)):
+        if dropped_by[i] >= 0:
+            counts[dropped_by[i]] += 1
+    return counts

@@ -110,7 +110,7 @@ class CapsRule:
             return [slice(None)] if n >= cap.limit else []
         if cap.limit <= 0:
             return [slice(None) if cap.of == "offer" else self._view.category >= 0]
-        over = [name for name, n in tally.by(cap).items() if n >= cap.limit]
+        over = [name for name, _ in tally.reaching(cap, cap.limit)]
         if cap.of == "offer":
             row_of = self._view.row
             return [[row_of[name] for name in over if name in row_of]] if over else []
@@ -140,9 +140,7 @@ class _Own:
         if self._least <= 0:
             return self._rows[self._limits <= self._of_each(tally)]
         found: list[int] = []
-        for name, n in tally.by(self._cap).items():
-            if n < self._least:
-                continue
+        for name, n in tally.reaching(self._cap, self._least):
             only = self._only.get(name)
             if only is not None:
                 if n >= only[1]:

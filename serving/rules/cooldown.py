@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from serving.rules.asked import Asked
 
 
+REFUSED = ("dismiss", "reject")
+
+
 class Rest(NamedTuple):
     """A policy's cool-down made ready; 0: none."""
 
@@ -49,19 +52,26 @@ def rested_at(contact: Contact, rest: Rest, now_us: int) -> int:
             return 0
         seen_us = contact.decided_us
     until_us = seen_us + rest.impression_us if rest.impression_us else 0
-    if rest.dismiss_us and contact.answer in ("dismiss", "reject") and contact.answered_us is not None:
+    if rest.dismiss_us and contact.answer in REFUSED and contact.answered_us is not None:
         return max(until_us, contact.answered_us + rest.dismiss_us)
     return until_us
 
 
 def resting(contacts: Sequence[Contact], rest: Rest, now_us: int) -> set[str]:
-    """The offers that rest now, by id."""
-    return {
-        contact.offer_id
-        for contact in contacts
-        if rested_at(contact, rest, now_us) > now_us
-        and (rest.channels is None or contact.channel is None or contact.channel in rest.channels)
-    }
+    """The offers that rest now, by id: those with a contact whose `rested_at` is ahead."""
+    if rest.channels is not None:
+        contacts = [c for c in contacts if c.channel is None or c.channel in rest.channels]
+    found: set[str] = set()
+    if rest.impression_us:
+        since_us = now_us - rest.impression_us
+        found = {
+            c.offer_id
+            for c in contacts
+            if ((c.decided_us if c.lapses_us > now_us else 0) if c.seen_us is None else c.seen_us) > since_us
+        }
+    if rest.dismiss_us:
+        found.update(c.offer_id for c in contacts if c.answer in REFUSED and rested_at(c, rest, now_us) > now_us)
+    return found
 
 
 class CooldownRule:
@@ -101,6 +111,6 @@ class CooldownRule:
                 until_us = rested_at(contact, rest, asked.now_us)
                 on_channel = rest.channels is None or contact.channel is None or contact.channel in rest.channels
                 if contact.offer_id == offer_id and until_us > asked.now_us and on_channel:
-                    last = contact.answer if contact.answer in ("dismiss", "reject") else "impression"
+                    last = contact.answer if contact.answer in REFUSED else "impression"
                     return {"contact_policy": rest.policy_id, "after": last, "until": from_us(until_us)}
         return {}

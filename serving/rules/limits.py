@@ -60,11 +60,12 @@ def elapsed(stock: Stock, now_us: int) -> float:
     return min(max((now_us - stock.day_from_us) / length_us, 0.0), 1.0) if length_us > 0 else 0.0
 
 
-def on_pace(take: Take, level: Level, share: float) -> bool:
-    """Whether today's money, with one more, is within the elapsed share of the day; the first one may always go."""
-    if not take.paced or take.budget is None:
-        return True
-    return micros(level.spent_today) + take.micros <= max(take.budget * share, take.micros)
+def needed_share(take: Take, level: Level) -> float:
+    """The share of the day that must be over before one more is on pace; 0: today's first one may always go."""
+    if not take.paced or not take.budget:
+        return 0.0
+    today = micros(level.spent_today)
+    return (today + take.micros) / take.budget if today > 0 else 0.0
 
 
 class Limits:
@@ -111,8 +112,8 @@ class Limits:
             take = self.takes.get(pick.offer_id)
             if take is not None:
                 level = stock.levels.get(pick.offer_id, UNUSED)
-                share = elapsed(stock, claim.decided_us) if take.paced else 1.0
-                if not (units_left(take, level) and money_left(take, level) and on_pace(take, level, share)):
+                on_pace = not take.paced or needed_share(take, level) <= elapsed(stock, claim.decided_us)
+                if not (units_left(take, level) and money_left(take, level) and on_pace):
                     lost.append(pick)
         if self._counts_contacts or any(pick.offer_id in self.of_offer for pick in claim.picks):
             gone = set(lost)
@@ -133,11 +134,12 @@ class Limits:
         return lost
 
     def _capped(self, pick: Claimed, tally: Tally, made: Sequence[Claimed]) -> bool:
+        most = len(tally) + len(made)
         for cap in (*self.of_policies, *self.of_offer.get(pick.offer_id, ())):
-            if cap.channels is not None and pick.channel not in cap.channels:
+            if most < cap.limit or (cap.channels is not None and pick.channel not in cap.channels):
                 continue
             n = tally.of(cap, pick.offer_id, pick.category, pick.placement_id, pick.channel)
-            if n + sum(1 for other in made if _alike(cap, pick, other)) >= cap.limit:
+            if n + len([other for other in made if _alike(cap, pick, other)]) >= cap.limit:
                 return True
         return False
 

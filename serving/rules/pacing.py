@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.rules.limits import elapsed
+from serving.rules.limits import UNUSED, elapsed, needed_share, take_of
 from serving.rules.used import LimitedOffers
-from serving.state.contacts import Level
+from serving.state.contacts import Level, Stock, Take
 
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
@@ -22,6 +23,8 @@ class PacingRule:
     def __init__(self, view: CatalogueView) -> None:
         self._view = view
         self._limited = LimitedOffers(view, lambda take: take.paced)
+        self._takes = [take_of(view.offers[row]) or Take() for row in self._limited.rows]
+        self._last: tuple[Mapping[str, Level], NDArray[np.float64], float] | None = None
 
     def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
         limited = self._limited
@@ -29,9 +32,19 @@ class PacingRule:
             return None
         if asked.stock is None:
             return ~limited.mask
-        today = limited.used(asked.stock).today
-        allowance = np.maximum(limited.budget * elapsed(asked.stock, asked.now_us), limited.cost)
-        return limited.without(today + limited.cost > allowance)
+        needed, most = self._needed(asked.stock)
+        share = elapsed(asked.stock, asked.now_us)
+        return limited.without(needed > share) if most > share else None
+
+    def _needed(self, stock: Stock) -> tuple[NDArray[np.float64], float]:
+        """Of the paced offers, the share of the day that must be over, shape (n_paced,); and the largest one."""
+        last = self._last
+        if last is None or last[0] is not stock.levels:
+            pairs = zip(self._takes, self._limited.rows.tolist(), strict=True)
+            offers, levels = self._view.offers, stock.levels
+            found = [needed_share(take, levels.get(offers[row].offer_id, UNUSED)) for take, row in pairs]
+            last = self._last = stock.levels, np.array(found), max(found, default=0.0)
+        return last[1], last[2]
 
     def seen(self, asked: Asked, row: int) -> dict[str, Any]:
         if asked.stock is None:

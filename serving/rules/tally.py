@@ -51,44 +51,71 @@ class Tally:
     channel, one without a placement in every placement.
     """
 
-    __slots__ = ("_categories", "_counted", "_decided", "_live", "_now_us", "_zone")
+    __slots__ = ("_categories", "_chosen", "_counted", "_decided", "_live", "_now_us", "_zone")
 
     def __init__(
         self, contacts: Sequence[Contact], now_us: int, zone: tzinfo, categories: Mapping[str, str | None]
     ) -> None:
         """`contacts` oldest first; `categories` by offer id, for contacts that do not know theirs."""
         self._live = [c for c in contacts if c.seen_us is not None or c.lapses_us > now_us]
-        self._decided = list(map(DECIDED, self._live))
+        self._decided: list[int] | None = None
         self._now_us, self._zone, self._categories = now_us, zone, categories
+        self._chosen: dict[tuple[str, Channels], list[Contact]] = {}
         self._counted: dict[tuple[str, str, Channels], Counts] = {}
+
+    def __len__(self) -> int:
+        """How many contacts count at all."""
+        return len(self._live)
 
     def by(self, cap: Capping) -> Counts:
         """How many contacts there were, by what the cap is of."""
+        if len(self._live) == 0:
+            return NOTHING
         key = (cap.of, cap.window.text, cap.channels)
         found = self._counted.get(key)
         if found is None:
-            found = self._counted[key] = self._count(cap) if self._live else NOTHING
+            found = self._counted[key] = self._count(cap)
         return found
+
+    def reaching(self, cap: Capping, least: int) -> list[tuple[str | None, int]]:
+        """What was contacted at least so often, and how often; `least` is at least 1."""
+        if len(self._live) < least:
+            return []
+        if cap.of == "offer":
+            names = list(map(SCOPE["offer"], self._inside(cap)))
+            if len(names) - len(set(names)) + 1 < least:
+                return []  # so many different ones leave no room for one that often
+        return [(name, n) for name, n in self.by(cap).items() if n >= least]
 
     def of(self, cap: Capping, offer_id: str, category: str | None, placement_id: str, channel: str) -> int:
         """How many contacts count when this offer is asked about."""
-        found = self.by(cap)
-        if not found:
+        if len(self._live) == 0:
             return 0
+        chosen = self._inside(cap)
+        if cap.of == "all":
+            return len(chosen)
         if cap.of == "offer":
-            return found.get(offer_id, 0)
+            return list(map(SCOPE["offer"], chosen)).count(offer_id)
         if cap.of == "category":
-            return 0 if category is None else found.get(category, 0)
-        if cap.of == "placement":
-            return found.get(placement_id, 0) + found.get(None, 0)
-        if cap.of == "channel":
-            return found.get(channel, 0) + found.get(None, 0)
-        return found.get(None, 0)
+            return 0 if category is None else self.by(cap).get(category, 0)
+        of_each = list(map(SCOPE[cap.of], chosen))
+        return of_each.count(placement_id if cap.of == "placement" else channel) + of_each.count(None)
+
+    def _inside(self, cap: Capping) -> list[Contact]:
+        """The contacts within the window, on the cap's channels."""
+        key = (cap.window.text, cap.channels)
+        chosen = self._chosen.get(key)
+        if chosen is None:
+            if self._decided is None:
+                self._decided = list(map(DECIDED, self._live))
+            chosen = self._live[bisect_left(self._decided, cap.window.since_us(self._now_us, self._zone)) :]
+            if cap.channels is not None:
+                chosen = [c for c in chosen if c.channel is None or c.channel in cap.channels]
+            self._chosen[key] = chosen
+        return chosen
 
     def _count(self, cap: Capping) -> Counts:
-        chosen = self._live[bisect_left(self._decided, cap.window.since_us(self._now_us, self._zone)) :]
-        if cap.channels is not None:
-            chosen = [c for c in chosen if c.channel is None or c.channel in cap.channels]
+        chosen = self._inside(cap)
         if cap.of == "all":
             return {None: len(chosen)}
         if cap.of == "category":

@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS stock (
     day TEXT NOT NULL, today INTEGER NOT NULL,
     inventory INTEGER, budget INTEGER, daily INTEGER NOT NULL,
     version INTEGER NOT NULL
-) STRICT;
+) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS stock_by_version ON stock (version);
 CREATE TABLE IF NOT EXISTS holds (
     decision_id TEXT NOT NULL, offer_id TEXT NOT NULL,
