@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from serving.state.contacts import Claim, Claimed, ContactHistory, Stock
 
 logger = logging.getLogger(__name__)
 READ_SHARE = 0.6  # of the deadline: reads that take longer are done without
+STOCK_FRESH_S = 0.02
 CLAIM_SHARE = 0.85  # of the deadline: a reservation that takes longer is given up
 
 
@@ -61,6 +63,8 @@ class Answering:
 
     def __init__(self, decider: Decider) -> None:
         self.decider = decider
+        self._stock: Stock | None = None  # of the contacts' lane alone
+        self._stock_at = 0.0
         self.happened: Lane[Asks, Happened] = Lane("features", _happened)
         self.told: Lane[Asks, Told] = Lane("profiles", _told)
         self.counted: Lane[Any, Any] = Lane("contacts", self._count, too_late=self._give_back)
@@ -145,13 +149,24 @@ class Answering:
             contacts.cancel([asked[at].decision_id for at in of[Cancel]])
         for limits in {id(asked[at].limits): asked[at].limits for at in of[Claiming]}.values():
             mine = [at for at in of[Claiming] if asked[at].limits is limits]
-            answers.update(zip(mine, contacts.claim([asked[at].claim for at in mine], limits), strict=True))
+            lost = contacts.claim([asked[at].claim for at in mine], limits)
+            answers.update(zip(mine, lost, strict=True))
+            if any(lost):
+                self._stock = None  # it was older than a last unit
         if of[History]:
             self.decider.catch_up()
             histories = contacts.histories([asked[at].customer_id for at in of[History]])
-            stock = contacts.stock(max(asked[at].now_us for at in of[History]))
+            stock = self._fresh_stock(max(asked[at].now_us for at in of[History]))
             answers.update((at, Counted(found, stock)) for at, found in zip(of[History], histories, strict=True))
         return [answers.get(at, ()) for at in range(len(asked))]
+
+    def _fresh_stock(self, now_us: int) -> Stock:
+        """The stock as of a moment ago: what is claimed meanwhile, a reservation sees."""
+        assert self.decider.contacts is not None
+        now_s = time.monotonic()
+        if self._stock is None or now_s - self._stock_at > STOCK_FRESH_S:
+            self._stock, self._stock_at = self.decider.contacts.stock(now_us), now_s
+        return self._stock
 
     def _give_back(self, asked: Any, answer: Any) -> None:
         """A reservation that came too late for its answer."""

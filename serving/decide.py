@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -16,7 +15,7 @@ from serving.answer import answer_of
 from serving.decision import Decision, DecisionRequest, Degraded, PlacementAnswer
 from serving.drafting import Draft, Known, Question, draft, placements_of
 from serving.edition import Edition
-from serving.ids import new_id
+from serving.ids import new_id, new_seed
 from serving.settings import Clock, Settings
 from serving.state.contacts import Claim, Claimed, Contacts
 
@@ -39,7 +38,7 @@ class Attempt:
     def claim(self) -> Claim | None:
         """What must be reserved before the answer; None if nothing of it is limited."""
         question = self.question
-        if question.request.dry_run or question.known.history is None:
+        if question.request.dry_run or question.known.history is None or question.known.customer.erased:
             return None  # without counters, only what has no limits was drawn
         picks = tuple(one for one in self.draft.claimed if self.edition.limits.covers(one))
         if not picks:
@@ -105,7 +104,7 @@ class Decider:
             request=request,
             known=known,
             now=now,
-            seed=secrets.randbits(64) if seed is None else seed,
+            seed=new_seed() if seed is None else seed,
             decision_id=new_id(to_us(now)),
             lapses_us=to_us(now) + int(self.settings.expires_after_s * 1e6),
         )

@@ -10,6 +10,7 @@ import numpy as np
 
 from serving.decision import Decision
 from serving.drafting import Drafted, tuning_of
+from serving.rules import drops
 from serving.settings import Settings
 from serving.state.contacts import Stock
 
@@ -90,7 +91,12 @@ def _offers(offers: Any, drafted: Drafted) -> list[dict[str, Any]]:
 def _exhausted(edition: Edition, stock: Stock, placements: Sequence[Drafted]) -> dict[str, Any]:
     """Of the stock, what dropped an offer: all that a replay needs, as the others had enough."""
     of_stock = [index for index, name in enumerate(edition.rules.names) if name in STOCK_RULES]
-    rows = {int(row) for one in placements for row in np.flatnonzero(np.isin(one.dropped_by, of_stock))}
+    rows: set[int] = set()
+    for one in placements:
+        n_dropped = drops(one.dropped_by, len(edition.rules.names))
+        for index in of_stock:
+            if n_dropped[index]:
+                rows.update(np.flatnonzero(one.dropped_by == index).tolist())
     names = [edition.view.offers[row].offer_id for row in sorted(rows)]
     levels = {name: stock.levels[name] for name in names if name in stock.levels}
     return {**stock._asdict(), "levels": levels}
@@ -99,7 +105,6 @@ def _exhausted(edition: Edition, stock: Stock, placements: Sequence[Drafted]) ->
 def _support(edition: Edition, drafted: Drafted) -> dict[str, Any]:
     """How many offers were in the first draw, how many each rule dropped, and up to where in the log was learned."""
     names = edition.rules.names
-    counts = np.bincount(drafted.dropped_by[drafted.dropped_by >= 0], minlength=len(names))
-    dropped = {name: int(n) for name, n in zip(names, counts, strict=True) if n}
-    n_in_draw, learned = int(drafted.in_draw.sum()), drafted.beliefs.position
+    dropped = {name: n for name, n in zip(names, drops(drafted.dropped_by, len(names)), strict=True) if n}
+    n_in_draw, learned = int(np.count_nonzero(drafted.in_draw)), drafted.beliefs.position
     return {"n_eligible": drafted.n_eligible, "n_in_draw": n_in_draw, "dropped": dropped, "learned_position": learned}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
 from typing import Annotated, Any
 
@@ -23,6 +22,7 @@ from serving.api.fields import LONGEST_CUSTOMER_ID, OBJECT_ID
 from serving.api.json_body import oddities
 from serving.api.service import Service
 from serving.decision import DecisionRequest, PlacementRequest
+from serving.ids import new_request_id
 from serving.middleware import GIVEN_ID
 
 logger = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class FastDecisions:
             return None
         if key is None or key.kind != "secret" or "decide" not in key.scopes or key.limits.per_s is not None:
             return None
-        return request_id or os.urandom(12).hex().encode()
+        return request_id or new_request_id().encode()
 
     async def _answered(self, body: bytes, received: float) -> bytes | None:
         """None: this is not for us. Nothing was decided then."""

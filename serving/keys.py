@@ -23,7 +23,8 @@ from features.events import from_us, has_control_characters, to_us
 from serving.state.sqlite import open_wal
 
 logger = logging.getLogger(__name__)
-READ_WAIT_MS = 5  # every request asks, on the event loop
+READ_WAIT_MS = 5
+FRESH_S = 0.05  # a revocation by another process is seen within
 ASKED_AGAIN_S = 1.0  # after a read that failed
 Kind = Literal["secret", "public"]
 SCOPES = ("decide", "events", "catalogue", "admin")
@@ -112,7 +113,10 @@ class Keys:
     def verify(self, token: str) -> Key | None:
         """The key whose text this is; None if it is unknown or revoked."""
         key_id = _key_id_of(token)
-        key, digest = self._current().get(key_id, (None, NOBODY))
+        known = self._lately()
+        if key_id not in known:
+            known = self._current()  # it may just have been made, by somebody else
+        key, digest = known.get(key_id, (None, NOBODY))
         matches = hmac.compare_digest(_hash(token), digest)
         return key if matches and key is not None and key.revoked_at is None else None
 
@@ -155,11 +159,14 @@ class Keys:
         self._version = -1
         return token
 
+    def _lately(self) -> dict[str, tuple[Key, bytes]]:
+        """The keys as of a moment ago: every request asks, on the event loop."""
+        return self._known if time.monotonic() < self._asked_again_at else self._current()
+
     def _current(self) -> dict[str, tuple[Key, bytes]]:
         with self._lock:
             try:
-                if time.monotonic() < self._asked_again_at:
-                    return self._known
+                self._asked_again_at = time.monotonic() + FRESH_S
                 version = self._reader.execute("PRAGMA data_version").fetchone()[0]  # changes when anybody commits
                 if version != self._version:
                     self._known = {row[1]: (_key(*row[1:]), row[0]) for row in self._all()}
@@ -200,6 +207,7 @@ class Keys:
                 raise
             self._db.execute("COMMIT")
             self._version = -1
+            self._asked_again_at = 0.0
 
 
 def check_scopes(kind: str, scopes: Sequence[str]) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.compiled import compiled
 from serving.learning.beliefs import Beliefs
 from serving.policies import POLICIES, chances_of, control_share
-from serving.policies.compiled import compiled
 from serving.policies.outlook import Outlook, Tuning
 from serving.rules import Taking
 

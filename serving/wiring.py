@@ -11,12 +11,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from features.definitions import feature_set
+from features.erasure import erasures
 from features.events import to_us, visitor_key
 from features.facts import Facts
 from features.group_commit import GroupCommit
 from features.live import US_PER_HOUR, offer_features_of
 from features.log import Log, SqliteLog
 from features.online import SNAPSHOT, open_online
+from serving import rules, slate
 from serving.answering import Answering
 from serving.catalogue_view import CatalogueView
 from serving.customer import CustomerReader
@@ -30,7 +32,6 @@ from serving.learning.learner import Learner, own_windows_of
 from serving.policies import policy_named
 from serving.replay import Past, Replayer
 from serving.settings import Clock, Settings
-from serving.slate import warm
 from serving.state.contacts import Contacts
 from serving.state.idempotency import Idempotency
 from serving.state.sqlite_contacts import SqliteContacts
@@ -61,6 +62,7 @@ class Seen:
     catalogue: int
     snapshot: str | None
     hour: int  # ages of offers' features move on
+    erasures: int  # what is kept in memory of customers is dropped with each
 
 
 class Service:
@@ -107,7 +109,8 @@ class Service:
 
     def start(self) -> None:
         self.learner.start()
-        warm()
+        rules.warm()
+        slate.warm()
         first = self._next_edition(self._look())
         self.decider = Decider(first, self.settings, self.clock, self.currency, self.contacts, self.log_store)
         self.answering = Answering(self.decider)
@@ -209,7 +212,7 @@ class Service:
         pointer = self.settings.home.releases / "champion.json"
         champion = pointer.read_bytes() if pointer.exists() else None
         hour = to_us(self.clock()) // US_PER_HOUR
-        return Seen(champion, self.facts.catalogue_version(), self.facts.meta(SNAPSHOT), hour)
+        return Seen(champion, self.facts.catalogue_version(), self.facts.meta(SNAPSHOT), hour, erasures(self.facts))
 
     def _prepare(self, release: Release | None) -> Edition:
         customers = self._customers()
@@ -235,11 +238,12 @@ class Service:
 
     def _customers(self) -> CustomerReader:
         online = open_online(self.settings.home, self.facts)
+        stores, any_erased = (self.profiles, self.identities, self.log_store), erasures(self.facts) > 0
         if online is None or online.snapshot is None:
             declared = feature_set(currency=self.currency)
-            return CustomerReader(self.profiles, self.identities, self.log_store, declared, None, 0, 0)
+            return CustomerReader(*stores, declared, None, 0, 0, any_erased)
         at, position = online.snapshot.as_of_us, online.snapshot.log_position
-        return CustomerReader(self.profiles, self.identities, self.log_store, online.feature_set, online, at, position)
+        return CustomerReader(*stores, online.feature_set, online, at, position, any_erased)
 
 
 def build(settings: Settings) -> Service:

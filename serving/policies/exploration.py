@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.policies.compiled import compiled
+from serving.compiled import compiled
 from serving.policies.outlook import Outlook, Tuning
 
 NOBODY = np.zeros(0, np.bool_)

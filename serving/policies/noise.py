@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.policies.compiled import compiled
+from serving.compiled import compiled
 
 STEP = np.uint64(0x9E3779B97F4A7C15)  # from one number to the next: add it to the seed
 N_LAYERS, EDGE, AREA = 128, 3.442619855899, 9.91256303526217e-3

@@ -18,7 +18,7 @@ from math import exp, lgamma, log, log1p, pi, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.policies.compiled import compiled, quickly
+from serving.compiled import compiled, quickly
 from serving.policies.noise import STEP, normal, unit
 
 PASSING = 5.0  # how many offers should pass the threshold in a draw: more cost time, fewer leave more draws open

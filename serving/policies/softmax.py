@@ -7,7 +7,7 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.policies.compiled import compiled
+from serving.compiled import compiled
 from serving.policies.exploration import explored
 from serving.policies.outlook import Outlook, Tuning
 
