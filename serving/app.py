@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from features.errors import BadInput, Conflict, InputsExpired, NboError, NotFound, StaleVersion, StoreUnavailable
 from serving.api import (
+    batch,
     contact_policies,
     customers,
     decisions,
@@ -29,6 +30,7 @@ from serving.api import (
     operations,
     placements,
     preferences,
+    replays,
 )
 from serving.api.door import MOST_FAULTS
 from serving.api.faults import fault_of
@@ -54,8 +56,8 @@ from serving.problems import (
 
 logger = logging.getLogger(__name__)
 ROUTERS = (
-    decisions.router, events.router, preferences.router, identities.router, customers.router, offers.router,
-    placements.router, contact_policies.router, levers.router, operations.router,
+    decisions.router, batch.router, replays.router, events.router, preferences.router, identities.router,
+    customers.router, offers.router, placements.router, contact_policies.router, levers.router, operations.router,
 )  # fmt: skip
 STATUS: Mapping[type[NboError], int] = {  # the nearest class in the error's tree counts
     Malformed: 400,

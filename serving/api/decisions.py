@@ -153,18 +153,13 @@ async def decide(body: DecisionIn, caller: Caller, service: Served, http: Reques
     A public key gets a shorter answer: without score, p_accept, value, model_versions and experiments, and of the
     reason codes those that a customer may read.
     """
-    request = _request_of(body)
+    request = request_of(body)
     check_decision(
         caller, body.customer_id, body.customer_token, time.time(), explain=body.explain, dry_run=body.dry_run
     )
     limiter_of(http).charge_visitor(caller, request.customer_id)
     asked = Question(request, http.state.received, caller.kind == "public")
-    if body.idempotency_key is None or body.dry_run:
-        answer, decision = await _decided(service, asked)
-        if not body.dry_run:
-            await _log(service, decision)
-        return Response(answer, media_type=JSON)
-    return Response(await _decided_once(service, caller.key_id, body, asked), media_type=JSON)
+    return Response(await answered(service, caller.key_id, body, asked), media_type=JSON)
 
 
 @router.get(
@@ -180,6 +175,16 @@ def logged(decision_id: ObjectIdInPath, service: Served) -> Response:
         raise NotFound("decision", decision_id)
     found = orjson.loads(row.payload)
     return Response(orjson.dumps({**found, **visitor(found["customer_id"])}), media_type=JSON)
+
+
+async def answered(service: Service, key_id: str, body: DecisionIn, asked: Question) -> bytes:
+    """The answer, on its way into the log."""
+    if body.idempotency_key is not None and not body.dry_run:
+        return await _decided_once(service, key_id, body, asked)
+    answer, decision = await _decided(service, asked)
+    if not body.dry_run:
+        await _log(service, decision)
+    return answer
 
 
 async def _decided_once(service: Service, key_id: str, body: DecisionIn, asked: Question) -> bytes:
@@ -215,7 +220,7 @@ async def _decided(service: Service, asked: Question, *also_degraded: tuple[str,
     return encoded(shorter(answer) if asked.public else answer), decision
 
 
-def _request_of(body: DecisionIn) -> DecisionRequest:
+def request_of(body: DecisionIn) -> DecisionRequest:
     """The question, with the checks that no single field can make."""
     if (body.customer_id is None) == (body.anonymous_id is None):
         raise BadInput("exactly one of customer_id and anonymous_id is needed", "/customer_id")

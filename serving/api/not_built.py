@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 
 _ROUTES: tuple[tuple[str, str], ...] = (  # methods, path with its segments still percent-encoded
-    ("POST", "/v1/decisions/batch"),
-    ("POST", "/v1/decisions/{id}/replay"),
     ("GET", "/v1/experiments"),
     ("GET PUT DELETE", "/v1/experiments/{id}"),
     ("POST", "/v1/experiments/{id}/start"),
