@@ -15,6 +15,7 @@ from features.events import US_PER_DAY
 from features.log import DecisionRow
 
 NO_RELEASE = "none"  # decisions made without a model
+HALF_LIFE_US = 14 * US_PER_DAY  # of evidence
 MOST_SEGMENTS = 64  # per release; later ones share the segment ""
 
 
@@ -52,10 +53,9 @@ class Sighting(NamedTuple):
     decided_us: int
     seen_us: int
     expected: float
-    counted: bool  # it is part of the evidence
-    pace: float  # of the offer, when it was counted; see `Fold`
-    taken_us: int | None = None
-    taken_pace: float = 0.0
+    counted_us: int | None  # when it became evidence, by the log's clock; None: it is none
+    taken_us: int | None = None  # when its outcome happened
+    credited_us: int | None = None  # when that became evidence
 
 
 class Tally(NamedTuple):
@@ -81,14 +81,26 @@ class Waiting(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caution:
-    """How much one customer can say. What is beyond it is not evidence, neither for nor against."""
+    """How much one customer can say. What is beyond it is not evidence, neither for nor against.
 
-    per_offer_and_day: int = 2  # impressions of one offer
+    An offer that a customer has taken says no more about it for the rest of the span, whether it is shown or taken
+    again. Counting until the first acceptance leaves the ratio of accepted to expected unbiased (optional stopping),
+    and many clicks of one account are one.
+    """
+
+    per_offer_and_day: int = 3  # impressions of one offer
     per_day: int = 50  # impressions of all offers
-    accepted_anyway: float = 3.0  # acceptances of one offer that nobody is doubted for
-    accepted_at_most: float = 4.0  # beyond these: times what the model expected
+    once_taken_is_enough: bool = True  # an offer that was taken says no more
+    accepted_anyway: float = 2.0  # acceptances of one offer that nobody is doubted for
+    accepted_at_most: float = 2.0  # beyond these: times what the model expected
     accepted_anyway_in_all: float = 10.0  # the same over all offers
     span_days: int = 14  # over which both are counted
+
+    def hears(self, of_offer: Tally, of_all: Tally) -> bool:
+        """Whether one more impression of this customer and offer is evidence."""
+        within = of_offer.counted < self.per_offer_and_day and of_all.counted < self.per_day
+        over = self.once_taken_is_enough and of_offer.accepted > 0
+        return within and not over and not any(self.doubts(of_offer, of_all))
 
     def doubts(self, of_offer: Tally, of_all: Tally) -> tuple[bool, bool]:
         """Whether this customer takes one offer, or offers altogether, more often than can be believed."""
@@ -155,6 +167,11 @@ def shown_by(row: DecisionRow) -> dict[str, Shown]:
             if p is not None and math.isfinite(p) and 0 < p <= 1:
                 found[offer.offer_id] = Shown(row.customer_id, row.decided_us, release, segment, p)
     return found
+
+
+def faded(since_us: int, now_us: int) -> float:
+    """How much evidence still weighs; 1 when it is new."""
+    return float(0.5 ** (max(0, now_us - since_us) / HALF_LIFE_US))
 
 
 def key_of(*parts: str) -> int:

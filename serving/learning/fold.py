@@ -10,16 +10,14 @@ Nobody's word counts for much: see `Caution`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from features.events import BY_NAME, US_PER_DAY
 from features.log import DecisionRow, Log, LogEvent
-from serving.learning.evidence import Change, Rules, Shown, Sighting, Tally, Waiting, key_of, shown_by
+from serving.learning.evidence import Change, Rules, Shown, Sighting, Tally, Waiting, faded, key_of, shown_by
 
 ALL = ""  # the tally over all offers
-PACE = 400.0  # expected and accepted together: evidence fades to 1/e while this much new evidence arrives
 
 
 class Memory(Protocol):
@@ -57,12 +55,6 @@ class Memory(Protocol):
     def no_longer_waits(self, outcome: Waiting) -> None:
         """It has found its impression."""
         ...
-
-    def pace(self, release: str, offer_id: str) -> float:
-        """How much evidence on the offer there was, in units of `PACE`."""
-        ...
-
-    def keep_pace(self, release: str, offer_id: str, pace: float) -> None: ...
 
     def segment(self, release: str, segment: str) -> str:
         """The segment itself, or "" once there are too many."""
@@ -158,12 +150,11 @@ class Step:
             return
         customer = key_of(said.customer_id)
         segment = self.memory.segment(said.release, said.segment)
-        counted = self._counts(customer, offer_id, said)
-        pace = self._note(said.release, segment, offer_id, 1, said.p_model, 0.0) if counted else 0.0
-        sighting = Sighting(
-            pair, customer, said.release, segment, offer_id, said.decided_us, impression.occurred_us, said.p_model,
-            counted, pace,
-        )  # fmt: skip
+        counted_us = self.memory.clock_us if self._counts(customer, offer_id, said) else None
+        where = (said.release, segment, offer_id)
+        sighting = Sighting(pair, customer, *where, said.decided_us, impression.occurred_us, said.p_model, counted_us)
+        if counted_us is not None:
+            self._note(sighting, 1, said.p_model, 0.0)
         self.memory.keep_sighting(sighting)
         for outcome in self.memory.waiting_for_impression(pair, customer, offer_id):
             if self._remembered(outcome.received_us) and self._joined(sighting, outcome.occurred_us):
@@ -175,8 +166,7 @@ class Step:
         caution, day = self.rules.caution, said.decided_us // US_PER_DAY
         of_offer = _on(self.memory.tally(customer, offer_id), day, caution.span_days)
         of_all = _on(self.memory.tally(customer, ALL), day, caution.span_days)
-        within = of_offer.counted < caution.per_offer_and_day and of_all.counted < caution.per_day
-        counted = within and not any(caution.doubts(of_offer, of_all))
+        counted = caution.hears(of_offer, of_all)
         for name, tally in ((offer_id, of_offer), (ALL, of_all)):
             more = tally._replace(
                 n=tally.n + 1, expected=tally.expected + said.p_model, counted=tally.counted + counted
@@ -213,40 +203,28 @@ class Step:
             tally = _on(self.memory.tally(sighting.customer, name), day, caution.span_days)
             tallies.append(tally._replace(accepted=tally.accepted + 1))
             self.memory.keep_tally(sighting.customer, name, tallies[-1])
-        offer_doubted, all_doubted = caution.doubts(*tallies)
-        if offer_doubted or all_doubted:
-            self.memory.keep_sighting(sighting._replace(taken_us=occurred_us, taken_pace=math.inf))
-            self._withdraw(sighting.customer, None if all_doubted else sighting.offer_id)
-            return True
-        pace = 0.0
-        if sighting.counted:
-            pace = self._note(sighting.release, sighting.segment, sighting.offer_id, 0, 0.0, 1.0)
-        self.memory.keep_sighting(sighting._replace(taken_us=occurred_us, taken_pace=pace))
+        of_offer, of_all = caution.doubts(*tallies)
+        credited = sighting.counted_us is not None and not of_offer and not of_all
+        credited_us = self.memory.clock_us if credited else None
+        self.memory.keep_sighting(sighting._replace(taken_us=occurred_us, credited_us=credited_us))
+        if credited:
+            self._note(sighting, 0, 0.0, 1.0)
+        if of_offer or of_all:
+            self._withdraw(sighting.customer, None if of_all else sighting.offer_id)
         return True
 
     def _withdraw(self, customer: int, offer_id: str | None) -> None:
         """Take back what counted of this customer, each part with the weight that it still has."""
+        now_us = self.memory.clock_us
         for one in self.memory.sightings_of(customer, offer_id):
-            if not one.counted or not self._remembered(one.decided_us):
-                continue
-            now = self.memory.pace(one.release, one.offer_id)
-            expected = one.expected * math.exp(one.pace - now)
-            taken = one.taken_us is not None and one.taken_pace != math.inf
-            accepted = math.exp(one.taken_pace - now) if taken else 0.0
-            self.memory.keep_sighting(one._replace(counted=False))
-            self._note(one.release, one.segment, one.offer_id, -1, -expected, -accepted)
+            if one.counted_us is not None and self._remembered(one.decided_us):
+                accepted = 0.0 if one.credited_us is None else faded(one.credited_us, now_us)
+                self.memory.keep_sighting(one._replace(counted_us=None, credited_us=None))
+                self._note(one, -1, -one.expected * faded(one.counted_us, now_us), -accepted)
 
-    def _note(self, release: str, segment: str, offer_id: str, n: int, expected: float, accepted: float) -> float:
-        """Put a change on record; the offer's pace with it."""
-        pace = self.memory.pace(release, offer_id)
-        if n >= 0:
-            pace += (expected + accepted) / PACE
-            self.memory.keep_pace(release, offer_id, pace)
-        change = Change(
-            self._position, self.memory.clock_us, release, segment, offer_id, n, expected, accepted
-        )  # fmt: skip
-        self.memory.note(change)
-        return pace
+    def _note(self, sighting: Sighting, n: int, expected: float, accepted: float) -> None:
+        where = (sighting.release, sighting.segment, sighting.offer_id)
+        self.memory.note(Change(self._position, self.memory.clock_us, *where, n, expected, accepted))
 
 
 def _on(tally: Tally, day: int, span_days: int) -> Tally:

@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS segments (release TEXT NOT NULL, segment TEXT NOT NUL
 CREATE TABLE IF NOT EXISTS sightings (
     pair INTEGER PRIMARY KEY, customer INTEGER NOT NULL, release TEXT NOT NULL, segment TEXT NOT NULL,
     offer_id TEXT NOT NULL, decided_us INTEGER NOT NULL, seen_us INTEGER NOT NULL, expected REAL NOT NULL,
-    counted INTEGER NOT NULL, pace REAL NOT NULL, taken_us INTEGER, taken_pace REAL NOT NULL);
+    counted_us INTEGER, taken_us INTEGER, credited_us INTEGER);
 CREATE INDEX IF NOT EXISTS sightings_by_customer ON sightings (customer, offer_id, seen_us);
 CREATE INDEX IF NOT EXISTS sightings_by_age ON sightings (decided_us);
 CREATE TABLE IF NOT EXISTS tallies (
@@ -36,8 +36,6 @@ CREATE TABLE IF NOT EXISTS waiting (
     occurred_us INTEGER NOT NULL, received_us INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS waiting_by_decision ON waiting (decision) WHERE decision IS NOT NULL;
 CREATE INDEX IF NOT EXISTS waiting_by_pair ON waiting (pair, customer, offer_id);
-CREATE TABLE IF NOT EXISTS paces (release TEXT NOT NULL, offer_id TEXT NOT NULL, pace REAL NOT NULL,
-    PRIMARY KEY (release, offer_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS journal (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, position INTEGER NOT NULL, at_us INTEGER NOT NULL, release TEXT NOT NULL,
     segment TEXT NOT NULL, offer_id TEXT NOT NULL, n INTEGER NOT NULL, expected REAL NOT NULL, accepted REAL NOT NULL);
@@ -49,7 +47,7 @@ VERSION = 1
 WAIT_S = 0.5  # for another worker's fold, before its result is read instead
 KEEP_JOURNAL_US = 31 * US_PER_DAY  # a decision can be replayed for 30 days
 SIGHTING = (
-    "pair, customer, release, segment, offer_id, decided_us, seen_us, expected, counted, pace, taken_us, taken_pace"
+    "pair, customer, release, segment, offer_id, decided_us, seen_us, expected, counted_us, taken_us, credited_us"
 )
 CHANGE = "position, at_us, release, segment, offer_id, n, expected, accepted"
 
@@ -69,7 +67,6 @@ class SqliteMemory:
         self.path = path
         self.position = self.clock_us = 0
         self._tallies: dict[tuple[int, str], Tally] = {}  # of one step, written at its end
-        self._paces: dict[tuple[str, str], float] = {}
         self._segments: set[tuple[str, str]] = set()
         try:
             self._db = open_wal(path, synchronous="NORMAL", busy_timeout_s=WAIT_S)  # it can be made anew from the log
@@ -93,14 +90,11 @@ class SqliteMemory:
         """One fold, all or nothing; `StoreUnavailable` while another worker is at it."""
         with self._writing():
             self.position, self.clock_us = self._meta("position"), self._meta("clock_us")
-            self._tallies, self._paces, self._segments = {}, {}, set()
+            self._tallies, self._segments = {}, set()
             yield
             self._db.executemany(
                 "INSERT OR REPLACE INTO tallies VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 ((*key, *tally) for key, tally in self._tallies.items()),
-            )
-            self._db.executemany(
-                "INSERT OR REPLACE INTO paces VALUES (?, ?, ?)", ((*key, pace) for key, pace in self._paces.items())
             )
             for key, value in (("position", self.position), ("clock_us", self.clock_us)):
                 self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
@@ -125,7 +119,7 @@ class SqliteMemory:
         return [Sighting(*row) for row in rows]
 
     def keep_sighting(self, sighting: Sighting) -> None:
-        self._db.execute(f"INSERT OR REPLACE INTO sightings ({SIGHTING}) VALUES (?{', ?' * 11})", sighting)
+        self._db.execute(f"INSERT OR REPLACE INTO sightings ({SIGHTING}) VALUES (?{', ?' * 10})", sighting)
 
     def tally(self, customer: int, offer_id: str) -> Tally:
         held = self._tallies.get((customer, offer_id))
@@ -168,17 +162,6 @@ class SqliteMemory:
             "VALUES (?, ?, ?, ?, ?, ?)",
             (decision, pair, *one[:4]),
         )
-
-    def pace(self, release: str, offer_id: str) -> float:
-        held = self._paces.get((release, offer_id))
-        if held is not None:
-            return held
-        query = "SELECT pace FROM paces WHERE release = ? AND offer_id = ?"
-        row = self._db.execute(query, (release, offer_id)).fetchone()
-        return 0.0 if row is None else float(row[0])
-
-    def keep_pace(self, release: str, offer_id: str, pace: float) -> None:
-        self._paces[release, offer_id] = pace
 
     def segment(self, release: str, segment: str) -> str:
         asked = (release, segment)

@@ -7,14 +7,16 @@ from contextlib import suppress
 from datetime import timedelta
 from itertools import permutations
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.data_settings import Attribution
-from features.log import SqliteLog
+from features.events import Event, to_us
+from features.log import DecisionRow, SqliteLog
 from serving.learning.evidence import MOST_SEGMENTS, Caution, Rules
-from serving.learning.fold import PACE, fold
+from serving.learning.fold import fold
 from tests.serving.learning_log import NOW, Shop, folded, memory_at, payload, shop_at, sums
 
 CELL = ("7", "web", "o-1")
@@ -153,7 +155,7 @@ def test_an_outcome_that_names_no_decision_waits_for_its_impression_and_is_used_
     shop.event("accept", None, at=NOW + MINUTE)
     shop.shown("d-1")
     shop.shown("d-2")
-    assert found(shop, tmp_path) == {CELL: (2, 0.2, 1.0)}
+    assert found(shop, tmp_path) == {CELL: (1, 0.1, 1.0)}
 
 
 def test_the_evidence_belongs_to_the_customer_of_the_decision(shop, tmp_path):
@@ -182,18 +184,53 @@ def test_segments_beyond_the_most_share_one(shop, tmp_path):
 # How much one customer can say
 
 
-def test_a_customers_impressions_of_one_offer_count_twice_a_day(shop, tmp_path):
+def test_a_customers_impressions_of_one_offer_count_three_times_a_day(shop, tmp_path):
     for day in range(2):
         shop.now = NOW + day * DAY
         for n in range(5):
             shop.shown(f"d-{day}-{n}")
-    assert found(shop, tmp_path) == {CELL: (4, 0.4, 0.0)}
+    assert found(shop, tmp_path) == {CELL: (6, 0.6, 0.0)}
 
 
 def test_an_outcome_of_an_impression_that_does_not_count_does_not_count(shop, tmp_path):
     for n in range(5):
         shop.shown(f"d-{n}", taken=n == 4)
-    assert found(shop, tmp_path) == {CELL: (2, 0.2, 0.0)}
+    assert found(shop, tmp_path) == {CELL: (3, 0.3, 0.0)}
+
+
+def test_an_offer_that_a_customer_took_says_no_more_until_the_next_span(shop, tmp_path):
+    for day in range(6):
+        shop.now = NOW + day * DAY
+        shop.shown(f"d-{day}", taken=day == 2)
+    assert found(shop, tmp_path) == {CELL: (3, pytest.approx(0.3), 1.0)}
+    shop.now = NOW + 14 * DAY
+    shop.shown("d-later", taken=True)
+    assert found(shop, tmp_path) == {CELL: (4, 0.4, 2.0)}
+
+
+def an_event(kind, at, decision_id, customer):
+    return Event(
+        event_id=f"{kind}-{decision_id}", event_type=kind, customer_id=customer, occurred_at=at,
+        decision_id=decision_id, offer_id="o-1",
+    )  # fmt: skip
+
+
+def test_counting_until_the_first_acceptance_does_not_bias_the_ratio(shop, tmp_path):
+    """600 customers see an offer on up to three days and take it with 0.3, as the model says; within 3 standard errors
+    of 1: the number of acceptances is Poisson-like, its error the root of it."""
+    rng = np.random.default_rng(6)
+    for day in range(3):
+        shop.now = NOW + day * DAY
+        rows, events = [], []
+        for customer in range(600):
+            rows.append(DecisionRow(f"d-{day}-{customer}", f"c-{customer}", to_us(shop.now), payload({"o-1": 0.3})))
+            for kind in ("impression", "accept")[: 1 + (rng.random() < 0.3)]:
+                events.append(an_event(kind, shop.now, f"d-{day}-{customer}", f"c-{customer}"))  # noqa: PERF401
+        shop.log.append_decisions(rows)
+        shop.log.append(events, shop.now)
+    n, expected, accepted = found(shop, tmp_path)[CELL]
+    assert n < 1_800
+    assert abs(accepted / expected - 1) < 3 / math.sqrt(accepted)
 
 
 def test_a_customers_impressions_of_all_offers_together_are_capped_too(shop, tmp_path):
@@ -203,19 +240,25 @@ def test_a_customers_impressions_of_all_offers_together_are_capped_too(shop, tmp
 
 
 def test_who_takes_one_offer_beyond_belief_has_said_nothing_about_it(shop, tmp_path):
-    """Expected are 5 x 0.1; 3 + 4 x 0.5 acceptances are believed, the sixth is one too many."""
+    """Expected are 3 x 0.1: 2 + 2 x 0.3 acceptances are believed, the third is one too many."""
     shop.shown("other", customer="c-2", taken=True)
-    for n in range(5):
-        shop.now = NOW + n * DAY
+    for n in range(2):
         shop.shown(f"d-{n}", taken=True)
-    assert found(shop, tmp_path) == {CELL: (6, 0.6, 6.0)}
-    shop.event("accept", "d-4", at=shop.now)  # known already
-    for n in (5, 6):
+    assert found(shop, tmp_path) == {CELL: (2, 0.2, 2.0)}
+    shop.event("accept", "d-1")  # known already
+    shop.shown("d-2", taken=True)
+    assert found(shop, tmp_path) == {CELL: (1, 0.1, 1.0)}
+
+
+def test_what_is_withdrawn_has_faded_as_what_it_is_taken_from(shop, tmp_path):
+    """Half of it after two weeks, the half-life; the span of 28 days holds all of it."""
+    rules = Rules(caution=Caution(span_days=10_000), attribution=Attribution(window_days=20))
+    shop.shown("d-0", taken=True)
+    shop.now += 14 * DAY
+    for n in range(1, 3):
         shop.shown(f"d-{n}", taken=True)
-    after = found(shop, tmp_path)[CELL]
-    assert after[0] == 1
-    # What is withdrawn has faded a little, as what it is taken from has: nothing is taken from others.
-    assert after[1:] == pytest.approx((0.1, 1.0), abs=7 * 8 / PACE)
+    last = folded(tmp_path, shop.log, rules)[-1]
+    assert (last.n, last.expected, last.accepted) == (-1, pytest.approx(-0.05, rel=1e-3), pytest.approx(-0.5, rel=1e-3))
 
 
 def test_who_is_doubted_on_one_offer_is_still_heard_on_others(shop, tmp_path):
@@ -225,7 +268,7 @@ def test_who_is_doubted_on_one_offer_is_still_heard_on_others(shop, tmp_path):
         shop.shown(f"e-{n}", offers={"o-2": 0.2}, taken=n == 0)
     result = found(shop, tmp_path)
     assert result[CELL][0] == 0
-    assert result["7", "web", "o-2"] == (2, 0.4, 1.0)
+    assert result["7", "web", "o-2"] == (1, 0.2, 1.0)
 
 
 def test_who_takes_everything_has_said_nothing_at_all(shop, tmp_path):
@@ -236,10 +279,8 @@ def test_who_takes_everything_has_said_nothing_at_all(shop, tmp_path):
 
 def test_a_loyal_customer_of_whom_much_was_expected_is_believed(shop, tmp_path):
     for n in range(10):
-        shop.now = NOW + n * timedelta(hours=12)
-        shop.shown(f"d-{n}", offers={"o-1": 0.8}, taken=True)
-    n, expected, accepted = found(shop, tmp_path)[CELL]
-    assert (n, expected, accepted) == (10, 8.0, 10.0)
+        shop.shown(f"d-{n}", offers={f"o-{n}": 0.9}, taken=True)
+    assert sum(accepted for _, _, accepted in found(shop, tmp_path).values()) == 10
 
 
 # A pure function of the log
@@ -252,7 +293,7 @@ def histories(draw):
         st.sampled_from(["decide", "impression", "accept", "accept unlinked", "click", "wait"]),
         st.integers(0, 5), st.integers(0, 2), st.integers(-3, 20),
     )  # fmt: skip
-    return draw(st.lists(step, max_size=40))
+    return draw(st.lists(step, max_size=30))
 
 
 def play(shop: Shop, history) -> None:
@@ -269,21 +310,23 @@ def play(shop: Shop, history) -> None:
             )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(histories(), st.integers(1, 7))
 def test_the_changes_do_not_depend_on_the_steps_in_which_the_log_is_read(tmp_path_factory, history, limit):
     folder = tmp_path_factory.mktemp("shop")
     for part in ("once", "steps", "live"):
         (folder / part).mkdir()
     shop = shop_at(folder)
-    live = []
-    for one in history:
-        play(shop, [one])
-        live = folded(folder / "live", shop.log)
+    with memory_at(folder / "live") as memory:
+        for one in history:
+            play(shop, [one])
+            with memory.step():
+                fold(memory, shop.log, Rules(), 100)
+        live = [change for _, change in memory.changes_after(0, 1_000)]
     once = folded(folder / "once", shop.log)
     steps = folded(folder / "steps", shop.log, limit=limit)
     shop.log.close()
-    assert once == steps == (live if history else [])
+    assert once == steps == live
 
 
 def test_a_step_that_fails_leaves_no_trace(shop, tmp_path):
