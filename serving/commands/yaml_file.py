@@ -15,7 +15,10 @@ from features.errors import BadInput
 MERGE = "tag:yaml.org,2002:merge"
 
 
-class _Loader(yaml.SafeLoader):
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, if PyYAML has it
+
+
+class _Loader(_Base):  # type: ignore[misc]
     """The core schema of YAML 1.2, as editors read it, in which a key that stands twice is an error.
 
     PyYAML's own is that of YAML 1.1: there NO, 22:00 and 2026-06-01 are no texts. Source: YAML 1.2.2, section 10.3.
@@ -26,7 +29,8 @@ class _Loader(yaml.SafeLoader):
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
+        made: dict[Any, Any] = super().construct_mapping(node, deep)
+        return made
 
     def construct_whole(self, node: Any) -> int:
         return int(node.value, 0 if node.value[:2] in ("0o", "0x") else 10)

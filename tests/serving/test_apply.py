@@ -15,7 +15,8 @@ from features.facts import Facts
 from serving.api.known import Known
 from serving.commands.apply import read, run
 from serving.commands.yaml_file import loaded
-from tests.serving.catalogue_files import EVERYTHING
+from tests.conftest import NOW
+from tests.serving.catalogue_files import EVERYTHING, blocks
 
 FILE = """
 placements:
@@ -47,6 +48,7 @@ def apply(tmp_path, monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def known(tmp_path_factory):
     facts = Facts(tmp_path_factory.mktemp("known") / "facts.db")
+    facts.merge_profile("c", NOW, {"age": 30, "tier": "gold", "country": "DE"})
     yield Known("EUR", facts, lambda: None)
     facts.close()
 
@@ -123,6 +125,12 @@ def test_a_fault_names_the_line_it_stands_in(apply):
 def test_the_line_of_a_missing_field_is_its_objects(apply):
     with pytest.raises(BadInput, match=r"shop\.yaml:5: offers\[0\] \(tea\): value: Field required"):
         apply(FILE.replace("    value: 4.0\n", ""))
+
+
+@pytest.mark.parametrize(("page", "text"), blocks(), ids=lambda one: one[:20])
+def test_every_catalogue_file_in_the_docs_is_taken(known, tmp_path, page, text):
+    (tmp_path / page).write_text(text)
+    assert read([tmp_path / page], known)
 
 
 def test_yaml_is_read_as_editors_read_it():
