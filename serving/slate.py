@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from random import Random
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,7 @@ Mask = NDArray[np.bool_]
 Chances = Callable[[Mask], NDArray[np.float64]]  # of a policy with all bound but the offers left: `chances_of`
 
 
-@dataclass(frozen=True, slots=True)
-class Pick:
+class Pick(NamedTuple):
     """One rank: the offer's row, and the chance it had given the ranks above."""
 
     row: int

@@ -1,0 +1,151 @@
+"""What is shown is as frequent as the log says: 200,000 decisions per policy, and what happens where that is broken."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from serving.learning.beliefs import Beliefs
+from serving.policies import POLICIES, chances_of, control_share
+from serving.policies.outlook import Outlook, Tuning
+from serving.slate import draw, fill, warm
+
+N = 200_000
+SEED = 20261122  # fixed, so that no test flickers; with another one each fails once in a thousand times
+RARE = 0.001
+SCORES = np.array([1.0, 3.0, 3.0, 2.0, 0.5])
+ELIGIBLE = np.array([True, True, True, True, False])
+NEW = np.array([True, False, False, False, True])
+OUTLOOK = Outlook(SCORES, 0.8 * SCORES, Beliefs(np.array([1.0, 9.0, 30.0, 5.0, 9.0]), np.ones(5), np.zeros(5)), NEW)
+NOBODY_FIRST = np.zeros(5, np.int64)
+
+
+def p_value(shown, chances):
+    """Of the picks (n,) against the chances (n, k) each was drawn with: the chi-squared test, one distribution per row.
+
+    The counts less their expectation have the covariance sum of diag(p) - p p'; for equal rows this is Pearson's test.
+    """
+    counts, expected = np.bincount(shown, minlength=chances.shape[1]), chances.sum(axis=0)
+    assert (counts[expected == 0] == 0).all()
+    spread = np.diag(expected) - chances.T @ chances
+    off, n_free = counts - expected, np.linalg.matrix_rank(spread, hermitian=True)
+    if n_free == 0:
+        return float(np.allclose(off, 0.0))
+    return stats.chi2.sf(off @ np.linalg.pinv(spread, hermitian=True) @ off, n_free)
+
+
+@pytest.fixture(params=list(POLICIES), scope="module")
+def decided(request):
+    """N slates of two: rows, logged chances and marks, shape (N, 2); the chances drawn with, (N, 2, 5); the control."""
+    rng, tuning = random.Random(SEED), Tuning(epsilon=0.2, new_offer_share=0.1, temperature=0.5, draws=8)
+    warm([request.param])
+    asked = []
+
+    def remembered(left):
+        asked.append(chances(left))
+        return asked[-1]
+
+    chances = chances_of(request.param, OUTLOOK, ELIGIBLE, tuning, rng)
+    control = control_share(request.param, tuning)
+    picks = [
+        (pick.row, pick.chance, pick.random)
+        for _ in range(N)
+        for pick in fill(SCORES, ELIGIBLE.copy(), 2, remembered, rng, priority=NOBODY_FIRST, control=control)
+    ]
+    rows, logged, marked = (np.array(column).reshape(N, 2) for column in zip(*picks, strict=True))
+    return rows, logged, marked, np.array(asked).reshape(N, 2, 5), control
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_frequencies_match_the_logged_probabilities(decided, rank):
+    rows, logged, _, chances, _ = decided
+    assert (logged[:, rank] == chances[np.arange(N), rank, rows[:, rank]]).all()
+    assert p_value(rows[:, rank], chances[:, rank]) > RARE
+
+
+def test_the_second_rank_matches_its_chances_behind_each_first_offer(decided):
+    rows, _, _, chances, _ = decided
+    for first in np.flatnonzero(np.bincount(rows[:, 0], minlength=5) > 1000):
+        behind = rows[:, 0] == first
+        assert p_value(rows[behind, 1], chances[behind, 1]) > RARE
+
+
+def test_the_control_is_its_share_and_even(decided):
+    rows, _, marked, _, control = decided
+    assert stats.binomtest(int(marked[:, 0].sum()), N, control).pvalue > RARE
+    if control:
+        even = np.bincount(rows[marked[:, 0], 0], minlength=5)[ELIGIBLE]
+        assert stats.chisquare(even).pvalue > RARE
+
+
+def test_softmax_ranks_follow_plackett_luce_as_adding_gumbel_noise_does():
+    """Orders of three out of four: drawn rank by rank, by the formula, and as the largest scores with noise."""
+    scores, temperature, n = np.array([0.0, 0.4, 0.7, 1.0]), 0.5, 40_000
+    rng, everyone = random.Random(SEED), np.ones(4, bool)
+    tuning = Tuning(epsilon=0.0, new_offer_share=0.0, temperature=temperature)
+    chances = chances_of("softmax", Outlook(scores, scores), everyone, tuning, rng)
+    orders = list(itertools.permutations(range(4), 3))
+    weight = np.exp(scores / temperature)  # the spread of the scores is 1
+    expected = [
+        np.prod([weight[o] / (weight.sum() - weight[list(order[:i])].sum()) for i, o in enumerate(order)])
+        for order in orders
+    ]
+    drawn = Counter(
+        tuple(p.row for p in fill(scores, everyone.copy(), 3, chances, rng, priority=np.zeros(4, np.int64)))
+        for _ in range(n)
+    )
+    noise = np.random.default_rng(SEED).gumbel(size=(n, 4))
+    noisy = Counter(map(tuple, np.argsort(-(scores / temperature + noise), axis=1)[:, :3].tolist()))
+    for counts in (drawn, noisy):
+        assert stats.chisquare([counts[order] for order in orders], n * np.array(expected)).pvalue > RARE
+
+
+REWARDS = np.array([0.5, 0.5, 0.4])  # the planted truth; what the beliefs say differs
+UNSURE = Outlook(np.array([1.0, 1.0, 0.6]), np.array([1.0, 1.0, 0.6]), Beliefs.none(3, 20.0))
+EVERYONE = np.ones(3, bool)
+FEW_DRAWS = Tuning(epsilon=0.05, new_offer_share=0.0, draws=20)
+
+
+def test_dividing_by_the_estimate_that_was_drawn_from_is_unbiased():
+    """The value of always showing the third offer, from Thompson sampling that hardly ever does."""
+    n, rng = 100_000, random.Random(SEED)
+    accepted = np.random.default_rng(SEED).random(n) < REWARDS[2]
+    weight = np.zeros(n)
+    for i in range(n):
+        chance = POLICIES["thompson"](UNSURE, EVERYONE, FEW_DRAWS, rng)
+        weight[i] = 1.0 / chance[2] if draw(chance, rng.random()) == 2 else 0.0
+    found = weight * accepted
+    assert weight.mean() == pytest.approx(1.0, abs=4 * weight.std() / np.sqrt(n))
+    assert found.mean() == pytest.approx(REWARDS[2], abs=4 * found.std() / np.sqrt(n))
+
+
+def test_dividing_by_another_estimate_than_was_drawn_from_is_biased():
+    """Why the draw is from the estimate. Drawn from one and divided by another, a value is multiplied by
+    E[p] E[1 / p], where p = .95 B / 20 + .05 / 3 and B is how often of 20 the offer wins: binomial."""
+    rng, many = random.Random(SEED), Tuning(epsilon=0.0, new_offer_share=0.0, draws=2_000_000)
+    wins = POLICIES["thompson"](UNSURE, EVERYONE, many, rng)[2]
+    binomial = stats.binom.pmf(np.arange(21), 20, wins)
+    p = 0.95 * np.arange(21) / 20 + 0.05 / 3
+    bias = (binomial @ p) * (binomial @ (1 / p))
+    assert bias > 1.3
+    found = np.array([POLICIES["thompson"](UNSURE, EVERYONE, FEW_DRAWS, rng)[2] for _ in range(20_000)])
+    assert found.mean() * (1 / found).mean() == pytest.approx(bias, rel=0.02)
+
+
+def test_a_redraw_breaks_the_probabilities_by_what_was_lost():
+    """Epsilon-greedy over three offers, the last of which is always lost and then left out: weights of the policy
+    over the other two sum to 1 + epsilon / 3 instead of 1, and to 1 without the rows that were redrawn."""
+    epsilon, scores = 0.3, np.array([2.0, 1.0, 0.0])
+    tuning, rng = Tuning(epsilon=epsilon, new_offer_share=0.0), random.Random(SEED)
+    policy, outlook = POLICIES["epsilon_greedy"], Outlook(scores, scores)
+    first = policy(outlook, np.ones(3, bool), tuning, rng)
+    left = policy(outlook, np.array([True, True, False]), tuning, rng)  # also what is evaluated
+    kept = sum(first[row] * left[row] / first[row] for row in (0, 1))
+    redrawn = first[2] * sum(left[row] * left[row] / left[row] for row in (0, 1))
+    assert kept == pytest.approx(1.0)
+    assert kept + redrawn == pytest.approx(1.0 + epsilon / 3)
