@@ -435,13 +435,17 @@ class Facts:
         )
         return tuple([row[0] for row in rows])
 
+    @property
+    def any_erased(self) -> bool:
+        return bool(self._rows("SELECT 1 FROM tombstones LIMIT 1"))
+
     def is_erased(self, key: str) -> bool:
         """Whether this visitor was erased: nothing may be kept of them any more."""
         return bool(self.erased_among([key]))
 
     def erased_among(self, keys: Iterable[str]) -> set[str]:
         """Those of these visitors who were erased."""
-        if not self._rows("SELECT 1 FROM tombstones LIMIT 1"):
+        if not self.any_erased:
             return set()
         pepper = self._pepper()
         one = "SELECT 1 FROM tombstones WHERE hash = ?"

@@ -56,6 +56,7 @@ class TableReport:
     n_rows: int = 0
     kept: int = 0
     duplicates: int = 0
+    erased: int = 0  # of customers who were erased: skipped, and kept nowhere
     refused: dict[str, int] = field(default_factory=dict)  # by reason
 
     @property
@@ -222,10 +223,21 @@ class _Batch:
         found: dict[str, Customer] = {}
         report = self._report(table, refusals)
         for line in rows_of(self.con, table, CUSTOMER_FIELDS, self.time_zone):
+            if self.facts.any_erased and self._is_erased(line):
+                report.n_rows += 1
+                report.erased += 1
+                continue
             with _judged(report, refusals, line):
                 customer = check_customer(_object(line), self.now)
                 _keep(report, found, customer.customer_id, customer)
         return found
+
+    def _is_erased(self, line: str) -> bool:
+        try:
+            customer_id = _object(line).get("customer_id")
+        except BadEvent:
+            return False
+        return customer_id is not None and self.facts.is_erased(str(customer_id))
 
     def offers(self, table: Table, refusals: _Refusals) -> dict[str, Offer]:
         found: dict[str, Offer] = {}
@@ -244,6 +256,8 @@ class _Batch:
         known |= {offer.offer_id: offer.category for offer in offers.values()}
         self._remember_offers(known)
         query, n_rows = self._resolved(table, offers_known=bool(known))
+        if self.facts.any_erased:
+            query, report.erased = self._without_erased(query)
         self.progress("sorting events")
         rows = self.con.sql(f"SELECT * FROM ({query}) ORDER BY occurred_at NULLS LAST, event_id")
         n_good = n_refused = 0
@@ -256,8 +270,19 @@ class _Batch:
                 n_refused += _refuse(batch.slice(good), report, refusals)
                 self.progress(f"writing events: {n_good:,}")
         report.kept = n_good
-        report.duplicates = n_rows - n_good - n_refused
+        report.duplicates = n_rows - n_good - n_refused - report.erased
         report.n_rows += n_rows
+
+    def _without_erased(self, query: str) -> tuple[str, int]:
+        """The query without events of customers who were erased, and how many those are."""
+        self.progress("looking for erased customers")
+        customers = self.con.sql(f"SELECT DISTINCT customer_id FROM ({query}) WHERE customer_id IS NOT NULL")
+        chunks = customers.to_arrow_table()["customer_id"].chunks
+        erased = {key for chunk in chunks for key in self.facts.erased_among(chunk.to_pylist())}
+        self.con.register("erased_now", pa.table({"customer_id": pa.array(sorted(erased), pa.string())}))
+        self.con.execute("CREATE TEMP TABLE erased AS FROM erased_now")
+        counted = self.con.execute(f"SELECT count(*) FROM ({query}) SEMI JOIN erased USING (customer_id)").fetchall()
+        return f"SELECT * FROM ({query}) ANTI JOIN erased USING (customer_id)", counted[0][0]
 
     def _remember_offers(self, known: Mapping[str, str | None]) -> None:
         columns = {"offer_id": pa.array(known, pa.string()), "category": pa.array(known.values(), pa.string())}

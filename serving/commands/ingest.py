@@ -75,6 +75,8 @@ def _table_lines(tables: Sequence[TableReport]) -> list[str]:
             f"{table.table:<12}{table.n_rows:>12,}{table.kept:>12,}{table.duplicates:>12,}{table.n_refused:>12,}"
         )
         lines += [f"{'':<12}  refused: {n:,} {code}" for code, n in sorted(table.refused.items())]
+        if table.erased:
+            lines.append(f"{'':<12}  skipped: {table.erased:,} of customers who were erased")
     return lines
 
 

@@ -424,3 +424,22 @@ def test_history_in_one_currency_does_not_become_another(tmp_path, tables, take_
     (source / "recipe.toml").write_text('currency = "USD"')
     with pytest.raises(BadRecipe, match="another NBO_HOME"):
         take_in(source)
+
+
+def test_rows_of_erased_customers_are_skipped_and_kept_nowhere(take_in, tables, home, facts):
+    facts.bury(["c-1", "\x1fv", "42"], NOW)
+    events = [
+        VISIT, VISIT | {"event_id": "e-2", "customer_id": "c-2"}, {**VISIT, "event_id": "e-3", "occurred_at": "soon"},
+        {"event_id": "e-4", "event_type": "visit", "anonymous_id": "v", "occurred_at": VISIT["occurred_at"]},
+        {"event_id": "e-5", "event_type": "visit", "occurred_at": VISIT["occurred_at"]},
+    ]  # fmt: skip
+    customers = [{"customer_id": "c-1", "age": 30}, {"customer_id": "c-2", "age": 31}]
+    report = take_in(tables(events=events, customers=customers), max_refused=1.0)
+    by_table = {one.table: one for one in report.tables}
+    counted = {name: (one.n_rows, one.kept, one.erased, one.n_refused) for name, one in by_table.items()}
+    assert counted == {"events": (5, 1, 3, 1), "customers": (2, 1, 1, 0)}
+    assert by_table["events"].duplicates == 0
+    assert facts.profile("c-1") is None
+    for path in home.lake.rglob("*.parquet"):
+        assert not {"c-1", "\x1fv"} & {row.get("customer_id") for row in pq.read_table(path).to_pylist()}
+        assert "c-1" not in str(pq.read_table(path).to_pylist())

@@ -35,7 +35,7 @@ def test_json_is_one_object_on_stdout(tables, capsys):
     assert run(str(tables), source=None, max_refused=0.5, as_json=True) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["tables"] == [
-        {"table": "events", "source": "events.jsonl", "n_rows": 2, "kept": 1, "duplicates": 0,
+        {"table": "events", "source": "events.jsonl", "n_rows": 2, "kept": 1, "duplicates": 0, "erased": 0,
          "refused": {"unknown_event_type": 1}},
     ]  # fmt: skip
 
