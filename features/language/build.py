@@ -83,19 +83,25 @@ class Build:
         self.given: dict[Compare | In, int] = {}  # conditions without an operation of their own
         self._rules: dict[int, tuple[Variable, ...]] = {}  # by identity: the offer values that a rule names
         self._done: dict[tuple[object, ...], int] = {}
+        self._offer_mattered = False
 
     def rule(self, rule: Expression | None, offer: Offer) -> int:
         """The code of a rule. The same object, as `parse` gives for equal texts, is done once per offer value."""
         if rule is None:
             return TRUE
         named = self._rules.get(id(rule))
+        if named == ():
+            return self._done[id(rule),]
         if named is None:
-            named = self._rules[id(rule)] = tuple(v for v in variables(rule) if v.root == "offer")
-        key = (id(rule), *(_bound(offer_value(offer, variable)) for variable in named))
-        code = self._done.get(key)
-        if code is None:
-            code = self._done[key] = self._code(rule, offer, False)
-        return code
+            self._offer_mattered = False
+            code = self._code(rule, offer, False)
+            named = tuple(v for v in variables(rule) if v.root == "offer") if self._offer_mattered else ()
+            self._rules[id(rule)] = named
+            return self._done.setdefault(_key(rule, named, offer), code)
+        key = _key(rule, named, offer)
+        if key not in self._done:
+            self._done[key] = self._code(rule, offer, False)
+        return self._done[key]
 
     def _code(self, expression: Expression, offer: Offer, negated: bool) -> int:
         match expression:
@@ -106,16 +112,16 @@ class Build:
             case Or(parts):
                 return self._node(negated, [self._code(part, offer, negated) for part in parts])
             case Compare(left, order, right):
-                return self._compare(_known(left, offer), order, _known(right, offer), negated)
+                return self._compare(self._known(left, offer), order, self._known(right, offer), negated)
             case In(of, among):
-                return self._in(_known(of, offer), among, offer, negated)
+                return self._in(self._known(of, offer), among, offer, negated)
             case Missing(of):
-                known = _known(of, offer)
+                known = self._known(of, offer)
                 if isinstance(known, Slot):
                     return self._atom(Atom(kernel.IS_MISSING, self._slot(known), negated))
                 return _truth(isinstance(known, Nothing) and known.missing, negated)
             case Holds(of):
-                known = _known(of, offer)
+                known = self._known(of, offer)
                 if isinstance(known, Slot):
                     return self._atom(Atom(kernel.IS_TRUTH, self._slot(known), negated, literal=1.0))
                 return _truth(known.value if isinstance(known, Truth) else None, negated)
@@ -194,45 +200,54 @@ class Build:
         if isinstance(among, Variable):
             if among.root != "offer":
                 return self._given(In(of, among), negated)
+            self._offer_mattered = True
             held = _bound(offer_value(offer, among))
             if not isinstance(held, tuple):
                 return UNKNOWN
             items: tuple[Operand, ...] = held
         else:
-            items = tuple(_known(one, offer) for one in among)
+            items = tuple(self._known(one, offer) for one in among)
         if not isinstance(of, Slot):
             if not items:
                 return UNKNOWN if of == Nothing(True) else _truth(False, negated)
             return self._node(negated, [self._compare(of, "==", one, negated) for one in items])
         if not items:
             return self._atom(Atom(kernel.IN_NOTHING, self._slot(of), negated))
-        texts = sorted({one.value for one in items if isinstance(one, Text)})
-        numbers = sorted({one.value for one in items if isinstance(one, Number)})
-        others = [one for one in items if not isinstance(one, Text | Number)]
-        codes = [self._compare(of, "==", one, negated) for one in others]
+        texts: set[str] = set()
+        numbers: set[float] = set()
+        codes = []
+        for one in items:
+            if isinstance(one, Text):
+                texts.add(one.value)
+            elif isinstance(one, Number):
+                numbers.add(one.value)
+            else:
+                codes.append(self._compare(of, "==", one, negated))
         if texts:
-            codes.append(self._atom(Atom(kernel.IN_TEXTS, self._slot(of), negated, among=tuple(texts))))
+            codes.append(self._atom(Atom(kernel.IN_TEXTS, self._slot(of), negated, among=tuple(sorted(texts)))))
         if numbers:
-            codes.append(self._atom(Atom(kernel.IN_NUMBERS, self._slot(of), negated, among=tuple(numbers))))
+            codes.append(self._atom(Atom(kernel.IN_NUMBERS, self._slot(of), negated, among=tuple(sorted(numbers)))))
         return self._node(negated, codes)
+
+    def _known(self, operand: Operand, offer: Offer) -> Operand:
+        """The operand with the offer's values put in; what is left to be asked for is a slot."""
+        if isinstance(operand, Variable) and operand.root == "offer":
+            self._offer_mattered = True
+            held = _bound(offer_value(offer, operand))
+            return Nothing(missing=False) if isinstance(held, tuple) else held
+        if isinstance(operand, Entry) and isinstance(operand.key, Variable) and operand.key.root == "offer":
+            known = self._known(operand.key, offer)
+            return Entry(operand.of, known) if isinstance(known, Text) else Nothing(missing=True)
+        return operand
+
+
+def _key(rule: Expression, named: tuple[Variable, ...], offer: Offer) -> tuple[object, ...]:
+    return (id(rule), *(_bound(offer_value(offer, variable)) for variable in named))
 
 
 def _truth(holds: bool | None, negated: bool) -> int:
     code = OF_TRUTH[holds]
     return TRUE - code if negated else code
-
-
-def _known(operand: Operand, offer: Offer) -> Operand:
-    """The operand with the offer's values put in; what is left to be asked for is a slot."""
-    match operand:
-        case Variable(root="offer"):
-            held = _bound(offer_value(offer, operand))
-            return Nothing(missing=False) if isinstance(held, tuple) else held
-        case Entry(of, Variable(root="offer") as key):
-            known = _known(key, offer)
-            return Entry(of, known) if isinstance(known, Text) else Nothing(missing=True)
-        case _:
-            return operand
 
 
 def _bound(value: Value) -> Constant | tuple[Constant, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple, cast
+from weakref import WeakValueDictionary
 
 from features.errors import BadRule
 from features.language.syntax import (
@@ -60,13 +60,17 @@ INSTEAD = {
 
 TOKEN = re.compile(
     r"""
-    (?P<space>\s+)
-  | (?P<duration>[0-9]+(?:\.[0-9]+)?[smhdw]\b)
+    \s*
+  (?:
+    (?P<duration>[0-9]+(?:\.[0-9]+)?[smhdw]\b)
   | (?P<number>(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
   | (?P<name>[^\W0-9]\w*)
   | (?P<quoted>`[^`\n]+`)
   | (?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
   | (?P<sign><=|>=|==|!=|<>|&&|\|\||[<>()\[\],.=&|!+-])
+  | (?P<end>\Z)
+  | (?P<other>.)
+  )
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -94,25 +98,29 @@ class _Age:
 _Side = Operand | _Duration | _Age
 
 
-@lru_cache(maxsize=1 << 16)
 def parse(text: str) -> Expression:
-    """The expression; `BadRule` says where the text cannot be read. Equal texts give the same object."""
-    return _Parser(text).rule()
+    """The expression; `BadRule` says where the text cannot be read. Equal texts give the same object while it lives."""
+    found = _in_use.get(text)
+    if found is None:
+        found = _in_use[text] = _Parser(text).rule()
+    return found
+
+
+_in_use: WeakValueDictionary[str, Expression] = WeakValueDictionary()  # a new edition reuses what the old one parsed
 
 
 def _tokens(text: str) -> list[Token]:
     found = []
-    at = 0
-    while at < len(text):
-        match = TOKEN.match(text, at)
-        if match is None:
-            if text[at] in "\"'`":
-                raise BadRule(f"the {text[at]} that opens here is not closed", at)
-            raise BadRule(f"{text[at]!r} means nothing here", at)
-        if match.lastgroup != "space":
-            found.append(Token(str(match.lastgroup), match.group(), at))
-        at = match.end()
-    found.append(Token("end", "", len(text)))
+    for match in TOKEN.finditer(text):
+        kind = match.lastgroup or ""
+        token = Token(kind, match[kind], match.start(kind))
+        if kind == "other":
+            if token.text in "\"'`":
+                raise BadRule(f"the {token.text} that opens here is not closed", token.at)
+            raise BadRule(f"{token.text!r} means nothing here", token.at)
+        found.append(token)
+        if kind == "end":
+            break
     return found
 
 

@@ -41,7 +41,8 @@ class Program:
         in_sets: list[float | str] = list(chain.from_iterable(atom.among for atom in atoms))
         self._set_start = np.cumsum([0, *(len(atom.among) for atom in atoms)], dtype=np.int32)
         self._set_codes = np.array([self._code[one] if isinstance(one, str) else -1 for one in in_sets], np.int32)
-        self._set_numbers = np.array([_time(one) if isinstance(one, str) else one for one in in_sets], np.float64)
+        times = {text: _time(text) for text in texts}
+        self._set_numbers = np.array([times[one] if isinstance(one, str) else one for one in in_sets], np.float64)
 
         # Conditions were grouped, and in the table all of them come before all nodes.
         highest = max([*build.atoms.values(), *build.nodes.values()], default=0)

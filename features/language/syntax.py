@@ -73,10 +73,10 @@ class Entry:
 Constant: TypeAlias = Number | Text | Truth | Moment | Nothing
 Operand: TypeAlias = Constant | Variable | Entry
 
-# Conditions
+# Conditions. They can be referred to weakly, so that `parse` may know those that are in use.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Compare:
     left: Operand
     order: Order
@@ -84,7 +84,7 @@ class Compare:
     at: int = field(default=0, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class In:
     """`of in (…)`; or, of one variable, `of in offer.countries`: a list, or the keys of a keyed feature."""
 
@@ -93,13 +93,13 @@ class In:
     at: int = field(default=0, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Missing:
     of: Operand
     at: int = field(default=0, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Holds:
     """A boolean by itself: `consent.email`, `true`."""
 
@@ -107,17 +107,17 @@ class Holds:
     at: int = field(default=0, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Not:
     part: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class And:
     parts: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Or:
     parts: tuple[Expression, ...]
 

@@ -99,7 +99,7 @@ offers = st.builds(
 CODES = {True: 1, False: 0, None: -1}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.tuples(st.none() | expressions, offers), min_size=1, max_size=6),
     st.lists(scopes, min_size=1, max_size=3),
