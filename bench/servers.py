@@ -39,7 +39,8 @@ def running(
 ) -> Iterator[Running]:
     """The server that `command` starts, `{port}` in it filled in; ready once `ready` answers, but for a 5xx."""
     port = port or free_port()
-    told = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1", **environment}
+    path = os.pathsep.join((str(BIN), os.environ.get("PATH", "")))  # MLflow looks for uvicorn on it
+    told = {**os.environ, "PATH": path, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1", **environment}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [part.format(port=port) for part in command],

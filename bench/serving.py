@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -261,6 +262,7 @@ def home_with(bench: Bench, n_offers: int, in_release: int | None = None) -> Mad
     known = in_release or bench.plan.customers
     root = bench.folder / f"offers-{n_offers}-customers-{known}"
     if root not in bench.homes:
+        shutil.rmtree(root, ignore_errors=True)  # of an earlier run in the same folder
         bench.homes[root] = with_offers(bench.folder / "customers", root, n_offers, known)
     return bench.homes[root]
 

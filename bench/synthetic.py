@@ -137,9 +137,9 @@ def with_offers(customers: Path, root: Path, n_offers: int, n_customers: int, se
     """Another home with the same customers, `n_offers` offers under all rules, and a release of them."""
     from serving.keys import SCOPES, Keys
 
-    root.mkdir(parents=True, exist_ok=True)
+    root.mkdir(parents=True)
     for part in ("feast", "features", "lake"):  # read only from here on, so they may share their files
-        shutil.copytree(customers / part, root / part, copy_function=_link, dirs_exist_ok=True)
+        shutil.copytree(customers / part, root / part, copy_function=_link)
     for name in ("facts.db", "log.db"):
         shutil.copy(customers / name, root / name)
     home = Home(root)
