@@ -1,11 +1,11 @@
 """Do caps, inventory and budgets hold exactly, when several processes decide for hot customers about scarce offers?
 
-`python -m bench.caps [--decisions 1000000] [--processes 2]`. Time runs fast, so that claims lapse, days end and
-attribution windows close within the run; impressions, acceptances, dismissals and cancellations come at random, some
-too late, and one process after the other is killed with -9 and replaced. Every tenth decision does not look at the
-rules before it claims. Afterwards what was granted is gone through again, from journals that the store knows nothing
-of, and from every state that the stock was ever committed in: exit 1 if a limit was exceeded at any instant or
-anything stayed held. Prints JSON. Leaves out: HTTP, scoring.
+`python -m bench.caps [--decisions 1000000] [--processes 2]`. Time passes with the decisions, so that claims lapse,
+days end and attribution windows close within the run; impressions, acceptances, dismissals and cancellations come at
+random, some too late, and one process after the other is killed with -9 and replaced. Every tenth decision does not
+look at the rules before it claims. Afterwards what was granted is gone through again, from journals that the store
+knows nothing of, and from every state that the stock was ever committed in: exit 1 if a limit was exceeded at any
+instant or anything stayed held. Prints JSON. Leaves out: HTTP, scoring.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ from serving.rules.pacing import PacingRule
 from serving.state.contacts import Claim, Claimed
 from serving.state.sqlite_contacts import SqliteContacts
 
-START_US = to_us(datetime(2026, 3, 4, 6, tzinfo=UTC))
+START_US = to_us(datetime(2026, 3, 4, 18, tzinfo=UTC))
 MINUTE_US, HOUR_US = 60_000_000, 3_600_000_000
 LAPSE_US = 30 * MINUTE_US
 WINDOW_US = 6 * HOUR_US
 ATTRIBUTION = Attribution(window_days=0.25)
-RUN_US = 60 * HOUR_US  # simulated, whatever the number of decisions: two midnights and many lapses
-EXPECTED_PER_S = 900.0  # decisions of one process, to choose how fast time runs
+SHORTEST_US, LONGEST_US = 12 * HOUR_US, 60 * HOUR_US  # simulated: at least one midnight and many lapses
+PER_DECISION_US = 2_000_000  # simulated time goes on with every decision, however fast the machine is
 RESTS_US, RESTS_DISMISSED_US = 5 * MINUTE_US, 24 * HOUR_US
 BATCH = 16
 HOT, TAIL = 60, 20_000
@@ -215,10 +215,8 @@ def _decide(decisions: int, processes: int, folder: Path, report: Report) -> Non
     """Keeps the workers running until all decisions are made; kills one now and then."""
     context = multiprocessing.get_context("spawn")
     done = context.Array("q", 256, lock=False)
-    speed = RUN_US / (decisions / (EXPECTED_PER_S * processes) * 1e6)
-    began_ns = time.monotonic_ns() + int(0.5e9)
     quota, rng = decisions, random.Random(7)
-    work = partial(_work, folder=folder, decisions=decisions, speed=speed, began_ns=began_ns, done=done)
+    work = partial(_work, folder=folder, decisions=decisions, done=done)
     running = {n: context.Process(target=work, args=(n, quota // processes)) for n in range(processes)}
     for process in running.values():
         process.start()
@@ -247,21 +245,23 @@ def _decide(decisions: int, processes: int, folder: Path, report: Report) -> Non
 
 
 class _Time:
-    """Simulated microseconds, the same in every process."""
+    """Simulated microseconds, the same in every process: they pass with the decisions of all."""
 
-    def __init__(self, began_ns: int, speed: float) -> None:
-        self._began_ns, self._speed = began_ns, speed
+    def __init__(self, done: Any, decisions: int) -> None:
+        self._done, self._began_ns = done, time.monotonic_ns()
+        self._each_us = min(max(PER_DECISION_US * decisions, SHORTEST_US), LONGEST_US) / decisions
 
     def us(self) -> int:
-        return START_US + max(0, int((time.monotonic_ns() - self._began_ns) / 1000 * self._speed))
+        real_us = (time.monotonic_ns() - self._began_ns) // 1_000_000  # a little, so that time never stands still
+        return START_US + int(sum(self._done) * self._each_us) + real_us
 
     def __call__(self) -> datetime:
         return from_us(self.us())
 
 
-def _work(n: int, quota: int, *, folder: Path, decisions: int, speed: float, began_ns: int, done: Any) -> None:
+def _work(n: int, quota: int, *, folder: Path, decisions: int, done: Any) -> None:
     """One process: decides for batches of customers, and lets happen what happens to what it showed."""
-    rng, clock = random.Random(n), _Time(began_ns, speed)
+    rng, clock = random.Random(n), _Time(done, decisions)
     view = CatalogueView(catalogue(decisions))
     rules, limits = Rules(view, LIMITING), Limits(view)
     contacts = SqliteContacts(folder / "state.db", clock, attribution=ATTRIBUTION, wait_s=20.0)
