@@ -9,11 +9,11 @@ from features.language.check import check
 from features.language.interpret import interpret
 from features.language.names import Names, Scope
 from features.language.parse import parse
-from features.language.program import Program
+from features.language.program import Program, warm
 from features.language.seen import values_seen
 from features.language.syntax import Expression, Variable, variables
 
 __all__ = [
     "BadRule", "Expression", "Names", "Program", "Scope", "Variable", "check", "interpret", "parse", "values_seen",
-    "variables",
+    "variables", "warm",
 ]  # fmt: skip

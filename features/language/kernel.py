@@ -44,7 +44,7 @@ GIVEN: Final = 14  # worked out outside
 FEW = 8  # sets up to this size are looked through one by one
 
 
-@njit(nogil=True, cache=True)
+@njit(cache=True, error_model="numpy")  # keeps the lock: a decision waits longer for it than the loop takes
 def run(  # type: ignore[no-untyped-def]
     now, slots, given, groups, literal, set_start, set_codes, set_numbers, nodes, parts, roots, table, out
 ):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +113,21 @@ class Program:
             flat[at], flat[at + 3] = kernel.INSTANT, value.us
         else:
             flat[at] = kernel.OTHER_KIND
+
+
+class _Nobody(NamedTuple):
+    """Who asks when there is nothing to ask."""
+
+    now_us: int = 0
+    features: Mapping[str, Any] = {}
+    attributes: Mapping[str, Any] = {}
+    consent: Mapping[str, bool] = {}
+    context: Mapping[str, Any] = {}
+
+
+def warm() -> None:
+    """Compile the loop, or load it from the machine's cache, before a decision waits for it."""
+    Program([], [], Names()).evaluate(_Nobody())
 
 
 def _reader(slot: Slot, names: Names) -> Reader:

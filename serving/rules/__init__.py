@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from features import language
 from serving.compiled import compiled
 from serving.rules.budget import BudgetRule
 from serving.rules.caps import CapsRule
@@ -134,6 +135,7 @@ def warm() -> None:
     allowed, dropped_by = np.ones(2, dtype=bool), np.full(2, -1, dtype=np.int8)
     _drop(np.zeros(2, dtype=bool), allowed, dropped_by, 0)
     drops(dropped_by, 1)
+    language.warm()
 
 
 def drops(dropped_by: NDArray[np.int8], n_rules: int) -> list[int]:
