@@ -132,12 +132,15 @@ PLACEMENT = {
 CUSTOMER = {"attributes": {"age": 3}, "consent": {"web": True}, "time_zone": "Europe/Berlin"}
 BODIES = {
     ("POST", "/v1/decisions"): DECISION,
+    ("POST", "/v1/decisions/batch"): {"requests": [DECISION, DECISION]},
     ("POST", "/v1/events"): {"events": [EVENT, EVENT]},
     ("PUT", "/v1/offers/o-fuzz"): OFFER,
     ("PUT", "/v1/placements/p-fuzz"): PLACEMENT,
     ("PUT", "/v1/contact-policies/c-fuzz"): POLICY,
     ("PUT", "/v1/levers/l-fuzz"): LEVER,
     ("PUT", "/v1/customers/c-fuzz"): CUSTOMER,
+    ("PUT", "/v1/customers/c-fuzz/preferences"): {"muted_categories": ["a"], "less_like": ["o-1"]},
+    ("POST", "/v1/customers/c-fuzz/identities"): {"anonymous_id": "a-1"},
 }
 
 
@@ -199,6 +202,8 @@ def test_a_body_that_is_nearly_right_is_never_our_fault(client, case):
     if "accepted" in found:
         n_asked = len(body["events"])
         assert found["accepted"] + found["duplicates"] + len(found["rejected"]) == n_asked
+    if "results" in found:
+        assert [one["index"] for one in found["results"]] == list(range(len(body["requests"])))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
