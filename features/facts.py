@@ -145,11 +145,6 @@ class Facts:
     def close(self) -> None:
         self._db.close()
 
-    def checkpoint(self) -> None:
-        """Move what was committed into the file itself, and empty the journal that still holds what was before."""
-        with self._lock:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; nested ones join the outer."""

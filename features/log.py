@@ -289,7 +289,6 @@ class SqliteLog:
                 for (generation,) in connection.execute("SELECT generation FROM tail_generation").fetchall():
                     one = "DELETE FROM tail WHERE generation = ? AND customer_id = ?"
                     n_tail += connection.execute(one, (generation, customer_id)).rowcount
-        self._read("PRAGMA wal_checkpoint(TRUNCATE)", ())
         return Erased(n_log[EVENT], n_log[DECISION], n_tail)
 
     def close(self) -> None:

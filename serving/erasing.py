@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from features.erasure import ErasableLog, Place, begin, erase_stores, finish
+from features.erasure import ErasableLog, Place, begin, erase_stores, finish, flush_journals
 from features.facts import Facts
 from features.home import Home
 from serving.state.contacts import Contacts
@@ -44,14 +44,15 @@ def erase(stores: Stores, customer_id: str, now: datetime) -> list[Place]:
     keys = begin(stores.facts, customer_id, now)
     places = erase_stores(stores.home, stores.facts, stores.log, keys)
     # after what takes long: each worker has noticed by now, and nothing that was on its way comes later
-    return [
-        *places,
+    places += [
         Place("contacts", _forgotten(stores.contacts, keys)),
         Place("idempotent_answers", stores.idempotency.erase(keys)),
         Place("learning", _forgotten(stores.learner, keys), LEARNING),
         *finish(stores.facts, keys),
         Place("models", 0, MODELS),
     ]
+    flush_journals(stores.home)
+    return places
 
 
 def _forgotten(store: Forgetful | None, keys: Sequence[str]) -> int:

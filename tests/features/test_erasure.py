@@ -73,6 +73,7 @@ def erased(tmp_path_factory):
     before = read_snapshot(facts)
     keys = erasure.begin(facts, GONE, NOW)
     places = [*erasure.erase_stores(home, facts, log, keys), *erasure.finish(facts, keys)]
+    erasure.flush_journals(home)
     yield home, facts, log, {place.place: place.erased for place in places}, before
     log.close()
     facts.close()
