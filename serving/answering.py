@@ -125,8 +125,10 @@ class Answering:
         wanted: list[tuple[Lane[Any, Any], Any]] = [(self.happened, asks), (self.told, asks)]
         if counts:
             wanted.append((self.counted, History(request.customer_id, now_us)))
-        happened, told, *counted = await all_until(wanted, until)
+        (happened, told, *counted), late = await all_until(wanted, until)
         customer = reader.assembled(request.customer_id, happened, told, now_us)
+        if late:
+            customer = customer.but(("deadline", f"went on without waiting for {' and '.join(late)}"))
         if not counts:
             return Known(customer)
         if counted[0] is None:
@@ -135,7 +137,7 @@ class Answering:
 
     async def _claim(self, claim: Claim, limits: Limits, until: float) -> Sequence[Claimed] | None:
         """The picks that were lost; None if there was no answer in time, and then nothing stays reserved."""
-        (lost,) = await all_until([(self.counted, Claiming(claim, limits))], until)
+        (lost,), _ = await all_until([(self.counted, Claiming(claim, limits))], until)
         return lost
 
     def _count(self, asked: Sequence[Any]) -> list[Any]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 FAILURES = (sqlite3.Error, StoreUnavailable)
 NOTHING_REFUSED: frozenset[str] = frozenset()
+LAST_KNOWN_US = 600_000_000  # what is older than ten minutes is not used, also because it may have been erased
 MOST_RECENT = 500  # events of one customer that a decision reads: a shared id must not slow everybody down
 
 
@@ -75,19 +76,19 @@ class LastKnown:
 
     def __init__(self, most: int = 20_000) -> None:
         self._most = most
-        self._kept: dict[str, Happened] = {}
+        self._kept: dict[str, tuple[int, Happened]] = {}
 
-    def keep(self, customer_id: str, happened: Happened) -> None:
+    def keep(self, customer_id: str, happened: Happened, now_us: int) -> None:
         self._kept.pop(customer_id, None)  # so that the order is by last use
-        self._kept[customer_id] = happened
+        self._kept[customer_id] = now_us, happened
         if len(self._kept) > self._most:
             with suppress(StopIteration, KeyError, RuntimeError):  # another thread may have been faster
                 del self._kept[next(iter(self._kept))]
 
-    def known(self, customer_id: str) -> Happened:
-        """With a word on what it is; nothing if nobody asked about this customer before."""
-        kept = self._kept.get(customer_id)
-        if kept is None:
+    def known(self, customer_id: str, now_us: int) -> Happened:
+        """With a word on what it is; nothing if nobody asked about this customer lately."""
+        at_us, kept = self._kept.get(customer_id, (0, None))
+        if kept is None or now_us - at_us > LAST_KNOWN_US:
             return Happened(None, (), (("features_unavailable", "features were left at their defaults"),))
         return kept._replace(degraded=(("features_stale", "the last known features were used"),))
 
@@ -164,7 +165,7 @@ class CustomerReader:
             degraded.append(("state_unavailable", "today's events were left out"))
         found = Happened(stored, recent, tuple(degraded))
         if not degraded:
-            self.last.keep(customer_id, found)
+            self.last.keep(customer_id, found, now_us)
         return found
 
     def _stored(self, keys: Sequence[str]) -> StoredRow | None:
@@ -182,7 +183,7 @@ class CustomerReader:
     def assembled(self, customer_id: str, happened: Happened | None, told: Told | None, now_us: int) -> CustomerNow:
         """The customer from what could be read; None is what could not, in time or at all."""
         if happened is None:
-            happened = self.last.known(customer_id)
+            happened = self.last.known(customer_id, now_us)
         stored, recent = happened.stored, happened.recent
         degraded = list(happened.degraded)
         profile = told.profile if told is not None else None

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 logger = logging.getLogger(__name__)
 MOST_AT_ONCE = 64
@@ -72,7 +72,7 @@ class Lane(Generic[Q, A]):
 
     def ask(self, question: Q, answered: Callable[[A | None], None]) -> Waiting[Q, A]:
         """`answered` is called on the event loop, with None if the store failed, unless it is given up before."""
-        waiting = Waiting(question, answered)
+        waiting: Waiting[Q, A] = Waiting(question, answered)
         self._queue.put(waiting)
         return waiting
 
@@ -125,32 +125,44 @@ class Lane(Generic[Q, A]):
                 self._too_late(waiting.question, answer)
 
 
-async def all_until(asks: Sequence[tuple[Lane[Q, A], Q]], until: float) -> list[A | None]:
-    """The answers of several lanes, each None if it failed or did not come before `until`, of the loop's clock."""
+class Answers(NamedTuple, Generic[A]):
+    """Of several lanes, each None if there is none."""
+
+    given: list[A | None]
+    late: tuple[str, ...]  # lanes that were not, or no longer, waited for
+
+
+async def all_until(asks: Sequence[tuple[Lane[Q, A], Q]], until: float) -> Answers[A]:
+    """What several lanes answer before `until`, of the loop's clock. A lane that is known to be stuck is not asked."""
     loop = asyncio.get_running_loop()
     answers: list[A | None] = [None] * len(asks)
+    came = [False] * len(asks)
     done: asyncio.Future[None] = loop.create_future()
     n_open = 0
     asked: list[Waiting[Q, A]] = []
 
     def put(at: int, answer: A | None) -> None:
         nonlocal n_open
-        answers[at] = answer
+        answers[at], came[at] = answer, True
         n_open -= 1
-        if n_open == 0 and not done.done():
-            done.set_result(None)
+        if n_open == 0:
+            _end(done)
 
     for at, (lane, question) in enumerate(asks):
         if not lane.is_stuck:
             n_open += 1
             asked.append(lane.ask(question, lambda answer, at=at: put(at, answer)))  # type: ignore[misc]
-    if not asked:
-        return answers
-    timer = loop.call_at(until, lambda: done.done() or done.set_result(None))
-    try:
-        await done
-    finally:
-        timer.cancel()
-        for waiting in asked:
-            waiting.given_up = True
-    return answers
+    if asked:
+        timer = loop.call_at(until, _end, done)
+        try:
+            await done
+        finally:
+            timer.cancel()
+            for waiting in asked:
+                waiting.given_up = True
+    return Answers(answers, tuple([asks[at][0].name for at, is_here in enumerate(came) if not is_here]))
+
+
+def _end(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
