@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -12,12 +11,12 @@ from numpy.typing import NDArray
 
 from features.catalogue import Offer
 from features.language import kernel
-from features.language.build import NOW, OF_TRUTH, Build, Slot
-from features.language.interpret import interpret, value_of
+from features.language.build import OF_TRUTH, Build
+from features.language.interpret import interpret
 from features.language.kernel import N_CONSTANTS, run
-from features.language.names import Names, Reader, Scope
-from features.language.syntax import Entry, Expression, Variable
-from features.language.values import Instant, Value, plain, time_of
+from features.language.names import Names, Scope
+from features.language.sheet import Sheet, time_or_nan
+from features.language.syntax import Expression
 
 
 class Program:
@@ -38,11 +37,11 @@ class Program:
         self._literal = np.array([atom.literal for atom in atoms], np.float64)
 
         texts = sorted({one for atom in atoms for one in atom.among if isinstance(one, str)})
-        self._code = {text: code for code, text in enumerate(texts)}  # in the order of the texts, so sets stay sorted
+        code = {text: at for at, text in enumerate(texts)}  # in the order of the texts, so sets stay sorted
         in_sets: list[float | str] = list(chain.from_iterable(atom.among for atom in atoms))
         self._set_start = np.cumsum([0, *(len(atom.among) for atom in atoms)], dtype=np.int32)
-        self._set_codes = np.array([self._code[one] if isinstance(one, str) else -1 for one in in_sets], np.int32)
-        times = {text: _time(text) for text in texts}
+        self._set_codes = np.array([code[one] if isinstance(one, str) else -1 for one in in_sets], np.int32)
+        times = {text: time_or_nan(text) for text in texts}
         self._set_numbers = np.array([times[one] if isinstance(one, str) else one for one in in_sets], np.float64)
 
         # Conditions were grouped, and in the table all of them come before all nodes.
@@ -50,8 +49,8 @@ class Program:
         place = np.arange(max(highest + 1, N_CONSTANTS), dtype=np.int32)
         for at, atom in enumerate(atoms):
             place[build.atoms[atom]] = N_CONSTANTS + at
-        for at, code in enumerate(build.nodes.values()):
-            place[code] = N_CONSTANTS + len(atoms) + at
+        for at, node_code in enumerate(build.nodes.values()):
+            place[node_code] = N_CONSTANTS + len(atoms) + at
         ends = np.cumsum([0, *(len(node.parts) for node in build.nodes)], dtype=np.int32)
         is_and = np.array([node.is_and for node in build.nodes], np.int32)
         self._nodes = np.stack([is_and, ends[:-1], ends[1:]])
@@ -61,15 +60,9 @@ class Program:
 
         self._names = names
         self._given = tuple(build.given)
-        timed = {atom.slot for atom in atoms if kernel.BEFORE <= atom.op <= kernel.SAME_TIME}
-        self._blank = [kernel.ABSENT, 0.0, -1.0, math.nan] * len(build.slots)
-        self._features: list[tuple[int, str, bool]] = []  # where in the list, the name, whether a time is asked for
-        self._others: list[tuple[int, Reader, bool]] = []
-        for slot, at in build.slots.items():
-            if isinstance(slot, Variable) and names.is_feature(slot):
-                self._features.append((4 * at, slot.path[0], at in timed))
-            else:
-                self._others.append((4 * at, _reader(slot, names), at in timed))
+        timed = frozenset(atom.slot for atom in atoms if kernel.BEFORE <= atom.op <= kernel.SAME_TIME)
+        self._sheet = Sheet(build.slots, names, code, timed)
+        self._groups[1] = [self._sheet.row.get(slot, 0) for slot in self._groups[1].tolist()]
 
     @property
     def settled(self) -> NDArray[np.int8] | None:
@@ -78,18 +71,7 @@ class Program:
 
     def evaluate(self, scope: Scope) -> NDArray[np.int8]:
         """Per offer 1 where its rule holds, 0 where not, -1 where that is unknown; shape (n_offers,)."""
-        flat = self._blank.copy()  # per slot: kind, number, code of the text, time
-        features = scope.features
-        for at, name, timed in self._features:
-            value = features.get(name)
-            if value.__class__ is float:  # most are numbers
-                if value == value:
-                    flat[at], flat[at + 1] = kernel.NUMBER, value
-            else:
-                self._put(flat, at, plain(value), timed)
-        for at, read, timed in self._others:
-            self._put(flat, at, read(scope), timed)
-        slots = np.array(flat).reshape(-1, 4)
+        slots = self._sheet.read(scope)
         given = np.array([OF_TRUTH[interpret(one, scope, None, self._names)] for one in self._given], np.int8)
         table, out = np.empty(self._n_table, np.int8), np.empty(len(self._roots), np.int8)
         run(
@@ -97,22 +79,6 @@ class Program:
             self._set_numbers, self._nodes, self._parts, self._roots, table, out,
         )  # fmt: skip
         return out
-
-    def _put(self, flat: list[float], at: int, value: Value, timed: bool) -> None:
-        if value is None:
-            return
-        if isinstance(value, bool):
-            flat[at], flat[at + 1] = kernel.TRUTH, float(value)
-        elif isinstance(value, float):
-            flat[at], flat[at + 1] = kernel.NUMBER, value
-        elif isinstance(value, str):
-            flat[at], flat[at + 2] = kernel.TEXT, self._code.get(value, -1)
-            if timed:
-                flat[at + 3] = _time(value)
-        elif isinstance(value, Instant):
-            flat[at], flat[at + 3] = kernel.INSTANT, value.us
-        else:
-            flat[at] = kernel.OTHER_KIND
 
 
 class _Nobody(NamedTuple):
@@ -128,16 +94,3 @@ class _Nobody(NamedTuple):
 def warm() -> None:
     """Compile the loop, or load it from the machine's cache, before a decision waits for it."""
     Program([], [], Names()).evaluate(_Nobody())
-
-
-def _reader(slot: Slot, names: Names) -> Reader:
-    if slot is NOW:
-        return lambda scope: Instant(float(scope.now_us))
-    if isinstance(slot, Entry):
-        return lambda scope: value_of(slot, scope, None, names)
-    return names.reader(slot)
-
-
-def _time(text: str) -> float:
-    us = time_of(text)
-    return math.nan if us is None else us
