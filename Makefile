@@ -4,7 +4,7 @@ SHELL := bash
 NBO := .venv/bin/nbo
 PY := .venv/bin/python
 
-.PHONY: help setup demo test lint format lock prove-main bench clean
+.PHONY: help setup demo test lint format lock prove-main prove-decisions bench bench-parts clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,8 +35,14 @@ lock: setup  ## resolve requirements.lock anew from pyproject.toml
 prove-main: setup  ## real tables to a decision over HTTP, with the tables and proofs of the docs
 	@$(PY) -m bench.prove_main
 
-bench: setup  ## what is claimed of speed, measured here: ingest, features, log, online reads
-	@for part in ingest features log online; do echo "== $$part"; $(PY) -m bench.$$part || exit 1; done
+prove-decisions: setup  ## caps, frequencies, flood and regret at full size; an hour or so
+	@$(PY) -m bench.prove_decisions
+
+bench: setup  ## the serving table of docs/explanation/performance.md, into bench/results.json
+	@$(PY) -m bench.serving
+
+bench-parts: setup  ## what is claimed of the speed of parts: rules, deadline, ingest, features, log, online reads
+	@for part in rules deadline ingest features log online; do echo "== $$part"; $(PY) -m bench.$$part || exit 1; done
 
 clean:  ## remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
