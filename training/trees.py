@@ -11,9 +11,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from training.encoder import Encoder, OfferSide
-
-LEAF, NUMBER, CATEGORY = 0, 1, 2
-MAX_CODES = 256  # category codes are 0 … 255
+from training.forest_for_offers import ForestBits, fits
+from training.node import CATEGORY, LEAF, MAX_CODES, NUMBER
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +47,16 @@ class Forest:
         """The log-odds of one row, (n_columns,)."""
         return float(self.raw(row[None, :])[0])
 
-    def prepare(self, encoder: Encoder, side: OfferSide) -> ForestForOffers:
-        return ForestForOffers(self, encoder, side)
+    def prepare(self, encoder: Encoder, side: OfferSide) -> ForestBits | ForestRows:
+        return (ForestBits if fits(self, len(side.template)) else ForestRows)(self, encoder, side)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)
-class ForestForOffers:
-    """One customer against all offers of a side."""
+class ForestRows:
+    """One customer against all offers of a side, row by row: for trees of any size."""
 
     forest: Forest
     encoder: Encoder

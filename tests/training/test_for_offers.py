@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 from tests.training.builders import encoder, fitted_trees, offer
 from training.linear import Linear
-from training.trees import flatten
+from training.forest_for_offers import DE_BRUIJN, MOST_LEAVES, ForestBits
+from training.trees import Forest, ForestRows, flatten
 
 ODD = st.sampled_from([None, float("nan"), float("inf"), -float("inf"), 0.0, -1.5, 1e300, "text", "F", True])
 COUNTS = st.dictionaries(
@@ -45,11 +47,19 @@ def linear(seed: int = 0) -> Linear:
     )  # fmt: skip
 
 
-MODELS = {"linear": linear(), "trees": flatten(fitted_trees(encoder()))}
+def deep_trees() -> Forest:
+    """Of more leaves than fit into bits."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(2000, len(encoder().columns)))
+    model = HistGradientBoostingClassifier(max_iter=3, max_leaf_nodes=60, random_state=0)
+    return flatten(model.fit(rows, rows[:, 2] + rows[:, 10] + rng.normal(size=2000) > 0))
+
+
+MODELS = {"linear": linear(), "trees": flatten(fitted_trees(encoder())), "deep trees": deep_trees()}
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(CUSTOMER, CONTEXT, AFFINITY | st.none())
 def test_one_customer_for_all_offers_equals_the_filled_rows(model, customer, context, affinity):
     columns = encoder()
@@ -59,8 +69,28 @@ def test_one_customer_for_all_offers_equals_the_filled_rows(model, customer, con
     np.testing.assert_allclose(found, model.raw(columns.fill(side, customer, context, scores)), rtol=0, atol=1e-11)
 
 
+@settings(max_examples=50, deadline=None)
+@given(CUSTOMER, CONTEXT, AFFINITY | st.none())
+def test_the_bits_of_trees_are_bit_for_bit_the_walk(customer, context, affinity):
+    columns, forest = encoder(), MODELS["trees"]
+    side = columns.prepare(OFFERS, RATES)
+    scores = None if affinity is None else np.array(affinity, np.float32)
+    walked = ForestRows(forest, columns, side).raw(customer, context, scores)
+    np.testing.assert_array_equal(ForestBits(forest, columns, side).raw(customer, context, scores), walked)
+
+
+def test_trees_are_kept_as_bits_where_their_leaves_fit():
+    side = encoder().prepare(OFFERS, RATES)
+    assert isinstance(MODELS["trees"].prepare(encoder(), side), ForestBits)
+    assert isinstance(MODELS["deep trees"].prepare(encoder(), side), ForestRows)
+
+
+def test_every_single_bit_has_a_place_of_its_own():
+    assert len({((1 << bit) * DE_BRUIJN & 0xFFFFFFFF) >> 27 for bit in range(MOST_LEAVES)}) == MOST_LEAVES
+
+
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(CUSTOMER, CONTEXT)
 def test_one_row_equals_many(model, customer, context):
     row = encoder().of_customer(customer, context)
