@@ -146,6 +146,10 @@ class Contacts(Protocol):
         """
         ...
 
+    def keep_house(self, log: Log) -> None:
+        """Catch up and forget what is over; for a thread that nobody waits for, every second or so."""
+        ...
+
     def join(self, from_id: str, to_id: str) -> int:
         """The first customer's contacts are the second's from now on, later ones too; how many there were."""
         ...

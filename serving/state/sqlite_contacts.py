@@ -47,7 +47,7 @@ EVENTS_AT_ONCE, EVENTS_AT_MOST = 200, 2_000  # per transaction, so that claims n
 POSITIONS_UNSAVED = 10_000  # decisions are passed over without a write, up to so many
 CHECKPOINT_PAGES = 4_000
 TIDIED_EVERY_US = 10_000_000
-TIDIED_AT_ONCE = 1_000
+TIDIED_AT_ONCE, TIDIED_AT_MOST = 2_000, 20  # rows per transaction, transactions per time
 REMEMBERED = 10_000  # customers whose decoded history is kept beside its bytes
 WRITE_HISTORY = """
 INSERT INTO contacts VALUES (?, ?, NULL, ?)
@@ -109,7 +109,7 @@ class SqliteContacts:
         self._scanned_generation = -1
         self._tidied_us = 0
         self._longest_us: int | None = None  # the longest window of the limits, once a claim named them
-        self._tidy_from, self._tidy_claims_from = 0, ""
+        self._tidy_from = 0
         self._remembered: dict[str, tuple[bytes, ContactHistory]] = {}
         self._stock: _Seen | None = None
         self._files.read("SELECT 1")  # fails here rather than in the first decision
@@ -220,10 +220,25 @@ class SqliteContacts:
         if last <= self._scanned:
             self._settled_us = max(now_us, self._settled_us or 0)
             self._sweep_if_due(self._horizon_us(now_us))
-        if not 0 <= now_us - self._tidied_us < TIDIED_EVERY_US:
-            self._tidied_us = now_us
-            self._tidy(now_us)
         return n_taken
+
+    def keep_house(self, log: Log) -> None:
+        """Catch up altogether; now and then forget what is over, some at a time, and write back the WAL."""
+        while self.catch_up(log):
+            pass
+        now_us = to_us(self._clock())
+        if 0 <= now_us - self._tidied_us < TIDIED_EVERY_US:
+            return
+        self._tidied_us = now_us
+        self._remembered = {}  # also of those whom another process has erased
+        claims = ""
+        for _ in range(TIDIED_AT_MOST):  # decision ids sort by time, so the oldest come first
+            claims = self._forget_claims(now_us, claims)
+            if not claims:
+                break
+        if self._longest_us is not None:
+            self._tidy_from = self._forget_customers(now_us - self._longest_us, self._tidy_from)
+        self._files.read("PRAGMA wal_checkpoint(PASSIVE)")
 
     def join(self, from_id: str, to_id: str) -> int:
         with self._files.transaction() as db:
@@ -329,24 +344,28 @@ class SqliteContacts:
         if first is not None and first <= until_us:
             book.sweep(until_us, self._window_us)
 
-    def _tidy(self, now_us: int) -> None:
-        """Forget claims that are over and customers without contacts, some at a time; write back the WAL."""
+    def _forget_claims(self, now_us: int, after: str) -> str:
+        """Of the next claims those that are over, in a short transaction; from where to go on, "" at the end."""
         with self._files.transaction() as db:
-            some = "SELECT decision_id FROM claims WHERE decision_id > ? ORDER BY decision_id LIMIT ?"
-            claims = [one for (one,) in db.execute(some, (self._tidy_claims_from, TIDIED_AT_ONCE * 10))]
-            if claims:
-                between = "decision_id BETWEEN ? AND ? AND until_us < ?"
-                db.execute(f"DELETE FROM claims WHERE {between}", (claims[0], claims[-1], now_us))
-            self._tidy_claims_from = claims[-1] if len(claims) == TIDIED_AT_ONCE * 10 else ""
+            claims = db.execute(
+                "SELECT decision_id, until_us FROM claims WHERE decision_id > ? ORDER BY decision_id LIMIT ?",
+                (after, TIDIED_AT_ONCE),
+            ).fetchall()
+            over = [(decision_id,) for decision_id, until_us in claims if until_us < now_us]
+            db.executemany("DELETE FROM claims WHERE decision_id = ?", over)
+        return claims[-1][0] if len(claims) == TIDIED_AT_ONCE else ""
+
+    def _forget_customers(self, before_us: int, after: int) -> int:
+        """Of the next customers those whose contacts are all too old to count; from where to go on, 0 at the end."""
+        with self._files.transaction() as db:
             some = "SELECT rowid FROM contacts WHERE rowid > ? ORDER BY rowid LIMIT ?"
-            looked_at = [rowid for (rowid,) in db.execute(some, (self._tidy_from, TIDIED_AT_ONCE))]
-            if looked_at and self._longest_us is not None:
+            looked_at = [rowid for (rowid,) in db.execute(some, (after, TIDIED_AT_ONCE))]
+            if looked_at:
                 db.execute(
                     "DELETE FROM contacts WHERE rowid BETWEEN ? AND ? AND newest_us < ? AND joined_to IS NULL",
-                    (looked_at[0], looked_at[-1], now_us - self._longest_us),
+                    (looked_at[0], looked_at[-1], before_us),
                 )
-            self._tidy_from = looked_at[-1] if len(looked_at) == TIDIED_AT_ONCE else 0
-        self._files.read("PRAGMA wal_checkpoint(PASSIVE)")
+        return looked_at[-1] if len(looked_at) == TIDIED_AT_ONCE else 0
 
     def _position(self) -> int:
         rows = self._files.read("SELECT position FROM applied_position")
@@ -394,7 +413,8 @@ class SqliteContacts:
 
 
 def _prepared(db: sqlite3.Connection) -> None:
-    # `catch_up` writes the WAL back in passing; a commit does so only when that did not keep up
+    # `keep_house` writes the WAL back while nobody waits; a commit does so only when that did not keep up
+    db.execute("PRAGMA secure_delete = ON")  # who is erased is not to be found in free pages
     db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
 
 

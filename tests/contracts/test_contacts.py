@@ -536,6 +536,15 @@ def test_an_erased_customer_is_forgotten_with_all_that_were_joined(world, tmp_pa
     assert "\x1fv" not in dump
 
 
+def test_an_erased_customer_is_not_in_free_pages_either(world, tmp_path):
+    for n in range(30):
+        world.happens("impression", "o-1", customer=f"somebody-{n}")
+        world.happens("impression", f"offer-of-erased-{n}", customer="erased")
+    world.contacts.erase("erased")
+    world.close()
+    assert b"erased" not in (tmp_path / "state.db").read_bytes()
+
+
 # what is kept
 
 
@@ -595,6 +604,19 @@ def test_a_hot_customer_of_uncapped_offers_stays_small(world):
     for _ in range(300):
         assert world.later(seconds=1).decide(limits, "o-1")
     assert len(world.history()) <= 70
+
+
+def test_customers_and_claims_that_are_over_are_forgotten(world, tmp_path):
+    weekly = limits_of(an_offer(caps=(Cap(limit=1, window="45d"),)))
+    world.decide(weekly, "o-1")
+    world.happens("impression", "o-2", customer="c-2")
+    world.contacts.join("alias", "c-1")
+    for days, left in ((44, {"c-1", "c-2", "alias"}), (2, {"alias"})):
+        world.later(days=days).contacts.keep_house(world.log)
+        with sqlite3.connect(tmp_path / "state.db") as db:
+            assert {name for (name,) in db.execute("SELECT customer_id FROM contacts")} == left
+            assert db.execute("SELECT count(*) FROM claims").fetchone() == (0,)
+        db.close()
 
 
 # windows, cool-down and pause hold at the claim as well
