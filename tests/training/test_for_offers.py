@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from tests.training.builders import encoder, fitted_trees, offer
-from training.linear import Linear
 from training.forest_for_offers import DE_BRUIJN, MOST_LEAVES, ForestBits
+from training.linear import Linear
 from training.trees import Forest, ForestRows, flatten
 
 ODD = st.sampled_from([None, float("nan"), float("inf"), -float("inf"), 0.0, -1.5, 1e300, "text", "F", True])
