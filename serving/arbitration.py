@@ -53,7 +53,9 @@ def worth_of(
 
     `BrokenRelease` if the models, or what was learned, give no finite number: greater or less then means nothing.
     """
-    p_accept = np.clip(p_model * beliefs.factor, SMALLEST, 1.0 - SMALLEST)
+    p_accept = p_model * beliefs.factor
+    np.maximum(p_accept, SMALLEST, out=p_accept)  # two steps: np.clip costs more than both
+    np.minimum(p_accept, 1.0 - SMALLEST, out=p_accept)
     one = view.ones
     lever, context_weight = levers.weights(asked) if levers is not None else (one, one)
     wish = wish_of(view, customer.less_like)
@@ -61,7 +63,9 @@ def worth_of(
     for factor in (context_weight, lever, wish):
         if factor is not one:  # most decisions have none
             moved *= factor
-    gain = retention_gain(view, saved_value(p_churn, customer, settings.customer_value), settings.save_rate) * wish
+    gain = retention_gain(view, saved_value(p_churn, customer, settings.customer_value), settings.save_rate)
+    if wish is not one:
+        gain = gain * wish
     score = moved + gain
     if not np.isfinite(score).all():
         row = int(np.flatnonzero(~np.isfinite(score))[0])

@@ -46,6 +46,8 @@ class DiversityRule:
         self._brand = _coded([brand_of(offer) for offer in view.offers])
 
     def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
+        if next(self._shown(asked), None) is None:
+            return None
         closed = [crowd.codes == code for crowd in self.rooms(asked) for code in _full(crowd)]
         return ~np.logical_or.reduce(closed) if closed else None
 
@@ -96,7 +98,8 @@ def _coded(names: list[str | None]) -> Codes:
 
 def _counted(codes: Codes, rows: list[int]) -> dict[int, int]:
     counted: dict[int, int] = {}
-    for code in codes[rows].tolist():
+    for row in rows:
+        code = int(codes[row])
         if code >= 0:
             counted[code] = counted.get(code, 0) + 1
     return counted
