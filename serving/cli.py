@@ -172,12 +172,16 @@ def models_promote(
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 8000,
+    admin_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port of /metrics, /livez and /readyz for operators; left out: none."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that answer.")] = 1,
 ) -> None:
     """Answer over HTTP."""
     from serving.commands.serve import run
 
-    raise typer.Exit(run(host, port, workers))
+    raise typer.Exit(run(host, port, workers, admin_port))
 
 
 @keys_app.command("create")

@@ -16,6 +16,7 @@ from serving.decision import Decision, DecisionRequest, Degraded, PlacementAnswe
 from serving.drafting import Draft, Known, Question, draft, placements_of
 from serving.edition import Edition
 from serving.ids import new_id, new_seed
+from serving.metrics import Meter
 from serving.settings import Clock, Settings
 from serving.state.contacts import Claim, Claimed, Contacts
 
@@ -59,6 +60,7 @@ class Decider:
     currency: str
     contacts: Contacts | None = None  # None: nothing is counted
     log: Log | None = None  # whose events count as contacts
+    meter: Meter | None = None
 
     def decide(self, request: DecisionRequest, seed: int | None = None) -> Decision:
         """The next best offers: read, drawn and reserved in the caller's thread. `BadInput` names a bad placement."""
@@ -147,6 +149,8 @@ class Decider:
 
     def finish(self, attempt: Attempt) -> Decision:
         """The answer and its row of the log."""
+        if self.meter is not None:
+            self.meter.decided(attempt)
         return answer_of(attempt, self.settings, self.currency)
 
 

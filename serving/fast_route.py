@@ -130,6 +130,7 @@ class FastDecisions:
         written = submit(self.service, decision)
         if self.service.settings.durable_decisions:
             await asyncio.wrap_future(written)
+        self.service.meter.answered(decision, request, asyncio.get_running_loop().time() - received)
         return answer
 
 

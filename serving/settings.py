@@ -32,6 +32,7 @@ class Settings:
     draws: int = field(default=100, metadata={"toml": "decision.draws"})  # of Thompson sampling, per rank
     new_offer_share: float = field(default=0.05, metadata={"toml": "decision.new_offer_share"})  # of draws, [0, 1]
     new_offer_impressions: int = field(default=200, metadata={"toml": "decision.new_offer_impressions"})  # new below it
+    shortlist: int = field(default=2000, metadata={"toml": "decision.shortlist"})  # offers of one draw, at most
     prior_strength: float = field(default=20.0, metadata={"toml": "learning.prior_strength"})  # expected acceptances
     segment_by: str = field(default="channel", metadata={"toml": "learning.segment_by"})  # a feature, or "channel"
     customer_value: str = field(default="", metadata={"toml": "retention.customer_value"})  # a feature, or an amount
@@ -40,13 +41,14 @@ class Settings:
     durable_decisions: bool = field(default=False, metadata={"toml": "decision.durable"})  # log before answering
     refresh_s: float = field(default=0.2, metadata={"toml": "serve.refresh_s"})  # how often changes are looked for
     max_refused: float = field(default=0.01, metadata={"toml": "ingest.max_refused"})  # share of rows, [0, 1]
+    metrics_folder: Path | None = None  # where this worker writes what it measured; None: nobody asks
     started: float = field(default_factory=time.time)  # real time at which a set clock begins to tick
 
     def __post_init__(self) -> None:
         for name in ("epsilon", "max_refused", "new_offer_share", "save_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadSettings(f"{name} == {getattr(self, name)}, must be in [0, 1]", name)
-        for name in ("expires_after_s", "refresh_s", "temperature", "draws", "prior_strength"):
+        for name in ("expires_after_s", "refresh_s", "temperature", "draws", "prior_strength", "shortlist"):
             if not getattr(self, name) > 0:
                 raise BadSettings(f"{name} == {getattr(self, name)}, must be above 0", name)
         try:
@@ -81,7 +83,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             values[name], source[name] = environ[variable], variable
     checked = {name: _convert(name, value, source[name]) for name, value in values.items()}
     started = float(environ.get("NBO_SERVE_STARTED") or time.time())
-    return Settings(home=Home(home), started=started, **checked)
+    folder = environ.get("NBO_METRICS_FOLDER")  # set by `nbo serve` for its workers
+    return Settings(home=Home(home), started=started, metrics_folder=Path(folder) if folder else None, **checked)
 
 
 def _from_toml(home: Path) -> tuple[dict[str, Any], dict[str, str]]:

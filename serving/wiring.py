@@ -12,13 +12,14 @@ from zoneinfo import ZoneInfo
 
 from features.definitions import feature_set
 from features.erasure import erasures
+from features.errors import StoreUnavailable
 from features.events import to_us, visitor_key
 from features.facts import Facts
 from features.group_commit import GroupCommit
 from features.live import US_PER_HOUR, offer_features_of
 from features.log import Log, SqliteLog
 from features.online import SNAPSHOT, open_online
-from serving import rules, slate
+from serving import metrics, rules, slate
 from serving.answering import Answering
 from serving.catalogue_view import CatalogueView
 from serving.customer import CustomerReader
@@ -29,9 +30,11 @@ from serving.inputs import KeptInputs
 from serving.keys import Keys
 from serving.learning.beliefs import Beliefs
 from serving.learning.learner import Learner, own_windows_of
+from serving.metrics import Meter
 from serving.policies import policy_named
 from serving.replay import Past, Replayer
 from serving.settings import Clock, Settings
+from serving.snapshots import SnapshotWriter
 from serving.state.contacts import Contacts
 from serving.state.idempotency import Idempotency
 from serving.state.sqlite_contacts import SqliteContacts
@@ -102,8 +105,10 @@ class Service:
             attribution=attribution,
             own_windows=lambda: own_windows_of(self.facts.catalogue().offers, attribution),
         )
+        self.meter = Meter()
         self.inputs = KeptInputs(settings.home.state_db, self.clock)
         self.replayer = Replayer(self._past())
+        self._measured: SnapshotWriter | None = None
         self.decider: Decider
         self.answering: Answering
 
@@ -111,16 +116,24 @@ class Service:
         self.learner.start()
         rules.warm()
         slate.warm()
+        metrics.warm()
         first = self._next_edition(self._look())
-        self.decider = Decider(first, self.settings, self.clock, self.currency, self.contacts, self.log_store)
+        self.decider = Decider(
+            first, self.settings, self.clock, self.currency, self.contacts, self.log_store, self.meter
+        )
         self.answering = Answering(self.decider)
         self._watch.start()
+        if self.settings.metrics_folder is not None:
+            self._measured = SnapshotWriter(self.settings.metrics_folder, self)
+            self._measured.start()
 
     def close(self) -> None:
         self._stop.set()
         if self._watch.is_alive():
             self._watch.join()
             self.answering.close()
+        if self._measured is not None:
+            self._measured.close()
         self.learner.close()
         self.contacts.close()
         self.log.close()
@@ -201,6 +214,13 @@ class Service:
     def _run(self) -> None:
         while not self._stop.wait(self.settings.refresh_s):
             self._look_again()
+            self._keep_house()
+
+    def _keep_house(self) -> None:
+        try:
+            self.contacts.keep_house(self.log_store)
+        except StoreUnavailable as error:
+            logger.warning("contacts could not be kept up: %s", error)
 
     def _look_again(self) -> None:
         try:

@@ -217,7 +217,9 @@ async def _decided_once(service: Service, key_id: str, body: DecisionIn, asked: 
 async def _decided(service: Service, asked: Question, *also_degraded: tuple[str, str]) -> tuple[bytes, Decision]:
     decision = await service.answering.decide(asked.request, asked.received)
     answer = answer_dict(service, decision, also_degraded)
-    return encoded(shorter(answer) if asked.public else answer), decision
+    body = encoded(shorter(answer) if asked.public else answer)
+    service.meter.answered(decision, asked.request, asyncio.get_running_loop().time() - asked.received)
+    return body, decision
 
 
 def request_of(body: DecisionIn) -> DecisionRequest:

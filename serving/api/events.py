@@ -97,7 +97,9 @@ async def accept(body: EventsIn, caller: Caller, service: Served, http: Request)
         await run_in_threadpool(_keep_consent, service.facts, events, now)
     new = await asyncio.wrap_future(service.log.submit(events, now)) if events else []
     n_new = sum(new)
-    answer = {"accepted": n_new, "duplicates": len(new) - n_new + n_twice, "rejected": rejected}
+    n_known = len(new) - n_new + n_twice
+    service.meter.received(n_new, n_known, (one["code"] for one in rejected))
+    answer = {"accepted": n_new, "duplicates": n_known, "rejected": rejected}
     return Response(orjson.dumps(answer), 202, media_type="application/json")
 
 

@@ -11,7 +11,6 @@ _ROUTES: tuple[tuple[str, str], ...] = (  # methods, path with its segments stil
     ("POST", "/v1/experiments/{id}/stop"),
     ("POST", "/v1/experiments/{id}/decide"),
     ("GET", "/v1/experiments/{id}/report"),
-    ("GET", "/metrics"),
     ("GET", "/nbo.js"),
     ("GET", "/"),
 )

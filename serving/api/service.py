@@ -15,6 +15,7 @@ from features.log import DecisionRow, Erased, LogEvent
 from serving.decision import Decision, DecisionRequest
 from serving.erasing import Forgetful
 from serving.keys import Keys
+from serving.metrics import Meter
 from serving.settings import Clock, Settings
 from serving.state.contacts import Contacts
 from serving.state.idempotency import Idempotency
@@ -100,6 +101,8 @@ class Service(Protocol):
     def log_store(self) -> Reader: ...
     @property
     def decider(self) -> Decides: ...
+    @property
+    def meter(self) -> Meter: ...
     @property
     def answering(self) -> Answers: ...
     @property

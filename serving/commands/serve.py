@@ -7,30 +7,63 @@ import signal
 import socket
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from serving.policies import policy_named
 from serving.settings import Settings, load_settings
 
 
-def run(host: str, port: int, workers: int) -> int:
+def run(host: str, port: int, workers: int, admin_port: int | None = None) -> int:
     """Serve until interrupted; 0, or 1 when the address is taken. `BadSettings` before anything starts."""
     settings = load_settings()
     policy_named(settings.policy)
     # Workers are new processes: they read the same settings, and their set clocks tick from the same start.
     os.environ["NBO_HOME"] = str(settings.home.root)
     os.environ.setdefault("NBO_SERVE_STARTED", repr(time.time()))
-    try:
-        listening = _listen(host, port)
-    except OSError as error:
-        print(f"nbo: {host}:{port} cannot be listened on: {error.strerror}", file=sys.stderr)
-        return 1
+    wanted = [port] if admin_port is None else [port, admin_port]
+    listening: list[socket.socket] = []
+    for one in wanted:
+        try:
+            listening.append(_listen(host, one))
+        except OSError as error:
+            print(f"nbo: {host}:{one} cannot be listened on: {error.strerror}", file=sys.stderr)
+            return 1
     _make_keys(settings)
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{listening.getsockname()[1]}"
-    print(f"nbo: serving on {address} (docs at /docs), state in {settings.home.root}", file=sys.stderr, flush=True)
-    _serve(listening, workers)
+    _say(f"serving on {_address(host, listening[0])} (docs at /docs), state in {settings.home.root}")
+    with ExitStack() as stack:
+        if admin_port is not None:
+            stack.enter_context(_watched(listening[1], workers))
+            _say(f"metrics on {_address(host, listening[1])}/metrics")
+        _serve(listening[0], workers)
     return 0
+
+
+@contextmanager
+def _watched(listening: socket.socket, workers: int) -> Iterator[None]:
+    """With an admin port, which reads what workers write into a folder for as long as they run."""
+    from serving.admin import Admin
+
+    with TemporaryDirectory(prefix="nbo-metrics-", ignore_cleanup_errors=True) as folder:
+        os.environ["NBO_METRICS_FOLDER"] = folder
+        admin = Admin(Path(folder), listening, workers)
+        admin.start()
+        try:
+            yield
+        finally:
+            admin.close()
+            del os.environ["NBO_METRICS_FOLDER"]
+
+
+def _say(text: str) -> None:
+    print(f"nbo: {text}", file=sys.stderr, flush=True)
+
+
+def _address(host: str, listening: socket.socket) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{listening.getsockname()[1]}"
 
 
 def _serve(listening: socket.socket, workers: int) -> None:

@@ -48,14 +48,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(home: Path, workers: int = 1, **environment: str) -> Iterator[Served]:
+def serving(home: Path, workers: int = 1, *options: str, **environment: str) -> Iterator[Served]:
     """`nbo serve` until the block ends; its output is in `<home>.out` and `<home>.err`."""
     port = free_port()
     out, err = home.with_suffix(".out"), home.with_suffix(".err")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("NBO_")}
     with out.open("ab") as stdout, err.open("ab") as stderr:
         process = subprocess.Popen(
-            [NBO, "serve", "--port", str(port), "--workers", str(workers)],
+            [NBO, "serve", "--port", str(port), "--workers", str(workers), *options],
             env=clean | {"NBO_HOME": str(home), "OMP_NUM_THREADS": "1", **environment},
             stdout=stdout,
             stderr=stderr,

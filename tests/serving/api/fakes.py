@@ -18,6 +18,7 @@ from features.home import Home
 from features.log import SqliteLog
 from serving.decision import Decision, DecisionRequest, OfferAnswer, PlacementAnswer
 from serving.keys import SCOPES, Keys
+from serving.metrics import Meter
 from serving.settings import Settings
 from serving.state.idempotency import Idempotency
 
@@ -108,6 +109,7 @@ class FakeService:
         view = SimpleNamespace(row={"o-1": 0}, offers=[offer], feature_set=None)
         self.decider = FakeDecider(SimpleNamespace(view=view, customers=FakeCustomers(), release=None))
         self.answering = FakeAnswering(self.decider)
+        self.meter = Meter()
         self.checks: list[Any] = [SimpleNamespace(name="log", ok=True, detail="writing", needed=True)]
         self.secret = self.keys.create("secret", SCOPES, "test", NOW)
 

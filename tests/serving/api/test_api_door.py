@@ -177,7 +177,6 @@ def test_a_body_at_its_limit_is_read(client):
         ("PUT", "/v1/experiments/e"),
         ("POST", "/v1/experiments/e/start"),
         ("GET", "/v1/experiments/e/report"),
-        ("GET", "/metrics"),
         ("GET", "/nbo.js"),
         ("GET", "/"),
     ],
