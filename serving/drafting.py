@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from random import Random
@@ -23,6 +24,7 @@ from serving.policies import chances_of, control_share
 from serving.policies.outlook import Outlook, Tuning
 from serving.rules.asked import Asked
 from serving.settings import Settings
+from serving.shortlist import shortlist
 from serving.slate import Mask, Pick, fill
 from serving.state.contacts import Claimed, Contact, ContactHistory, Stock
 
@@ -137,8 +139,12 @@ def _draft_one(
     stands_in = fallback >= 0 and bool(allowed[fallback])
     if fallback >= 0 and placement.fallback_offer_id not in placement.guaranteed_offer_ids:
         allowed[fallback] = False  # it does not compete; it stands in when nothing else may be shown
-    in_draw = edition.shortlisted(allowed, worth.score, beliefs, placement, settings)
-    outlook = Outlook(worth.score, worth.moved, beliefs, beliefs.n_seen < settings.new_offer_impressions)
+    guaranteed = tuple([view.row[o] for o in placement.guaranteed_offer_ids if o in view.row])
+    is_new = beliefs.n_seen < settings.new_offer_impressions
+    in_draw = allowed
+    if n_eligible > settings.shortlist:
+        in_draw = _shortlisted(view, allowed, worth, is_new, guaranteed, limit, settings, rng)
+    outlook = Outlook(worth.score, worth.moved, beliefs, is_new)
     tuning = tuning_of(settings)
     chances = chances_of(settings.policy, outlook, in_draw, tuning, rng)
     picks = fill(
@@ -149,7 +155,7 @@ def _draft_one(
         rng,
         priority=view.priority,
         rooms=edition.rules.rooms(asked),
-        guaranteed=tuple(view.row[o] for o in placement.guaranteed_offer_ids if o in view.row),
+        guaranteed=guaranteed,
         control=control_share(settings.policy, tuning),
     )
     if not picks and stands_in:
@@ -166,6 +172,31 @@ def _draft_one(
         beliefs=beliefs,
         worth=worth,
         picks=tuple(picks),
+    )
+
+
+def _shortlisted(
+    view: CatalogueView,
+    allowed: Mask,
+    worth: Worth,
+    is_new: Mask,
+    guaranteed: tuple[int, ...],
+    limit: int,
+    settings: Settings,
+    rng: Random,
+) -> Mask:
+    """Who takes part in the draw of a large catalogue: the best, the guaranteed, and new offers in their turn."""
+    keep = np.zeros(len(view), dtype=bool)
+    keep[list(guaranteed)] = True
+    return shortlist(
+        allowed,
+        worth.score,
+        max(settings.shortlist, limit),
+        keep,
+        priority=view.priority,
+        is_new=is_new,
+        new_quota=math.ceil(settings.shortlist * settings.new_offer_share),
+        turn=rng.getrandbits(31),
     )
 
 

@@ -9,16 +9,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from features.catalogue import Placement
 from features.definitions import FeatureSet
 from features.events import US_PER_DAY
 from serving.catalogue_view import CatalogueView
 from serving.customer import CustomerNow, Happened, Told
 from serving.learning.beliefs import Beliefs
 from serving.levers import Levers
-from serving.rules import Mask, Rules
-from serving.rules.limits import Limits
-from serving.settings import Settings
+from serving.rules import Rules
+from serving.rules.limits import limits_of
 from training.scorers import Release
 
 US_PER_HOUR = 3_600_000_000
@@ -71,7 +69,7 @@ class Edition:
         self.view, self.customers, self.release, self.offers_as_of_us = view, customers, release, now_us
         self.rules = Rules(view)
         self.levers = Levers(view)
-        self.limits = Limits(view)
+        self.limits = limits_of(view)
         self._believe, self._offer_features = believe, offer_features
         self.inputs: Mapping[str, str] = inputs or {}  # digests of what it was made from, kept for replay
         self._bare: Edition | None = None
@@ -121,12 +119,6 @@ class Edition:
         ask = recommender.taste if self.release.calibrated else recommender.affinity
         affinity = ask(customer_id, features, side)
         return Scores(self.release.acceptance.p_accept(features, context, affinity, self._acceptance_side), affinity)
-
-    def shortlisted(
-        self, eligible: Mask, worth: NDArray[np.float64], beliefs: Beliefs, placement: Placement, settings: Settings
-    ) -> Mask:
-        """Which of the eligible take part in the draw; all of them, unless the catalogue is large."""
-        return eligible
 
     def p_churn(self, features: Mapping[str, Any]) -> float | None:
         """None without a churn model."""

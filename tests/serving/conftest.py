@@ -85,9 +85,9 @@ def decider_with(tmp_path):
 
 @pytest.fixture
 def ask():
-    def make(decider, *placements, limit=1, **rest):
+    def make(decider, *placements, limit=1, seed=1, **rest):
         asked = tuple(PlacementRequest(name, limit) for name in placements or ("hero",))
-        return decider.decide(DecisionRequest(customer_id="c1", placements=asked, **rest), seed=1)
+        return decider.decide(DecisionRequest(customer_id="c1", placements=asked, **rest), seed=seed)
 
     return make
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 
 import msgspec
@@ -161,9 +162,7 @@ def test_the_log_counts_what_each_rule_dropped(decider_with, ask, logged):
     made = [an_offer("a"), an_offer("b", status="draft"), an_offer("c", ends_at=NOW), an_offer("d", channels=("sms",))]
     decision = ask(decider_with(made), exclude_offer_ids=frozenset("a"))
     dropped = {"status": 1, "schedule": 1, "channel": 1, "exclusion": 1}
-    assert logged(decision)["support"] == [
-        {"n_eligible": 0, "n_in_draw": 0, "dropped": dropped, "learned_position": 0}
-    ]
+    assert logged(decision)["support"] == [{"n_eligible": 0, "n_in_draw": 0, "dropped": dropped, "learned_position": 0}]
 
 
 def test_an_answer_expires_after_half_an_hour(decider_with, ask):
@@ -218,3 +217,14 @@ def test_a_guaranteed_offer_leads_even_if_it_is_the_fallback(decider_with, ask):
     decider = decider_with({"a": 9.0, "b": 1.0}, placement={"fallback_offer_id": "b", "guaranteed_offer_ids": ("b",)})
     (answer,) = ask(decider).placements[0].offers
     assert (answer.offer_id, answer.reason_codes, answer.is_fallback) == ("b", ("guaranteed",), False)
+
+
+def test_of_a_large_catalogue_a_shortlist_takes_part_and_the_log_says_how_many(decider_with, ask, logged):
+    decider = decider_with({f"o{i:02}": float(i) for i in range(50)}, epsilon=1.0)
+    decider.settings = dataclasses.replace(decider.settings, shortlist=10, new_offer_share=0.0)
+    decisions = [ask(decider, seed=seed) for seed in range(200)]
+    seen = {offer.offer_id for one in decisions for offer in one.placements[0].offers}
+    assert seen == {f"o{i:02}" for i in range(40, 50)}
+    assert {offer.selection_probability for one in decisions for offer in one.placements[0].offers} == {0.1}
+    support = logged(decisions[0])["support"][0]
+    assert (support["n_eligible"], support["n_in_draw"]) == (50, 10)
