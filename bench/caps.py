@@ -64,6 +64,7 @@ RESTS_US, RESTS_DISMISSED_US = 5 * MINUTE_US, 24 * HOUR_US
 BATCH = 16
 HOT, TAIL = 60, 20_000
 BLIND = 0.1
+EVENTS_EVERY = 4  # batches of decisions per durable write of events
 KILL_EVERY = 20_000  # decisions, at least: a new process takes a while to start
 N_OFFERS = 60
 LIMITING = (CooldownRule, CapsRule, InventoryRule, BudgetRule, PacingRule)
@@ -272,7 +273,8 @@ def _work(n: int, quota: int, *, folder: Path, decisions: int, done: Any) -> Non
     times: list[float] = []
     with open(folder / f"journal-{n}", "ab", buffering=0) as journal:
         while n_made < quota:
-            n_events += _happen(coming, clock, log, journal, f"{n}-{n_events}")
+            if n_made % (EVENTS_EVERY * BATCH) == 0:
+                n_events += _happen(coming, clock, log, journal, f"{n}-{n_events}")
             contacts.catch_up(log)
             customers = [_customer(rng) for _ in range(min(BATCH, quota - n_made))]
             histories, stock = contacts.histories(customers), contacts.stock(clock.us())
