@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.rules.limits import Limits
+from serving.rules.limits import Limits, limits_of
 from serving.rules.tally import Capping, Tally
 from serving.state.contacts import ContactHistory
 
@@ -27,7 +27,7 @@ class CapsRule:
 
     def __init__(self, view: CatalogueView) -> None:
         self._view = view
-        self._limits = Limits(view)
+        self._limits = limits_of(view)
         self._policies = self._limits.of_policies
         self._own = _grouped(view, self._limits)
         self._capped = np.array([offer.offer_id in self._limits.of_offer for offer in view.offers], dtype=bool)

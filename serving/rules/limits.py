@@ -7,6 +7,7 @@ same moment is given once. Money is counted in millionths of the currency, as wh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from features.catalogue import Offer
@@ -66,6 +67,12 @@ def needed_share(take: Take, level: Level) -> float:
         return 0.0
     today = micros(level.spent_today)
     return (today + take.micros) / take.budget if today > 0 else 0.0
+
+
+@lru_cache(maxsize=1)
+def limits_of(view: CatalogueView) -> Limits:
+    """The limits of a view, made once for all that ask while it is being prepared."""
+    return Limits(view)
 
 
 class Limits:

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -35,7 +36,8 @@ class Capping(NamedTuple):
     policy_id: str | None = None  # None: the offer's own
 
 
-def capping(cap: Cap, channels: Sequence[str] = (), policy_id: str | None = None) -> Capping:
+@lru_cache(maxsize=4096)  # a catalogue has few different caps, and is made ready anew with every change
+def capping(cap: Cap, channels: tuple[str, ...] = (), policy_id: str | None = None) -> Capping:
     return Capping(cap.of, parse_window(cap.window), cap.limit, frozenset(channels) or None, policy_id)
 
 
