@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import Offer
 from features.errors import BadRule
-from features.language import Expression, Names, Program, parse, values_seen
+from features.language import Expression, Names, Program, interpret, parse, values_seen
 
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 NOBODY = parse("false")
-OUTCOMES = {1: "true", 0: "false", -1: "unknown"}
+OUTCOMES = {True: "true", False: "false", None: "unknown"}
 
 
 class EligibilityRule:
@@ -37,10 +37,10 @@ class EligibilityRule:
 
     def seen(self, asked: Asked, row: int) -> dict[str, Any]:
         offer, rule = self._view.offers[row], self._rules[row]
-        if rule is None or self._program is None:
+        if rule is None:
             return {"rule": None}
-        found = {"rule": offer.eligibility, "result": OUTCOMES[int(self._program.evaluate(asked)[row])]}
-        return {**found, "values": values_seen(rule, asked, offer, self._names)}
+        result = OUTCOMES[interpret(rule, asked, offer, self._names)]
+        return {"rule": offer.eligibility, "result": result, "values": values_seen(rule, asked, offer, self._names)}
 
 
 def _rule_of(offer: Offer) -> Expression | None:
