@@ -56,9 +56,8 @@ def test_the_settings_page_lists_every_setting_with_its_default():
     rows = {tuple(cell.strip(" `") for cell in line.split("|")[1:4]) for line in page.splitlines() if "|" in line}
     for name, (place, variable) in configurable().items():
         default = defaults[name]
-        shown = {None: "the real time", False: "false"}.get(
-            default, f"{default:g}" if isinstance(default, float) else default
-        )
+        is_number = isinstance(default, int | float) and not isinstance(default, bool)
+        shown = f"{default:g}" if is_number else {None: "the real time", False: "false", "": "none"}.get(default, default)
         assert (place, variable, shown) in rows, name
 
 
