@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from random import Random
 
+import msgspec
+
 from features.errors import StoreUnavailable
 from features.events import to_us
 from features.log import Log
@@ -135,7 +137,7 @@ class Decider:
     def nothing(self, edition: Edition, request: DecisionRequest, known: Known) -> Decision:
         """The answer when no decision could be made at all: each placement asked for, and nothing in it."""
         now = self.clock()
-        return Decision(
+        decision = Decision(
             decision_id=new_id(to_us(now)),
             customer_id=request.customer_id,
             decided_at=now,
@@ -146,6 +148,8 @@ class Decider:
             model_versions=edition.versions,
             degraded=(Degraded("model_unavailable", "no decision could be made, so nothing was offered"),),
         )
+        payload = b"" if request.dry_run else msgspec.json.encode(decision)  # there is nothing that it was made from
+        return msgspec.structs.replace(decision, log_payload=payload)
 
     def finish(self, attempt: Attempt) -> Decision:
         """The answer and its row of the log."""

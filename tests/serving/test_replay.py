@@ -266,6 +266,18 @@ def test_a_row_of_an_older_version_is_expired_and_no_error(service_at):
         service.replayer.replay("old")
 
 
+def test_an_answer_that_no_decision_stands_behind_is_logged_and_does_not_replay(service_at):
+    service = service_at()
+    asked = DecisionRequest(customer_id="c0", placements=(PlacementRequest("hero", 1),))
+    edition = service.decider.edition
+    decision = service.decider.nothing(edition, asked, service.decider.read(edition, "c0"))
+    keep(service, decision)
+    row = msgspec.json.decode(service.log_store.decision(decision.decision_id).payload)
+    assert row["placements"] == [{"placement_id": "hero", "offers": []}]
+    with pytest.raises(InputsExpired):
+        service.replayer.replay(decision.decision_id)
+
+
 def test_differences_point_at_what_differs():
     was = {"a": [1, {"b/c": 2.0}], "same": None, "gone": 1}
     now = {"a": [1, {"b/c": 2}], "same": None, "new": True}
