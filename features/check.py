@@ -20,6 +20,7 @@ from features.facts import Facts
 from features.feast_repo import open_feast
 from features.history import customer_features_at
 from features.home import Home
+from features.identities import joined_row
 from features.live import features_of
 from features.log import Log, LogEvent, SqliteLog
 from features.log_export import exported
@@ -112,10 +113,13 @@ def sample(home: Home, facts: Facts, online: SqliteOnlineStore, n: int, seed: in
 
 def _served(facts: Facts, log: Log, online: SqliteOnlineStore, snapshot: Snapshot, customer: str) -> dict[str, Any]:
     """As serving reads it, of what the lake also holds."""
-    stored = online.customer(customer)
+    joined = facts.identities().get(customer, ())
+    keys = [customer, *(alias for alias, joined_us in joined if joined_us <= snapshot.until_us + 1)]
+    stored = joined_row(online.feature_set, [online.customer(key) for key in keys])
     since_us = stored.as_of_us if stored is not None else snapshot.as_of_us
     held = exported(facts).position
-    recent = [e for e in log.recent(customer, since_us, snapshot.log_position) if _is_held(e, snapshot, held)]
+    happened = [event for key in keys for event in log.recent(key, since_us, snapshot.log_position)]
+    recent = [event for event in happened if _is_held(event, snapshot, held)]
     profile = facts.profile(customer)
     found = features_of(online.feature_set, stored, recent, profile, snapshot.until_us + 1)
     if profile is not None and profile.updated_at is not None and to_us(profile.updated_at) > snapshot.until_us:

@@ -423,12 +423,30 @@ class Facts:
         rows = self._rows("SELECT customer_id FROM identities WHERE alias = ?", (key,))
         return rows[0][0] if rows else key
 
+    def identities_of(self, keys: Iterable[str]) -> dict[str, str]:
+        """`identity_of` for many at once."""
+        found = {key: key for key in keys}
+        asked = msgspec.json.encode([key for key in found if is_anonymous(key)]).decode()
+        if asked != "[]":
+            one = "SELECT alias, customer_id FROM identities WHERE alias IN (SELECT value FROM json_each(?))"
+            found.update(self._rows(one, (asked,)))
+        return found
+
     def aliases_of(self, customer_id: str) -> tuple[str, ...]:
         """The keys of the anonymous visitors whom this customer turned out to be, the first joined first."""
         rows = self._rows(
             "SELECT alias FROM identities WHERE customer_id = ? ORDER BY joined_us, alias", (customer_id,)
         )
         return tuple([row[0] for row in rows])
+
+    def identities(self) -> dict[str, list[tuple[str, int]]]:
+        """By customer: the keys of the joined visitors, and since when each is known to be the customer (µs)."""
+        found: dict[str, list[tuple[str, int]]] = {}
+        for customer_id, *joined in self._rows(
+            "SELECT customer_id, alias, joined_us FROM identities ORDER BY customer_id, joined_us, alias"
+        ):
+            found.setdefault(customer_id, []).append((joined[0], joined[1]))
+        return found
 
     @property
     def any_erased(self) -> bool:

@@ -6,9 +6,10 @@ Training asks here what serving would have known, strictly before each instant.
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import numpy as np
@@ -23,6 +24,7 @@ from features.events import US_PER_DAY, from_us, to_us
 from features.facts import Facts
 from features.feast_repo import open_feast
 from features.home import Home
+from features.identities import joined_row
 from features.live import Instant, StoredRow, feature_table
 from features.log import LogEvent
 from features.online import VIEWS
@@ -41,17 +43,71 @@ def customer_features_at(home: Home, facts: Facts, rows: pd.DataFrame) -> pd.Dat
     at_us = _instants(rows, "customer_id")
     snapshot_us = _snapshots_of(facts, features, at_us)
     customers = rows["customer_id"].to_numpy(object)
-    stored = _joined(home, facts, features, "customer", customers, at_us)
+    stored = _stored(home, facts, features, customers, snapshot_us, at_us)
     told = _joined(home, facts, features, "profile", customers, at_us)
     nothing = (None,) * len(features.stored("profile"))
+    others = _of_aliases(home, facts, features, customers, snapshot_us, at_us)
+    recent = _recent(home, facts, customers, snapshot_us, at_us)
     instants = (
-        Instant(None if columns is None else StoredRow(columns, since), events, attributes or nothing, now)
-        for columns, attributes, events, since, now in zip(
-            stored, told, _recent(home, facts, customers, snapshot_us, at_us), snapshot_us.tolist(), at_us.tolist(),
-            strict=True,
-        )
-    )  # fmt: skip
+        _instant(features, [row, *others[n]], events, attributes or nothing, now)
+        for n, (row, attributes, events, now) in enumerate(zip(stored, told, recent, at_us.tolist(), strict=True))
+    )
     return _frame(features, "customer", instants, rows.index)
+
+
+class _Alias(NamedTuple):
+    """What was known, under another key, of somebody who was joined by then."""
+
+    stored: StoredRow | None
+    recent: Sequence[LogEvent]
+
+
+def _instant(
+    features: FeatureSet, known: Sequence[Any], events: Sequence[LogEvent], attributes: Sequence[Any], now_us: int
+) -> Instant:
+    """`known` is the stored row of the customer, then what there is of each alias."""
+    row, *others = known
+    if not others:
+        return Instant(row, events, attributes, now_us)
+    together = sorted((event for one in (events, *(o.recent for o in others)) for event in one), key=_by_time)
+    return Instant(joined_row(features, [row, *(other.stored for other in others)]), together, attributes, now_us)
+
+
+def _by_time(event: LogEvent) -> int:
+    return event.occurred_us
+
+
+def _of_aliases(
+    home: Home, facts: Facts, features: FeatureSet, customers: NDArray[Any], since_us: NDArray[np.int64],
+    at_us: NDArray[np.int64],
+) -> dict[int, list[_Alias]]:  # fmt: skip
+    """Per row the visitors who were known to be the customer at that instant, as serving would have read them."""
+    joined = facts.identities()
+    asked = [
+        (row, alias)
+        for row, (customer, now_us) in enumerate(zip(customers.tolist(), at_us.tolist(), strict=True))
+        for alias, joined_us in joined.get(customer, ())
+        if joined_us <= now_us
+    ]
+    found: dict[int, list[_Alias]] = defaultdict(list)
+    if asked:
+        at = np.array([row for row, _ in asked])
+        keys = np.array([alias for _, alias in asked], object)
+        stored = _stored(home, facts, features, keys, since_us[at], at_us[at])
+        recent = _recent(home, facts, keys, since_us[at], at_us[at])
+        for (row, _), of_alias, events in zip(asked, stored, recent, strict=True):
+            found[row].append(_Alias(of_alias, events))
+    return found
+
+
+def _stored(
+    home: Home, facts: Facts, features: FeatureSet, keys: NDArray[Any], since_us: NDArray[np.int64],
+    at_us: NDArray[np.int64],
+) -> list[StoredRow | None]:  # fmt: skip
+    columns = _joined(home, facts, features, "customer", keys, at_us)
+    return [
+        None if one is None else StoredRow(one, since) for one, since in zip(columns, since_us.tolist(), strict=True)
+    ]
 
 
 def offer_features_at(home: Home, facts: Facts, rows: pd.DataFrame) -> pd.DataFrame:

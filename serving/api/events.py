@@ -132,7 +132,7 @@ def _checked(given: list[Any], checking: Checking) -> tuple[list[Event], list[di
             continue
         n_twice += event.event_id in good
         good.setdefault(event.event_id, event)
-    known = {key: checking.facts.identity_of(key) for key in keys - erased}
+    known = checking.facts.identities_of(keys - erased)
     return [_of(event, known[event.customer_id]) for event in good.values()], rejected, n_twice
 
 

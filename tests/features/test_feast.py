@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -16,6 +17,7 @@ from features.facts import Facts
 from features.feast_repo import apply, materialize, open_feast
 from features.history import customer_features_at, offer_features_at
 from features.home import Home
+from features.identities import join
 from features.log import SqliteLog
 from features.online import open_online, read_snapshot
 from tests.features.histories import FIRST, Recomputation, at, day_name, different, event, open_home, write_lake
@@ -84,6 +86,27 @@ def test_point_in_time_features_equal_the_recomputation(made):
     assert list(found.columns) == [f.name for f in current_features(facts).customer]
     for (customer, moment), row in zip(asked, found.to_dict("records"), strict=True):
         assert not different(row, recomputed(facts, customer, moment)), (customer, moment)
+
+
+def test_a_joined_visitor_counts_from_the_join_on_and_never_before(made):
+    home, facts = made
+    keys = ("a", "\x1fv", "b")
+    moments = [at(3, 12), at(5), at(6, 13)]
+    rows = pd.DataFrame(
+        [(key, from_us(moment)) for key in keys for moment in moments], columns=["customer_id", "event_timestamp"]
+    )
+    before = customer_features_at(home, facts, rows)
+    with suppress(KeyboardInterrupt), facts.transaction():  # undone: the home is everybody's
+        join(facts, "\x1fv", "a", from_us(at(5)))
+        found = customer_features_at(home, facts, rows)
+        raise KeyboardInterrupt
+    together = [e._replace(customer_id="a") if e.customer_id == "\x1fv" else e for e in HISTORY]
+    features = current_features(facts)
+    for row, (key, moment) in enumerate((key, moment) for key in keys for moment in moments):
+        expected = before.to_dict("records")[row]
+        if key == "a" and moment >= at(5):
+            expected = Recomputation(features, together, attributes(moment)).customer("a", moment)
+        assert not different(found.to_dict("records")[row], expected), (key, moment)
 
 
 def test_offers_are_told_of_whole_days_only(made):

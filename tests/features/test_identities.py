@@ -35,8 +35,13 @@ def test_a_joined_visitor_is_the_customer_and_others_are_themselves(facts):
     assert join(facts, V, "c", NOW).new
     join(facts, W, "c", NOW)
     assert [facts.identity_of(key) for key in (V, "c", visitor_key(None, "x"), "v")] == ["c", "c", "\x1fx", "v"]
+    odd = visitor_key(None, 'quote " backslash \\ and ü')
+    join(facts, odd, "d", NOW)
+    keys = [V, "c", odd, visitor_key(None, "x"), "v"]
+    assert facts.identities_of(keys) == {key: facts.identity_of(key) for key in keys}
+    assert facts.identities_of([]) == {}
     assert facts.aliases_of("c") == (V, W)
-    assert facts.aliases_of("d") == ()
+    assert facts.aliases_of("e") == ()
 
 
 def test_joining_again_changes_nothing_and_to_another_customer_is_refused(facts):
