@@ -160,10 +160,17 @@ class Service:
     def readiness(self) -> list[Check]:
         """Each dependency, and whether an answer is possible without it."""
         edition = self.decider.edition
-        delayed_s = self.log.delayed_s
+        delayed_s, behind_s = self.log.delayed_s, self.learner.delay_s
+        stuck = {lane.name: lane.stuck_s for lane in self.answering.lanes if lane.is_stuck}
         return [
             Check("catalogue", True, f"version {edition.view.version}, {len(edition.view)} offers", needed=True),
             Check("log", delayed_s == 0, f"decisions wait {delayed_s:.1f} s" if delayed_s else "writing"),
+            Check(
+                "stores",
+                not stuck,
+                ", ".join(f"{name} has not answered for {s:.1f} s" for name, s in stuck.items()) or "answering",
+            ),
+            Check("learning", behind_s == 0, f"{behind_s:.1f} s behind the log" if behind_s else "as new as the log"),
             Check(
                 "features",
                 edition.customers.has_store,
