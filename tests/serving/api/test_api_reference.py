@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from features.errors import NboError
 from serving.app import CODES, STATUS
 from serving.keys import SCOPES
 from tests.conftest import ROOT
@@ -13,9 +14,21 @@ from tests.conftest import ROOT
 PAGE = (ROOT / "docs/reference/http.md").read_text()
 
 
+def kinds(error):
+    """The error and all below it."""
+    yield error
+    for kind in error.__subclasses__():
+        yield from kinds(kind)
+
+
+def status_of(kind):
+    return next(STATUS[one] for one in kind.__mro__ if one in STATUS)
+
+
 def test_every_status_and_code_is_in_the_reference():
     written = {(int(status), code) for status, code in re.findall(r"^\| (\d+) \| `(\w+)`", PAGE, re.MULTILINE)}
-    used = {(status, kind.code) for kind, status in STATUS.items() if status < 500} | {(503, "store_unavailable")}
+    used = {(status_of(kind), kind.code) for kind in kinds(NboError) if status_of(kind) not in (422, 500)}
+    used |= {(422, "invalid")}
     used |= {(status, code) for status, code in CODES.items()} | {(500, "internal"), (503, "not_ready")}
     assert used <= written
 
