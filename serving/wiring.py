@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 RETRY_BROKEN_S = 5.0
 STORE_WAIT_S = 5.0  # for another process's commit; a caller is told to try again rather than kept longer
 CONTACTS_WAIT_S = 1.0  # a decision waits for no more than its deadline lets it; the reservation is then given up
-QUICK_S = 0.05  # a catalogue whose edition takes longer is not prepared anew within the request that changed it
+QUICK_S = 0.1  # a catalogue whose edition takes longer is not prepared anew within the request that changed it
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +118,7 @@ class Service:
         slate.warm()
         metrics.warm()
         first = self._next_edition(self._look())
+        self._prepared_in_s = 0.0  # that one also loaded compiled code, and says nothing about the next
         self.decider = Decider(
             first, self.settings, self.clock, self.currency, self.contacts, self.log_store, self.meter
         )
