@@ -120,13 +120,14 @@ def _read_object(
     except Invalid as error:
         named = given.get(kind.key)
         label = f"{kind.group}[{i}]" + (f" ({named})" if isinstance(named, str) else "")
-        faults += [_told(document, kind.group, i, label, fault) for fault in error.faults]
+        placed = [(_parts(fault), fault) for fault in error.faults]
+        for parts, fault in sorted(placed, key=lambda one: document.line(kind.group, i, *one[0])):
+            detail = fault.detail.removeprefix(f"{parts[-1]}: ") if parts else fault.detail
+            faults.append(f"{document.at(kind.group, i, *parts)}: {label}: {'.'.join(parts)}: {detail}")
 
 
-def _told(document: Document, group: str, i: int, label: str, fault: Fault) -> str:
-    parts = [part.replace("~1", "/").replace("~0", "~") for part in fault.pointer.split("/")[1:]]
-    detail = fault.detail.removeprefix(f"{parts[-1]}: ") if parts else fault.detail
-    return f"{document.at(group, i, *parts)}: {label}: {'.'.join(parts)}: {detail}"
+def _parts(fault: Fault) -> list[str]:
+    return [part.replace("~1", "/").replace("~0", "~") for part in fault.pointer.split("/")[1:]]
 
 
 def _loose_ends(wanted: Sequence[Wanted], catalogue: Catalogue) -> list[tuple[Wanted, str]]:

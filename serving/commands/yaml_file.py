@@ -60,15 +60,19 @@ class Document:
     value: Any
     _node: Any
 
-    def at(self, *parts: str | int) -> str:
-        """`file:line` of a place inside; of the nearest one above, where nothing stands there."""
+    def line(self, *parts: str | int) -> int:
+        """Of a place inside, from 1; of the nearest one above, where nothing stands there."""
         node, line = self._node, self._node.start_mark.line
         for part in parts:
             found = _child(node, part)
             if found is None:
                 break
             line, node = found
-        return f"{self.path}:{line + 1}"
+        return int(line) + 1
+
+    def at(self, *parts: str | int) -> str:
+        """`file:line` of a place inside."""
+        return f"{self.path}:{self.line(*parts)}"
 
 
 def documents(path: Path) -> Iterator[Document]:
