@@ -41,6 +41,7 @@ def take_of(offer: Offer) -> Take | None:
         budget=micros(budget.amount) if budget is not None else None,
         daily=budget is not None and budget.per == "day",
         paced=offer.pacing and budget is not None and budget.per == "day",
+        attributes=offer.attributes,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, tzinfo
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -87,6 +87,7 @@ class Take(NamedTuple):
     budget: int | None = None  # micros; None: endless
     daily: bool = False  # the budget is for one day
     paced: bool = False
+    attributes: Mapping[str, Any] = {}  # of the offer: one may say how long an acceptance is waited for
 
 
 class Need(NamedTuple):

@@ -29,8 +29,8 @@ def matters(event: LogEvent) -> bool:
     return event.offer_id is not None and event.event_type in ANSWERS
 
 
-def taken_in(contacts: list[Contact], event: LogEvent) -> bool:
-    """Write one event into a customer's contacts, oldest first; False if there was nothing to write.
+def taken_in(contacts: list[Contact], event: LogEvent, room: bool = True) -> bool:
+    """Write one event into a customer's contacts, oldest first; False if nothing changed. Without room none is added.
 
     Without a decision the event belongs to the newest contact with the offer; an impression only to one that nobody
     saw yet. An impression that belongs to none is a contact of its own, and so is what names an unknown decision and
@@ -39,7 +39,7 @@ def taken_in(contacts: list[Contact], event: LogEvent) -> bool:
     at = _found(contacts, event)
     if at is None:
         answer = ANSWERS[event.event_type]
-        if event.decision_id is None and answer == "positive":
+        if not room or (event.decision_id is None and answer == "positive"):
             return False  # a click or a purchase elsewhere is no contact of ours
         insort(contacts, _unlinked(event), key=DECIDED)
         return True

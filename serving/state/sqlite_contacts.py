@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, tzinfo
-from heapq import merge
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,56 +17,32 @@ from features.events import to_us
 from features.log import Log, LogEvent
 from serving.rules.windows import day_of
 from serving.settings import Clock
-from serving.state import stock_book
+from serving.state import contact_book, stock_book
 from serving.state.connections import Connections
-from serving.state.contacts import Claim, Claimed, Contact, ContactHistory, Level, Limits, Stock, Take
+from serving.state.contact_book import ContactBook, Remembered
+from serving.state.contacts import Claim, Claimed, ContactHistory, Level, Limits, Needs, Stock, Take
 from serving.state.keeping import FULL, KEPT_US, kept
-from serving.state.outcomes import DECIDED, KEEPS, matters, taken_in
-from serving.state.stock_book import Row, StockBook
+from serving.state.outcomes import KEEPS, matters, taken_in
+from serving.state.stock_book import Hold, Row, StockBook
 
 SCHEMA = (
-    """
-CREATE TABLE IF NOT EXISTS contacts (
-    customer_id TEXT PRIMARY KEY, history BLOB NOT NULL, joined_to TEXT, newest_us INTEGER NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS contacts_joined ON contacts (joined_to) WHERE joined_to IS NOT NULL;
-CREATE TABLE IF NOT EXISTS claims (
-    decision_id TEXT PRIMARY KEY, customer_id TEXT NOT NULL, until_us INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+    contact_book.SCHEMA
+    + stock_book.SCHEMA
+    + """
 CREATE TABLE IF NOT EXISTS applied_position (
     only INTEGER PRIMARY KEY CHECK (only = 1), position INTEGER NOT NULL
 ) STRICT;
 """
-    + stock_book.SCHEMA
 )
+APPLIED = "SELECT coalesce(max(position), 0) FROM applied_position"
 WAIT_S = 1.0
-DAY_US = 86_400_000_000
+DAY_US, MOST_DAYS = 86_400_000_000, 36_500
 CLAIM_KEPT_US = 3_600_000_000  # after it lapsed; later events are their own customer's
 EVENTS_AT_ONCE, EVENTS_AT_MOST = 200, 2_000  # per transaction, so that claims need not wait, and per call
 POSITIONS_UNSAVED = 10_000  # decisions are passed over without a write, up to so many
 CHECKPOINT_PAGES = 4_000
 TIDIED_EVERY_US = 10_000_000
-TIDIED_AT_ONCE, TIDIED_AT_MOST = 2_000, 20  # rows per transaction, transactions per time
-REMEMBERED = 10_000  # customers whose decoded history is kept beside its bytes
-WRITE_HISTORY = """
-INSERT INTO contacts VALUES (?, ?, NULL, ?)
-ON CONFLICT (customer_id) DO UPDATE SET history = excluded.history, newest_us = excluded.newest_us
-"""
-FROM_CONTACTS = "SELECT customer_id, history, joined_to FROM contacts WHERE customer_id IN"
-JOINED_TO = """
-WITH RECURSIVE them (id) AS (VALUES (?) UNION SELECT customer_id FROM contacts JOIN them ON joined_to = them.id)
-SELECT id FROM them
-"""
-EMPTY = ContactHistory()
-encode = msgspec.msgpack.Encoder().encode
-decode = msgspec.msgpack.Decoder(tuple[Contact, ...]).decode
-
-
-class _Loaded(NamedTuple):
-    """Where a customer's contacts are kept, and what they are."""
-
-    customer_id: str  # of whom they are: another one's if the two were joined
-    history: ContactHistory
+TIDIED_AT_MOST = 20  # transactions per time
 
 
 class _Seen(NamedTuple):
@@ -99,23 +74,21 @@ class SqliteContacts:
         attribution = attribution or Attribution()
         self._clock, self._zone = clock, time_zone
         self._outcomes = frozenset(attribution.outcomes)
-        days = attribution.window_days
-        self._window_us = int(
-            (days if attribution.at_most_days is None else min(days, attribution.at_most_days)) * DAY_US
-        )
+        self._attribution = attribution
+        self._window_us = self._window_of(attribution.window_days)
         self._files = Connections(path, SCHEMA, wait_s, _prepared)
         self._settled_us: int | None = None  # the log was read by this process up to then
         self._scanned = 0  # position up to which the log holds nothing that is not applied
         self._scanned_generation = -1
         self._tidied_us = 0
-        self._longest_us: int | None = None  # the longest window of the limits, once a claim named them
+        self._needs: Needs | None = None  # of the limits of the last claim
         self._tidy_from = 0
-        self._remembered: dict[str, tuple[bytes, ContactHistory]] = {}
+        self._remembered = Remembered()
         self._stock: _Seen | None = None
         self._files.read("SELECT 1")  # fails here rather than in the first decision
 
     def histories(self, customer_ids: Sequence[str]) -> list[ContactHistory]:
-        found = self._load(None, customer_ids)
+        found = contact_book.load(self._files.read, self._remembered, customer_ids)
         return [found[customer_id].history for customer_id in customer_ids]
 
     def stock(self, now_us: int) -> Stock:
@@ -139,66 +112,51 @@ class SqliteContacts:
         return self._stock.stock
 
     def claim(self, claims: Sequence[Claim], limits: Limits) -> list[Sequence[Claimed]]:
-        self._longest_us = max(limits.needs.longest_us, KEPT_US)
+        self._needs = limits.needs
         takes = {
             pick.offer_id: take
             for claim in claims
             for pick in claim.picks
             if (take := limits.take(pick.offer_id)) is not None
         }
+        newest_us = max((claim.decided_us for claim in claims), default=0)
         with self._files.transaction() as db:
-            book = StockBook(db)
+            book, customers = StockBook(db), ContactBook(db, self._remembered)
             if takes:
                 self._sweep(db, book, self._horizon_us(min(claim.decided_us for claim in claims)))
             rows = book.rows(takes)
-            loaded = self._load(db, [claim.customer_id for claim in claims])
-            histories = {
-                one.customer_id: self._thinned(one.history, limits, max(claim.decided_us for claim in claims))
-                for one in loaded.values()
-            }
+            loaded = customers.load(claim.customer_id for claim in claims)
+            histories = {one.customer_id: self._thinned(one.history, newest_us) for one in loaded.values()}
             results: list[Sequence[Claimed]] = []
-            noted: list[tuple[str, str, int]] = []
-            holds: list[tuple[str, str, Take, str, int]] = []
-            taken: dict[str, Take] = {}
-            changed: dict[str, int] = {}
+            decisions: list[tuple[str, str, int]] = []
+            holds: list[Hold] = []
             for claim in claims:
                 owner = loaded[claim.customer_id].customer_id
                 lost, made = self._judged(claim, limits, histories[owner], rows, takes)
                 results.append(lost)
                 if lost or not made:
                     continue
-                histories[owner] = _with(histories[owner], claim, made)
-                changed[owner] = max(changed.get(owner, 0), claim.decided_us)
-                noted.append((claim.decision_id, owner, claim.lapses_us + CLAIM_KEPT_US))
+                histories[owner] = contact_book.claimed(histories[owner], claim, made)
+                decisions.append((claim.decision_id, owner, claim.lapses_us + CLAIM_KEPT_US))
                 day = day_of(claim.decided_us, self._zone)[0]
                 for pick in made:
                     if (take := takes.get(pick.offer_id)) is not None:
                         row = rows[pick.offer_id] = rows.get(pick.offer_id, Row()).on(day).with_one(take)
-                        taken[pick.offer_id] = take
-                        holds.append((claim.decision_id, pick.offer_id, take, row.day, claim.lapses_us))
-            self._write(db, {owner: (histories[owner], at_us) for owner, at_us in changed.items()})
-            db.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", noted)
-            if taken:
-                book.take(rows, taken)
+                        hold = Hold(claim.decision_id, pick.offer_id, take, row.day, claim.lapses_us)
+                        holds.append(hold._replace(window_us=self._own_window_us(take)))
+            customers.write({owner: histories[owner] for _, owner, _ in decisions}, newest_us)
+            customers.note(decisions)
+            if holds:
+                book.take(rows, {hold.offer_id: hold.take for hold in holds})
                 book.hold(holds)
         return results
 
     def cancel(self, decision_ids: Sequence[str]) -> None:
         with self._files.transaction() as db:
             book = StockBook(db)
-            owners = _owners(db, decision_ids)
-            loaded = self._load(db, list(owners.values()))
             for decision_id in decision_ids:
                 book.give_back(decision_id)
-                if (customer_id := owners.get(decision_id)) is not None:
-                    owner, history = loaded[customer_id]
-                    left = tuple(c for c in history.contacts if c.decision_id != decision_id or c.seen_us is not None)
-                    loaded = {
-                        name: _Loaded(owner, ContactHistory(left)) if one.customer_id == owner else one
-                        for name, one in loaded.items()
-                    }
-            self._write(db, {one.customer_id: (one.history, _newest_us(one.history)) for one in loaded.values()})
-            db.executemany("DELETE FROM claims WHERE decision_id = ?", [(one,) for one in decision_ids])
+            ContactBook(db, self._remembered).cancel(decision_ids)
 
     def catch_up(self, log: Log) -> int:
         now_us = to_us(self._clock())  # before the log is read: what comes into it later was not there yet
@@ -207,7 +165,7 @@ class SqliteContacts:
             self._scanned, self._scanned_generation = 0, self._files.generation
         n_taken, last = 0, log.last_position()
         while last > self._scanned and n_taken < EVENTS_AT_MOST:
-            applied = self._position()
+            applied = int(self._files.read(APPLIED)[0][0])
             after = max(applied, self._scanned)
             events = log.events_after(after, EVENTS_AT_ONCE)
             if events:
@@ -230,40 +188,26 @@ class SqliteContacts:
         if 0 <= now_us - self._tidied_us < TIDIED_EVERY_US:
             return
         self._tidied_us = now_us
-        self._remembered = {}  # also of those whom another process has erased
+        self._remembered.forget()  # also those whom another process has erased
         claims = ""
         for _ in range(TIDIED_AT_MOST):  # decision ids sort by time, so the oldest come first
-            claims = self._forget_claims(now_us, claims)
+            with self._files.transaction() as db:
+                claims = ContactBook(db, self._remembered).forget_claims(now_us, claims)
             if not claims:
                 break
-        if self._longest_us is not None:
-            self._tidy_from = self._forget_customers(now_us - self._longest_us, self._tidy_from)
+        if self._needs is not None:
+            before_us = now_us - max(self._needs.longest_us, KEPT_US)
+            with self._files.transaction() as db:
+                self._tidy_from = ContactBook(db, self._remembered).forget_customers(before_us, self._tidy_from)
         self._files.read("PRAGMA wal_checkpoint(PASSIVE)")
 
     def join(self, from_id: str, to_id: str) -> int:
         with self._files.transaction() as db:
-            loaded = self._load(db, [from_id, to_id])
-            moved, kept_by = loaded[from_id], loaded[to_id]
-            if moved.customer_id == kept_by.customer_id:
-                return 0
-            together = ContactHistory(tuple(merge(moved.history.contacts, kept_by.history.contacts, key=DECIDED)))
-            self._write(
-                db,
-                {moved.customer_id: (EMPTY, 0), kept_by.customer_id: (together, _newest_us(together))},
-            )
-            joined = "UPDATE contacts SET joined_to = ? WHERE customer_id = ?"
-            db.execute(joined, (kept_by.customer_id, moved.customer_id))
-            return len(moved.history.contacts)
+            return ContactBook(db, self._remembered).join(from_id, to_id)
 
     def erase(self, customer_id: str) -> int:
         with self._files.transaction() as db:
-            db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, not only forgotten
-            one = self._load(db, [customer_id])[customer_id]
-            for name in [name for (name,) in db.execute(JOINED_TO, (customer_id,)).fetchall()]:
-                db.execute("DELETE FROM contacts WHERE customer_id = ?", (name,))
-                db.execute("DELETE FROM claims WHERE customer_id = ?", (name,))
-                self._remembered.pop(name, None)
-            return len(one.history.contacts) if one.customer_id == customer_id else 0
+            return ContactBook(db, self._remembered).erase(customer_id)
 
     def close(self) -> None:
         self._files.close()
@@ -291,33 +235,40 @@ class SqliteContacts:
         counted = _doubts_counted(history, claim.decided_us, self._horizon_us(claim.decided_us))
         return limits.broken(claim, counted, Stock(levels, day, from_us, until_us)), claim.picks
 
-    def _thinned(self, history: ContactHistory, limits: Limits, now_us: int) -> ContactHistory:
-        contacts = kept(history.contacts, limits.needs, now_us, self._horizon_us(now_us))
+    def _thinned(self, history: ContactHistory, now_us: int) -> ContactHistory:
+        if self._needs is None:
+            return history
+        contacts = kept(history.contacts, self._needs, now_us, self._horizon_us(now_us))
         return history if contacts is history.contacts else ContactHistory(tuple(contacts))
 
     def _take_in(self, events: Sequence[LogEvent], position: int = 0) -> int:
         """One transaction for the events and the position they bring us to; how many were new to all processes."""
         with self._files.transaction() as db:
-            applied = _applied(db)
+            (applied,) = db.execute(APPLIED).fetchone()
             new = [event for event in events if event.position > applied]
             if events and not new:
                 return 0
             about = [event for event in new if matters(event)]
-            owners = _owners(db, {event.decision_id for event in about if event.decision_id is not None})
+            book, customers = StockBook(db), ContactBook(db, self._remembered)
+            owners = customers.owners({event.decision_id for event in about if event.decision_id is not None})
             people = [owners.get(event.decision_id or "", event.customer_id) for event in about]
-            loaded = self._load(db, people)
+            loaded = customers.load(people)
             contacts = {one.customer_id: list(one.history.contacts) for one in loaded.values()}
-            changed: dict[str, int] = {}
-            book = StockBook(db)
+            changed: set[str] = set()
             for event, person in zip(about, people, strict=True):
                 owner = loaded[person].customer_id
-                if len(contacts[owner]) < FULL and taken_in(contacts[owner], event):
-                    changed[owner] = max(changed.get(owner, 0), event.received_us)
+                if len(contacts[owner]) >= FULL:
+                    contacts[owner] = list(
+                        self._thinned(ContactHistory(tuple(contacts[owner])), event.received_us).contacts
+                    )
+                if taken_in(contacts[owner], event, room=len(contacts[owner]) < FULL):
+                    changed.add(owner)
                 if event.decision_id is not None and event.event_type in KEEPS:
                     self._keep(book, event)
-            self._write(db, {one: (ContactHistory(tuple(contacts[one])), at_us) for one, at_us in changed.items()})
-            reached = max(position, new[-1].position if new else 0)
-            db.execute("INSERT OR REPLACE INTO applied_position VALUES (1, ?)", (max(reached, applied),))
+            newest_us = max((event.received_us for event in about), default=0)
+            customers.write({owner: ContactHistory(tuple(contacts[owner])) for owner in changed}, newest_us)
+            reached = max(position, applied, new[-1].position if new else 0)
+            db.execute("INSERT OR REPLACE INTO applied_position VALUES (1, ?)", (reached,))
         return len(new)
 
     def _keep(self, book: StockBook, event: LogEvent) -> None:
@@ -327,8 +278,18 @@ class SqliteContacts:
             event.event_type in self._outcomes,
             event.received_us,
             day_of(event.received_us, self._zone)[0],
-            self._window_us,
         )
+
+    def _own_window_us(self, take: Take) -> int:
+        """How long an acceptance of this offer is waited for."""
+        own = take.attributes.get(self._attribution.window_attribute or "")
+        if isinstance(own, int | float) and not isinstance(own, bool) and 0 < own < MOST_DAYS:
+            return self._window_of(own)
+        return self._window_us
+
+    def _window_of(self, days: float) -> int:
+        at_most = self._attribution.at_most_days
+        return int((days if at_most is None else min(days, at_most)) * DAY_US)
 
     def _horizon_us(self, now_us: int) -> int:
         """What lapsed by then has lapsed for good."""
@@ -344,113 +305,11 @@ class SqliteContacts:
         if first is not None and first <= until_us:
             book.sweep(until_us, self._window_us)
 
-    def _forget_claims(self, now_us: int, after: str) -> str:
-        """Of the next claims those that are over, in a short transaction; from where to go on, "" at the end."""
-        with self._files.transaction() as db:
-            claims = db.execute(
-                "SELECT decision_id, until_us FROM claims WHERE decision_id > ? ORDER BY decision_id LIMIT ?",
-                (after, TIDIED_AT_ONCE),
-            ).fetchall()
-            over = [(decision_id,) for decision_id, until_us in claims if until_us < now_us]
-            db.executemany("DELETE FROM claims WHERE decision_id = ?", over)
-        return claims[-1][0] if len(claims) == TIDIED_AT_ONCE else ""
-
-    def _forget_customers(self, before_us: int, after: int) -> int:
-        """Of the next customers those whose contacts are all too old to count; from where to go on, 0 at the end."""
-        with self._files.transaction() as db:
-            some = "SELECT rowid FROM contacts WHERE rowid > ? ORDER BY rowid LIMIT ?"
-            looked_at = [rowid for (rowid,) in db.execute(some, (after, TIDIED_AT_ONCE))]
-            if looked_at:
-                db.execute(
-                    "DELETE FROM contacts WHERE rowid BETWEEN ? AND ? AND newest_us < ? AND joined_to IS NULL",
-                    (looked_at[0], looked_at[-1], before_us),
-                )
-        return looked_at[-1] if len(looked_at) == TIDIED_AT_ONCE else 0
-
-    def _position(self) -> int:
-        rows = self._files.read("SELECT position FROM applied_position")
-        return int(rows[0][0]) if rows else 0
-
-    def _load(self, db: sqlite3.Connection | None, customer_ids: Iterable[str]) -> dict[str, _Loaded]:
-        """The contacts of each customer asked for, wherever they are kept by now."""
-        wanted = list(dict.fromkeys(customer_ids))
-        rows: list[tuple[str, bytes, str | None]] = []
-        for start in range(0, len(wanted), 500):
-            some = wanted[start : start + 500]
-            query = f"{FROM_CONTACTS} ({', '.join('?' * len(some))})"
-            rows += self._files.read(query, some) if db is None else db.execute(query, some).fetchall()
-        found = {name: _Loaded(name, EMPTY) for name in wanted}
-        elsewhere: dict[str, str] = {}
-        for name, blob, joined_to in rows:
-            if joined_to is not None:
-                elsewhere[name] = joined_to
-            else:
-                found[name] = _Loaded(name, self._decoded(name, blob))
-        if elsewhere:  # a join leads on to somebody who is not joined, or was joined later
-            there = self._load(db, elsewhere.values())
-            found.update({name: there[to] for name, to in elsewhere.items()})
-        return found
-
-    def _decoded(self, customer_id: str, blob: bytes) -> ContactHistory:
-        """Equal bytes are the same history, whoever wrote them."""
-        known = self._remembered.get(customer_id)
-        if known is not None and known[0] == blob:
-            return known[1]
-        history = ContactHistory(decode(blob))
-        self._remember(customer_id, blob, history)
-        return history
-
-    def _remember(self, customer_id: str, blob: bytes, history: ContactHistory) -> None:
-        if len(self._remembered) >= REMEMBERED:
-            self._remembered = {}
-        self._remembered[customer_id] = blob, history
-
-    def _write(self, db: sqlite3.Connection, histories: Mapping[str, tuple[ContactHistory, int]]) -> None:
-        rows = [(name, encode(history.contacts), at_us) for name, (history, at_us) in histories.items()]
-        db.executemany(WRITE_HISTORY, rows)
-        for (name, blob, _), (history, _) in zip(rows, histories.values(), strict=True):
-            self._remember(name, blob, history)
-
 
 def _prepared(db: sqlite3.Connection) -> None:
     # `keep_house` writes the WAL back while nobody waits; a commit does so only when that did not keep up
     db.execute("PRAGMA secure_delete = ON")  # who is erased is not to be found in free pages
     db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-
-
-def _applied(db: sqlite3.Connection) -> int:
-    row = db.execute("SELECT position FROM applied_position").fetchone()
-    return int(row[0]) if row else 0
-
-
-def _owners(db: sqlite3.Connection, decision_ids: Iterable[str]) -> dict[str, str]:
-    """Who the decisions were made for, as far as that is still known."""
-    wanted = list(decision_ids)
-    found: dict[str, str] = {}
-    for start in range(0, len(wanted), 500):
-        some = wanted[start : start + 500]
-        query = f"SELECT decision_id, customer_id FROM claims WHERE decision_id IN ({', '.join('?' * len(some))})"
-        found.update(db.execute(query, some).fetchall())
-    return found
-
-
-def _with(history: ContactHistory, claim: Claim, made: Sequence[Claimed]) -> ContactHistory:
-    new = tuple(
-        Contact(
-            offer_id=pick.offer_id,
-            category=pick.category,
-            placement_id=pick.placement_id,
-            channel=pick.channel,
-            decision_id=claim.decision_id,
-            decided_us=claim.decided_us,
-            lapses_us=claim.lapses_us,
-        )
-        for pick in made
-    )
-    contacts = (*history.contacts, *new)
-    if len(contacts) > len(new) and contacts[-len(new) - 1].decided_us > claim.decided_us:
-        contacts = tuple(sorted(contacts, key=DECIDED))  # a clock that is behind
-    return ContactHistory(contacts)
 
 
 def _doubts_counted(history: ContactHistory, now_us: int, settled_us: int) -> ContactHistory:
@@ -467,7 +326,3 @@ def _doubts_counted(history: ContactHistory, now_us: int, settled_us: int) -> Co
             for c in history.contacts
         )
     )
-
-
-def _newest_us(history: ContactHistory) -> int:
-    return history.contacts[-1].decided_us if history.contacts else 0

@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS holds (
     state INTEGER NOT NULL,
     units INTEGER NOT NULL, spent INTEGER NOT NULL, day TEXT NOT NULL,
     per_accept INTEGER NOT NULL,
-    due_us INTEGER NOT NULL,
+    due_us INTEGER NOT NULL, window_us INTEGER NOT NULL,
     PRIMARY KEY (decision_id, offer_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS holds_by_due ON holds (due_us);
@@ -36,9 +36,9 @@ CREATE INDEX IF NOT EXISTS holds_by_due ON holds (due_us);
 CHANGED = "SELECT version, offer_id, units, spent, day, today FROM stock WHERE version > ?"
 FIRST_DUE = "SELECT min(due_us) FROM holds"
 DUE = "SELECT decision_id, offer_id, state, units, spent, day FROM holds WHERE due_us <= ? ORDER BY due_us LIMIT ?"
-HELD = "SELECT state, units, spent, day, per_accept, due_us FROM holds WHERE decision_id = ? AND offer_id = ?"
+HELD = "SELECT state, units, spent, day, per_accept, window_us FROM holds WHERE decision_id = ? AND offer_id = ?"
 HELD_BY = "SELECT offer_id, state, units, spent, day FROM holds WHERE decision_id = ?"
-HOLD = "INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+HOLD = "INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 MOVE = "UPDATE holds SET state = ?, due_us = ?, day = ? WHERE decision_id = ? AND offer_id = ?"
 DROP = "DELETE FROM holds WHERE decision_id = ? AND offer_id = ?"
 TAKE = """
@@ -80,6 +80,17 @@ class Row(NamedTuple):
         return Row(self.units + take.units, self.spent + take.micros, self.day, self.today + take.micros)
 
 
+class Hold(NamedTuple):
+    """What one decision took of one offer."""
+
+    decision_id: str
+    offer_id: str
+    take: Take
+    day: str  # that the money is charged to
+    lapses_us: int
+    window_us: int = 0  # how long an acceptance is waited for, from the first event on
+
+
 class StockBook:
     """The books within one transaction."""
 
@@ -110,17 +121,17 @@ class StockBook:
             ],
         )
 
-    def hold(self, holds: Sequence[tuple[str, str, Take, str, int]]) -> None:
-        """Note what was taken: decision, offer, how much, on which day, until when."""
+    def hold(self, holds: Sequence[Hold]) -> None:
+        """Note what was taken."""
         self._db.executemany(
             HOLD,
             [
-                (decision_id, offer_id, CLAIMED, take.units, take.micros, day, int(take.per_accept), due_us)
-                for decision_id, offer_id, take, day, due_us in holds
+                (decision_id, offer_id, CLAIMED, take.units, take.micros, day, int(take.per_accept), due_us, window_us)
+                for decision_id, offer_id, take, day, due_us, window_us in holds
             ],
         )
 
-    def keep(self, decision_id: str, offer_id: str, outcome: bool, at_us: int, day: str, window_us: int) -> None:
+    def keep(self, decision_id: str, offer_id: str, outcome: bool, at_us: int, day: str) -> None:
         """An event names decision and offer: what is held is kept, and what lapsed is taken again if it is there.
 
         Money that is due at the acceptance waits for the outcome until the attribution window ends.
@@ -128,7 +139,7 @@ class StockBook:
         held = self._db.execute(HELD, (decision_id, offer_id)).fetchone()
         if held is None:
             return
-        state, units, spent, held_day, per_accept, _ = held
+        state, units, spent, held_day, per_accept, window_us = held
         if state == LAPSED:
             taken = self._db.execute(TAKE_LATE, (offer_id, units, spent, day, self.version)).fetchone()
             if taken is None:

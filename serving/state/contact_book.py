@@ -1,0 +1,204 @@
+"""The books of customers: a row of contacts each, and whom decisions were made for; in a caller's transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from heapq import merge
+from typing import Any, NamedTuple
+
+import msgspec
+
+from serving.state.contacts import Claim, Claimed, Contact, ContactHistory
+from serving.state.outcomes import DECIDED
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS contacts (
+    customer_id TEXT PRIMARY KEY, history BLOB NOT NULL, joined_to TEXT, newest_us INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS contacts_joined ON contacts (joined_to) WHERE joined_to IS NOT NULL;
+CREATE TABLE IF NOT EXISTS claims (
+    decision_id TEXT PRIMARY KEY, customer_id TEXT NOT NULL, until_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+FOUND = "SELECT customer_id, history, joined_to FROM contacts WHERE customer_id IN"
+OWNERS = "SELECT decision_id, customer_id FROM claims WHERE decision_id IN"
+WRITE = """
+INSERT INTO contacts VALUES (?, ?, NULL, ?)
+ON CONFLICT (customer_id) DO UPDATE SET history = excluded.history, newest_us = max(newest_us, excluded.newest_us)
+"""
+JOINED_TO = """
+WITH RECURSIVE them (id) AS (VALUES (?) UNION SELECT customer_id FROM contacts JOIN them ON joined_to = them.id)
+SELECT id FROM them
+"""
+AT_ONCE = 500  # values in one query
+TIDIED_AT_ONCE = 2_000  # rows looked at in one transaction
+REMEMBERED = 10_000  # customers whose decoded history is kept beside its bytes
+EMPTY = ContactHistory()
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(tuple[Contact, ...]).decode
+
+Read = Callable[[str, Sequence[Any]], list[Any]]
+
+
+class Loaded(NamedTuple):
+    """Where a customer's contacts are kept, and what they are."""
+
+    customer_id: str  # of whom they are: another one's if the two were joined
+    history: ContactHistory
+
+
+class Remembered:
+    """Histories with the bytes they were decoded from: equal bytes are the same history, whoever wrote them."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[bytes, ContactHistory]] = {}
+
+    def decoded(self, customer_id: str, blob: bytes) -> ContactHistory:
+        known = self._known.get(customer_id)
+        if known is not None and known[0] == blob:
+            return known[1]
+        history = ContactHistory(decode(blob))
+        self.keep(customer_id, blob, history)
+        return history
+
+    def keep(self, customer_id: str, blob: bytes, history: ContactHistory) -> None:
+        if len(self._known) >= REMEMBERED:
+            self._known = {}
+        self._known[customer_id] = blob, history
+
+    def forget(self) -> None:
+        self._known = {}
+
+
+def load(read: Read, remembered: Remembered, customer_ids: Iterable[str]) -> dict[str, Loaded]:
+    """The contacts of each customer asked for, wherever they are kept by now."""
+    wanted = list(dict.fromkeys(customer_ids))
+    found = {name: Loaded(name, EMPTY) for name in wanted}
+    elsewhere: dict[str, str] = {}
+    for name, blob, joined_to in _of_many(read, FOUND, wanted):
+        if joined_to is not None:
+            elsewhere[name] = joined_to
+        else:
+            found[name] = Loaded(name, remembered.decoded(name, blob))
+    if elsewhere:  # a join leads on to somebody who is not joined, or was joined later
+        there = load(read, remembered, elsewhere.values())
+        found.update({name: there[to] for name, to in elsewhere.items()})
+    return found
+
+
+class ContactBook:
+    """The books within one transaction."""
+
+    def __init__(self, db: sqlite3.Connection, remembered: Remembered) -> None:
+        self._db, self._remembered = db, remembered
+
+    def load(self, customer_ids: Iterable[str]) -> dict[str, Loaded]:
+        return load(self._read, self._remembered, customer_ids)
+
+    def write(self, histories: Mapping[str, ContactHistory], now_us: int = 0) -> None:
+        """Replace what is kept of these customers, who must not be joined to others; something happened to them now."""
+        rows = [(name, encode(one.contacts), now_us) for name, one in histories.items()]
+        self._db.executemany(WRITE, rows)
+        for name, blob, _ in rows:
+            self._remembered.keep(name, blob, histories[name])
+
+    def note(self, decisions: Sequence[tuple[str, str, int]]) -> None:
+        """Whom decisions were made for, and until when that is to be known."""
+        self._db.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", decisions)
+
+    def owners(self, decision_ids: Iterable[str]) -> dict[str, str]:
+        """Whom the decisions were made for, as far as that is still known."""
+        return dict(_of_many(self._read, OWNERS, list(decision_ids)))
+
+    def cancel(self, decision_ids: Sequence[str]) -> None:
+        """Forget what these decisions claimed and nobody saw."""
+        owners = self.owners(decision_ids)
+        loaded = self.load(owners.values())
+        gone = set(decision_ids)
+        left = {
+            one.customer_id: ContactHistory(
+                tuple(c for c in one.history.contacts if c.decision_id not in gone or c.seen_us is not None)
+            )
+            for one in loaded.values()
+        }
+        self.write(left)
+        self._db.executemany("DELETE FROM claims WHERE decision_id = ?", [(one,) for one in decision_ids])
+
+    def join(self, from_id: str, to_id: str) -> int:
+        """How many contacts have moved; 0 if the two are one already."""
+        loaded = self.load([from_id, to_id])
+        moved, stays = loaded[from_id], loaded[to_id]
+        if moved.customer_id == stays.customer_id:
+            return 0
+        together = ContactHistory(tuple(merge(moved.history.contacts, stays.history.contacts, key=DECIDED)))
+        self.write({moved.customer_id: EMPTY, stays.customer_id: together}, _newest_us(together))
+        joined = "UPDATE contacts SET joined_to = ? WHERE customer_id = ?"
+        self._db.execute(joined, (stays.customer_id, moved.customer_id))
+        return len(moved.history.contacts)
+
+    def erase(self, customer_id: str) -> int:
+        """The customer with all that were joined to this one; how many contacts are forgotten."""
+        one = self.load([customer_id])[customer_id]
+        names = self._db.execute(JOINED_TO, (customer_id,)).fetchall()
+        self._db.executemany("DELETE FROM contacts WHERE customer_id = ?", names)
+        self._db.executemany("DELETE FROM claims WHERE customer_id = ?", names)
+        self._remembered.forget()
+        return len(one.history.contacts) if one.customer_id == customer_id else 0
+
+    def forget_claims(self, now_us: int, after: str) -> str:
+        """Of the next claims those that are over; from where to go on, "" at the end."""
+        claims = self._db.execute(
+            "SELECT decision_id, until_us FROM claims WHERE decision_id > ? ORDER BY decision_id LIMIT ?",
+            (after, TIDIED_AT_ONCE),
+        ).fetchall()
+        over = [(decision_id,) for decision_id, until_us in claims if until_us < now_us]
+        self._db.executemany("DELETE FROM claims WHERE decision_id = ?", over)
+        return claims[-1][0] if len(claims) == TIDIED_AT_ONCE else ""
+
+    def forget_customers(self, before_us: int, after: int) -> int:
+        """Of the next customers those whose newest contact is older; from where to go on, 0 at the end."""
+        some = "SELECT rowid FROM contacts WHERE rowid > ? ORDER BY rowid LIMIT ?"
+        looked_at = [rowid for (rowid,) in self._db.execute(some, (after, TIDIED_AT_ONCE))]
+        if looked_at:
+            self._db.execute(
+                "DELETE FROM contacts WHERE rowid BETWEEN ? AND ? AND newest_us < ? AND joined_to IS NULL",
+                (looked_at[0], looked_at[-1], before_us),
+            )
+        return looked_at[-1] if len(looked_at) == TIDIED_AT_ONCE else 0
+
+    def _read(self, query: str, parameters: Sequence[Any]) -> list[Any]:
+        return self._db.execute(query, parameters).fetchall()
+
+
+def claimed(history: ContactHistory, claim: Claim, picks: Sequence[Claimed]) -> ContactHistory:
+    """The history with what the claim adds."""
+    new = [
+        Contact(
+            offer_id=pick.offer_id,
+            category=pick.category,
+            placement_id=pick.placement_id,
+            channel=pick.channel,
+            decision_id=claim.decision_id,
+            decided_us=claim.decided_us,
+            lapses_us=claim.lapses_us,
+        )
+        for pick in picks
+    ]
+    before = history.contacts
+    if before and before[-1].decided_us > claim.decided_us:  # a clock that is behind
+        return ContactHistory(tuple(sorted((*before, *new), key=DECIDED)))
+    return ContactHistory((*before, *new))
+
+
+def _of_many(read: Read, query: str, values: Sequence[str]) -> list[Any]:
+    found: list[Any] = []
+    for start in range(0, len(values), AT_ONCE):
+        some = values[start : start + AT_ONCE]
+        found += read(f"{query} ({', '.join('?' * len(some))})", some)
+    return found
+
+
+def _newest_us(history: ContactHistory) -> int:
+    """The last moment at which anything happened to the customer."""
+    return max((max(c.decided_us, c.seen_us or 0, c.answered_us or 0) for c in history.contacts), default=0)
