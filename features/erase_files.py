@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.copying import erasing
+from features.erasure import erase_profiles
 from features.events import is_anonymous
 from features.facts import Facts, LakeFile
 from features.home import Home
@@ -30,8 +31,9 @@ PLACES = {"events": "lake_events", "decisions": "lake_decisions"}
 
 
 def erase_files(home: Home, facts: Facts, keys: Sequence[str], wait_s: float = 60.0) -> dict[str, int]:
-    """How many rows were taken out, by place. The lake's list changes in one transaction; the old files are deleted.
+    """How many rows were taken out, by place, while nobody copies.
 
+    The lake's list changes in one transaction, then the old files are deleted.
     `StoreUnavailable` if another writer holds the lake, or a build the features, for longer than `wait_s`.
     """
     wanted = pa.array(keys, pa.string())
@@ -42,6 +44,7 @@ def erase_files(home: Home, facts: Facts, keys: Sequence[str], wait_s: float = 6
         paths = [path for path in home.features.rglob("*.parquet") if "customer_id" in pq.read_schema(path).names]
         with ThreadPoolExecutor() as pool:
             erased["features"] = sum(pool.map(lambda path: _without(path, wanted), paths))
+        erased |= erase_profiles(facts, keys)  # again: an ingest that was waited for may have brought one back
     return erased
 
 

@@ -19,7 +19,7 @@ import msgspec
 from features.errors import StoreUnavailable
 from features.facts import Facts
 from features.home import Home
-from features.log import Erased
+from features.log import ErasedRows
 from features.online import PROJECT, SNAPSHOT, VIEWS, entity_key, read_snapshot
 
 ERASURES = "erasures"  # key in facts.db: how many there were; another number means that caches are to be dropped
@@ -37,7 +37,7 @@ class Place(NamedTuple):
 class ErasableLog(Protocol):
     """What is asked of a log here; see `features.log.Log`."""
 
-    def erase(self, customer_ids: Sequence[str]) -> Erased: ...
+    def erase(self, customer_ids: Sequence[str]) -> ErasedRows: ...
 
 
 def begin(facts: Facts, customer_id: str, now: datetime) -> tuple[str, ...]:
@@ -55,34 +55,43 @@ def erasures(facts: Facts) -> int:
 
 
 def erase_stores(home: Home, facts: Facts, log: ErasableLog, keys: Sequence[str]) -> list[Place]:
-    """Out of the log, the online store and all files; `StoreUnavailable` if one of them could not be had."""
+    """Out of everything but who was joined to whom; `StoreUnavailable` if one of the stores could not be had.
+
+    In the order in which data flow, so that nothing is copied on from a store that is still to come.
+    """
     from_log = log.erase(keys)
-    online = erase_online(home, facts, keys)
+    profiles = erase_profiles(facts, keys)
     files = _erase_files(home, keys)
+    online = erase_online(home, facts, keys)
     return [
         Place("events", from_log.events),
         Place("decisions", from_log.decisions),
         Place("tail", from_log.tail),
+        *(Place(place, n + profiles.get(place, 0)) for place, n in files.items()),
         Place("online_store", online),
-        *(Place(place, n) for place, n in files.items()),
     ]
+
+
+def erase_profiles(facts: Facts, keys: Sequence[str]) -> dict[str, int]:
+    """How many rows there were, by place."""
+    return {
+        "profile": _deleted(facts, "profiles", keys),
+        "profile_history": _deleted(facts, "profile_history", keys),
+    }
 
 
 def finish(facts: Facts, keys: Sequence[str]) -> list[Place]:
-    """Out of facts.db, at last who was joined to whom."""
+    """At last, who was joined to whom."""
+    n_identities = _deleted(facts, "identities", keys)
+    facts.set_meta(ERASURES, str(erasures(facts) + 1))
+    return [Place("identities", n_identities)]
+
+
+def _deleted(facts: Facts, table: str, keys: Sequence[str]) -> int:
     marks = ", ".join("?" * len(keys))
     with facts.transaction() as db:
         db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, not only forgotten
-        n_profiles, n_versions, n_identities = (
-            db.execute(f"DELETE FROM {table} WHERE customer_id IN ({marks})", keys).rowcount
-            for table in ("profiles", "profile_history", "identities")
-        )
-        facts.set_meta(ERASURES, str(erasures(facts) + 1))
-    return [
-        Place("profile", n_profiles),
-        Place("profile_history", n_versions),
-        Place("identities", n_identities),
-    ]
+        return db.execute(f"DELETE FROM {table} WHERE customer_id IN ({marks})", keys).rowcount
 
 
 def flush_journals(home: Home) -> None:

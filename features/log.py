@@ -69,7 +69,7 @@ class Batch(NamedTuple):
     decisions: Sequence[DecisionRow] = ()
 
 
-class Erased(NamedTuple):
+class ErasedRows(NamedTuple):
     """How much was deleted."""
 
     events: int
@@ -117,7 +117,7 @@ class Log(Protocol):
         """The instant that the tail begins at; None before the first `replace_tail`."""
         ...
 
-    def erase(self, customer_ids: Sequence[str]) -> Erased:
+    def erase(self, customer_ids: Sequence[str]) -> ErasedRows:
         """Delete all of these customers, and take nothing of them any more, from whichever process it comes."""
         ...
 
@@ -272,7 +272,7 @@ class SqliteLog:
         rows = self._read("SELECT snapshot_us FROM tail_generation WHERE current = 1 ORDER BY generation DESC", ())
         return int(rows[0][0]) if rows else None
 
-    def erase(self, customer_ids: Sequence[str]) -> Erased:
+    def erase(self, customer_ids: Sequence[str]) -> ErasedRows:
         connection = self._connection()
         connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, not only forgotten
         with self._transaction():
@@ -289,7 +289,7 @@ class SqliteLog:
                 for (generation,) in connection.execute("SELECT generation FROM tail_generation").fetchall():
                     one = "DELETE FROM tail WHERE generation = ? AND customer_id = ?"
                     n_tail += connection.execute(one, (generation, customer_id)).rowcount
-        return Erased(n_log[EVENT], n_log[DECISION], n_tail)
+        return ErasedRows(n_log[EVENT], n_log[DECISION], n_tail)
 
     def close(self) -> None:
         with self._lock:

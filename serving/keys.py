@@ -50,7 +50,7 @@ NOBODY = hashlib.sha256(b"").digest()  # compared with when the id is unknown, s
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class KeyLimits:
     """What a key may be used for beyond its scopes."""
 
     origins: tuple[str, ...] = ()  # of the pages that may call with it
@@ -68,7 +68,7 @@ class Key:
     name: str
     created_at: datetime
     revoked_at: datetime | None = None
-    limits: Limits = Limits()
+    limits: KeyLimits = KeyLimits()
     signing_secret: str | None = field(default=None, repr=False)  # with which a site signs customer ids; public keys
 
 
@@ -91,7 +91,9 @@ class Keys:
             self._db.close()
             self._reader.close()
 
-    def create(self, kind: Kind, scopes: Sequence[str], name: str, now: datetime, limits: Limits | None = None) -> str:
+    def create(
+        self, kind: Kind, scopes: Sequence[str], name: str, now: datetime, limits: KeyLimits | None = None
+    ) -> str:
         """A new key; its text is returned here and nowhere else. `BadInput` for a kind, scope or limit that is none."""
         scopes = check_scopes(kind, scopes)
         limits = _DEFAULT[kind] if limits is None else check_limits(kind, limits)
@@ -146,7 +148,7 @@ class Keys:
             )
         return self.named(key_id)
 
-    def _insert(self, kind: Kind, scopes: Sequence[str], name: str, now: datetime, limits: Limits) -> str:
+    def _insert(self, kind: Kind, scopes: Sequence[str], name: str, now: datetime, limits: KeyLimits) -> str:
         token = f"{PREFIX[kind]}_{secrets.token_hex(6)}_{secrets.token_urlsafe(32)}"
         signing_secret = f"ss_{secrets.token_urlsafe(32)}" if kind == "public" else None
         self._db.execute(
@@ -233,7 +235,7 @@ def _key_id_of(token: str) -> str:
     return "_".join(token.split("_", 2)[:2])[:64]
 
 
-def check_limits(kind: str, limits: Limits) -> Limits:
+def check_limits(kind: str, limits: KeyLimits) -> KeyLimits:
     """The limits with their origins as browsers send them; `BadInput` for what cannot be one."""
     if kind == "secret" and limits.origins:
         raise BadInput("a secret key has no origins: it must never be in a page", "origin")
@@ -242,7 +244,7 @@ def check_limits(kind: str, limits: Limits) -> Limits:
         if rate is not None and not (math.isfinite(rate) and rate > 0):
             raise BadInput(f"{name} is {rate}, expected a number above 0", name)
     default = _DEFAULT[cast(Kind, kind)]
-    return Limits(
+    return KeyLimits(
         origins=tuple(dict.fromkeys(check_origin(origin) for origin in limits.origins)),
         per_s=limits.per_s or default.per_s,
         visitor_per_s=limits.visitor_per_s or default.visitor_per_s,
@@ -260,7 +262,7 @@ def check_origin(text: str) -> str:
     return origin
 
 
-_DEFAULT: dict[Kind, Limits] = {"secret": Limits(), "public": Limits((), PUBLIC_PER_S, VISITOR_PER_S)}
+_DEFAULT: dict[Kind, KeyLimits] = {"secret": KeyLimits(), "public": KeyLimits((), PUBLIC_PER_S, VISITOR_PER_S)}
 
 
 def _key(
@@ -269,7 +271,7 @@ def _key(
 ) -> Key:  # fmt: skip
     revoked_at = None if revoked_us is None else from_us(revoked_us)
     default = _DEFAULT[cast(Kind, kind)]  # of keys that are older than limits
-    limits = Limits(tuple(origins.split()), per_s or default.per_s, visitor_per_s or default.visitor_per_s)
+    limits = KeyLimits(tuple(origins.split()), per_s or default.per_s, visitor_per_s or default.visitor_per_s)
     return Key(
         key_id, cast(Kind, kind), tuple(scopes.split(",")), name, from_us(created_us), revoked_at, limits,
         signing_secret,

@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 
 from features.events import Event
 from features.facts import Facts
-from features.log import DecisionRow, Erased, LogEvent
+from features.log import DecisionRow, ErasedRows, LogEvent
 from serving.decision import Decision, DecisionRequest
 from serving.erasing import Forgetful
 from serving.keys import Keys
@@ -54,7 +54,7 @@ class Reader(Protocol):
         self, customer_id: str, since_us: int, after_position: int, limit: int | None = None
     ) -> list[LogEvent]: ...
     def decision(self, decision_id: str) -> DecisionRow | None: ...
-    def erase(self, customer_ids: Sequence[str]) -> Erased: ...
+    def erase(self, customer_ids: Sequence[str]) -> ErasedRows: ...
 
 
 class Decides(Protocol):

@@ -13,7 +13,7 @@ import orjson
 from features.errors import BadInput
 from features.events import check_id
 from serving.customer_token import sign
-from serving.keys import PUBLIC_SCOPES, SCOPES, Key, Keys, Kind, Limits, check_scopes
+from serving.keys import PUBLIC_SCOPES, SCOPES, Key, KeyLimits, Keys, Kind, check_scopes
 from serving.settings import Settings, load_settings
 
 
@@ -32,7 +32,7 @@ def create(
         scopes = list(PUBLIC_SCOPES if kind == "public" else SCOPES)
     else:
         scopes = [part.strip() for part in scope.split(",") if part.strip()]
-    limits = Limits(tuple(origins), per_s, visitor_per_s)
+    limits = KeyLimits(tuple(origins), per_s, visitor_per_s)
     with _opened() as (keys, settings):
         check_scopes(kind, scopes)
         token = keys.create(cast(Kind, kind), scopes, name, settings.now(), limits)

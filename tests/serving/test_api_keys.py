@@ -14,7 +14,7 @@ import pytest
 from features.errors import BadInput, NotFound
 from serving import customer_token
 from serving.commands import keys as commands
-from serving.keys import FRESH_S, SCOPES, Keys, Limits
+from serving.keys import FRESH_S, SCOPES, KeyLimits, Keys
 from tests.conftest import NOW
 
 
@@ -138,7 +138,7 @@ def test_list_shows_ids_and_never_keys(home, capsys):
 def test_a_public_key_is_for_the_origins_as_browsers_send_them(open_keys):
     keys = open_keys()
     given = ("https://Shop.Example/", "https://shop.example:443", "http://localhost:3000", "http://[::1]:80")
-    found = keys.verify(keys.create("public", ["decide"], "", NOW, Limits(given)))
+    found = keys.verify(keys.create("public", ["decide"], "", NOW, KeyLimits(given)))
     assert found.limits.origins == ("https://shop.example", "http://localhost:3000", "http://[::1]")
     assert keys.origins() == set(found.limits.origins)
     keys.revoke(found.key_id, NOW)
@@ -161,15 +161,15 @@ def test_a_public_key_is_for_the_origins_as_browsers_send_them(open_keys):
 )
 def test_what_is_no_origin_is_refused(open_keys, origin):
     with pytest.raises(BadInput, match="is not an origin"):
-        open_keys().create("public", ["decide"], "", NOW, Limits((origin,)))
+        open_keys().create("public", ["decide"], "", NOW, KeyLimits((origin,)))
 
 
 def test_secret_keys_have_no_origin_and_rates_are_above_zero(open_keys):
     for kind, limits in (
-        ("secret", Limits(("https://shop.example",))),
-        ("public", Limits(per_s=0.0)),
-        ("public", Limits(visitor_per_s=float("nan"))),
-        ("secret", Limits(per_s=-1.0)),
+        ("secret", KeyLimits(("https://shop.example",))),
+        ("public", KeyLimits(per_s=0.0)),
+        ("public", KeyLimits(visitor_per_s=float("nan"))),
+        ("secret", KeyLimits(per_s=-1.0)),
     ):
         with pytest.raises(BadInput):
             open_keys().create(kind, ["decide"], "", NOW, limits)
@@ -178,8 +178,10 @@ def test_secret_keys_have_no_origin_and_rates_are_above_zero(open_keys):
 def test_public_keys_are_limited_and_secret_ones_are_not(open_keys):
     keys = open_keys()
     public, secret = (keys.verify(keys.create(kind, ["decide"], "", NOW)) for kind in ("public", "secret"))
-    assert (public.limits, secret.limits) == (Limits((), 1000.0, 10.0), Limits())
-    assert keys.verify(keys.create("public", ["decide"], "", NOW, Limits(per_s=5.0))).limits == Limits((), 5.0, 10.0)
+    assert (public.limits, secret.limits) == (KeyLimits((), 1000.0, 10.0), KeyLimits())
+    assert keys.verify(keys.create("public", ["decide"], "", NOW, KeyLimits(per_s=5.0))).limits == KeyLimits(
+        (), 5.0, 10.0
+    )
     assert re.fullmatch(r"ss_[\w-]{43}", public.signing_secret)
     assert secret.signing_secret is None
     assert public.signing_secret not in repr(public)
@@ -197,7 +199,7 @@ def test_keys_from_before_there_were_origins_go_on(tmp_path, open_keys):
     db.close()
     for keys in (open_keys(), open_keys()):
         found = keys.verify(token)
-        assert (found.name, found.limits, found.signing_secret) == ("old", Limits((), 1000.0, 10.0), None)
+        assert (found.name, found.limits, found.signing_secret) == ("old", KeyLimits((), 1000.0, 10.0), None)
     assert keys.verify(keys.create("public", ["decide"], "new", NOW)).signing_secret is not None
 
 

@@ -13,7 +13,7 @@ from features.catalogue import Cap, ContactPolicy, Placement
 from features.facts import Facts
 from features.home import Home
 from serving.app import create_app
-from serving.keys import SCOPES, Limits
+from serving.keys import SCOPES, KeyLimits
 from serving.settings import Settings
 from serving.wiring import build
 from tests.conftest import NOW
@@ -144,7 +144,7 @@ def test_an_erased_customer_is_a_stranger_of_whom_nothing_is_kept(shop, shown, s
 
 def test_a_page_asks_for_its_visitor_with_a_public_key(shop):
     service = shop.service
-    key = service.keys.create("public", ["decide", "events"], "", NOW, Limits((SHOP,)))
+    key = service.keys.create("public", ["decide", "events"], "", NOW, KeyLimits((SHOP,)))
     headers = {"Authorization": f"Bearer {key}", "Origin": SHOP}
     body = {"anonymous_id": "page", "placements": [{"placement_id": "hero"}]}
     answer = shop.post("/v1/decisions", json=body, headers=headers)

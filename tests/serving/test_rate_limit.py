@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.keys import Key, Limits
+from serving.keys import Key, KeyLimits
 from serving.problems import TooManyRequests
 from serving.rate_limit import RateLimiter
 from tests.conftest import NOW
 
 
 def key(per_s=None, visitor_per_s=None, key_id="pk_1"):
-    return Key(key_id, "public", ("decide",), "", NOW, limits=Limits((), per_s, visitor_per_s))
+    return Key(key_id, "public", ("decide",), "", NOW, limits=KeyLimits((), per_s, visitor_per_s))
 
 
 class Clock:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from serving.customer_token import sign
-from serving.keys import Limits
+from serving.keys import KeyLimits
 from tests.serving.api.fakes import NOW
 from tests.serving.api.test_api_door import KEYED, is_problem
 
@@ -21,7 +21,7 @@ def page(anybody, service):
     """A client in a page of the shop: its key may decide and send events."""
 
     def make(origins=(SHOP,), scopes=("decide", "events"), **rates):
-        token = service.keys.create("public", scopes, "page", NOW, Limits(tuple(origins), **rates))
+        token = service.keys.create("public", scopes, "page", NOW, KeyLimits(tuple(origins), **rates))
         anybody.headers["Authorization"] = f"Bearer {token}"
         anybody.headers["Origin"] = SHOP
         anybody.signing_secret = service.keys.verify(token).signing_secret
@@ -88,7 +88,7 @@ def test_a_token_of_another_key_is_none(page, service):
 
 def test_a_renewed_token_is_still_the_same_question(page):
     client = page()
-    question = ASK | {"customer_id": "c-1", "idempotency_key": "once"}
+    question = ASK | {"customer_id": "c-1", "idempotency_key": "once", "deadline_ms": 5000}
     one = client.post("/v1/decisions", json=question | {"customer_token": token_of(client, age_s=100)})
     two = client.post("/v1/decisions", json=question | {"customer_token": token_of(client)})
     assert (one.status_code, one.content) == (200, two.content)
@@ -152,7 +152,7 @@ def test_pages_of_other_origins_are_refused_and_may_read_nothing(page, origin):
 
 
 def test_each_key_is_for_its_own_pages(page, service):
-    service.keys.create("public", ["decide"], "", NOW, Limits((OTHER,)))
+    service.keys.create("public", ["decide"], "", NOW, KeyLimits((OTHER,)))
     answer = page().post("/v1/decisions", json=ASK | {"anonymous_id": "v"}, headers={"Origin": OTHER})
     is_problem(answer, 403, "forbidden")
 
@@ -230,7 +230,7 @@ def test_each_event_counts_for_its_visitor(page, service):
 
 
 def test_a_secret_key_with_a_rate_is_held_to_it_on_every_way(anybody, service):
-    token = service.keys.create("secret", ["decide"], "", NOW, Limits(per_s=1.0))
+    token = service.keys.create("secret", ["decide"], "", NOW, KeyLimits(per_s=1.0))
     anybody.headers["Authorization"] = f"Bearer {token}"
     plain = {"customer_id": "c", "placements": [{"placement_id": "hero"}]}
     assert [anybody.post("/v1/decisions", json=plain).status_code for _ in range(3)] == [200, 200, 429]
