@@ -9,11 +9,13 @@ Source: Gelman et al., Bayesian Data Analysis, 3rd ed., 2.6 (Poisson with exposu
 
 Evidence fades with a half-life of two weeks, by the log's clock, so that a factor can move.
 Source: West & Harrison, Bayesian Forecasting and Dynamic Models, 2nd ed., 6.3 (discounting).
-An offer that breaks must not wait for that: what is newest, a sum that fades by exp(-x / QUICK) while x more is
-expected and accepted, is compared with all, and when the log likelihood ratio of "the factor has fallen" exceeds
-`SURE`, the older evidence is dropped. A rise must be earned: what makes an offer rise suddenly is more often a flood of
-clicks than a better offer.
-Source: Willsky & Jones, A generalized likelihood ratio approach to detection of jumps, IEEE TAC 21 (1976).
+An offer that breaks must not wait for that: Page's test sums the log likelihood ratio of "half as many are accepted as
+believed", from zero whenever it falls below; above `SURE`, evidence from before that zero is dropped.
+Source: Page, Continuous inspection schemes, Biometrika 41 (1954).
+
+A rise must be earned: what makes an offer rise suddenly is more often a flood of clicks than a better offer. Of an
+offer that is `KNOWN`, acceptances beyond what chance explains on one day (`CHANCE` standard deviations, and a few) are
+held back, and let in on the days that follow; those that are withdrawn meanwhile never count.
 """
 
 from __future__ import annotations
@@ -23,11 +25,15 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from features.events import US_PER_DAY
 from serving.learning.beliefs import Beliefs
-from serving.learning.evidence import MOST_SEGMENTS, Change, faded
+from serving.learning.evidence import HALF_LIFE_US, MOST_SEGMENTS, Change, faded
 
-QUICK = 40.0  # expected and accepted together
-SURE = 8.0  # 2 x 8 is exceeded by chi-square with 1 degree of freedom once in 16,000 independent looks
+SURE = 8.0  # by chance once in e^8 = 3,000 times that the sum rises from zero
+FALL = 0.5  # of the factor, that Page's test looks for
+KNOWN = 200.0  # expected acceptances; below, an offer may rise as quickly as its evidence says
+CHANCE, A_FEW = 2.0, 3.0
+TODAY_US = US_PER_DAY // 2  # half-life of what counts as today's
 MOST_RELEASES = 8  # the newest in use; a rollback finds its evidence again
 
 
@@ -37,12 +43,23 @@ class Sums(msgspec.Struct, array_like=True):
     expected: float = 0.0
     accepted: float = 0.0
 
+    def add(self, expected: float, accepted: float) -> None:
+        self.expected = max(0.0, self.expected + expected)
+        self.accepted = max(0.0, self.accepted + accepted)
+
+    def fade(self, keep: float) -> None:
+        self.expected *= keep
+        self.accepted *= keep
+
 
 class Cell(msgspec.Struct, array_like=True):
     """One offer under one release."""
 
     segments: dict[str, Sums] = {}
-    quick: Sums = msgspec.field(default_factory=Sums)
+    held: dict[str, float] = {}  # acceptances held back, by segment
+    today: Sums = msgspec.field(default_factory=Sums)
+    falling: Sums = msgspec.field(default_factory=Sums)  # since Page's sum was last zero
+    page: float = 0.0
     at_us: int = 0  # of the last change
 
     def all(self) -> tuple[float, float]:
@@ -52,6 +69,70 @@ class Cell(msgspec.Struct, array_like=True):
             expected += one.expected
             accepted += one.accepted
         return expected, accepted
+
+    def pass_time(self, at_us: int) -> None:
+        """Let evidence fade until then."""
+        keep, keep_today = faded(self.at_us, at_us, HALF_LIFE_US), faded(self.at_us, at_us, TODAY_US)
+        self.at_us = max(self.at_us, at_us)
+        for one in self.segments.values():
+            one.fade(keep)
+        self.today.fade(keep_today)
+        for segment in self.held:
+            self.held[segment] *= keep
+
+    def add(self, segment: str, expected: float, accepted: float, strength: float) -> None:
+        """Evidence that came, of which acceptances may be held back."""
+        self.segments.setdefault(segment, Sums()).add(expected, 0.0)
+        self.today.add(expected, 0.0)
+        if accepted > 0:
+            self.held[segment] = self.held.get(segment, 0.0) + accepted
+        self._look_for_a_fall(segment, expected, accepted, strength)
+        if self.held:
+            self._let_in(strength)
+
+    def withdraw(self, segment: str, expected: float, accepted: float) -> None:
+        """Evidence that is taken back, first from what is held back."""
+        held = self.held.get(segment, 0.0)
+        if held > accepted:
+            self.held[segment] = held - accepted
+        else:
+            self.held.pop(segment, None)
+        self.segments.setdefault(segment, Sums()).add(-expected, -max(0.0, accepted - held))
+
+    def _let_in(self, strength: float) -> None:
+        expected, accepted = self.all()
+        waiting = sum(self.held.values())
+        share = 1.0
+        if expected >= KNOWN:
+            usual = self.today.expected * (strength + accepted) / (strength + expected)
+            room = usual + CHANCE * math.sqrt(usual) + A_FEW - self.today.accepted
+            if room < waiting:
+                share = max(0.0, room) / waiting
+        for segment, held in list(self.held.items()):
+            self.segments.setdefault(segment, Sums()).add(0.0, held * share)
+            self.today.add(0.0, held * share)
+            if share < 1.0:
+                self.held[segment] = held * (1.0 - share)
+            else:
+                del self.held[segment]
+
+    def _look_for_a_fall(self, segment: str, expected: float, accepted: float, strength: float) -> None:
+        all_expected, all_accepted = self.all()
+        believed = (strength + all_accepted) / (strength + all_expected)
+        self.page += (1.0 - FALL) * believed * expected + math.log(FALL) * accepted
+        if self.page <= 0.0:
+            self.page, self.falling = 0.0, Sums()
+            return
+        self.falling.add(expected, accepted)
+        if self.page > SURE:
+            since = self.falling
+            if since.expected < all_expected:
+                of_expected = since.expected / all_expected
+                of_accepted = min(1.0, since.accepted / all_accepted) if all_accepted else 0.0
+                for one in self.segments.values():
+                    one.expected *= of_expected
+                    one.accepted *= of_accepted
+            self.page, self.falling = 0.0, Sums()
 
 
 class Cells(msgspec.Struct):
@@ -69,20 +150,13 @@ class Cells(msgspec.Struct):
         self.seq, self.position = seq, change.position
         self.n_seen[change.offer_id] = max(0, self.n_seen.get(change.offer_id, 0) + change.n)
         cell = self._release(change.release).setdefault(change.offer_id, Cell())
-        keep = faded(cell.at_us, change.at_us)
-        cell.at_us = max(cell.at_us, change.at_us)
-        for one in cell.segments.values():
-            one.expected *= keep
-            one.accepted *= keep
-        mine = cell.segments.setdefault(change.segment, Sums())
         if change.segment not in (heard := self.segments.setdefault(change.release, [])):
             heard.append(change.segment)
-        _add(mine, change.expected, change.accepted)
-        if change.n >= 0:  # what is withdrawn says nothing of the present
-            keep = math.exp(-(change.expected + change.accepted) / QUICK)
-            cell.quick.expected = cell.quick.expected * keep + change.expected
-            cell.quick.accepted = cell.quick.accepted * keep + change.accepted
-            self._drop_what_no_longer_holds(cell)
+        cell.pass_time(change.at_us)
+        if change.n < 0:
+            cell.withdraw(change.segment, -change.expected, -change.accepted)
+        else:
+            cell.add(change.segment, change.expected, change.accepted, self.strength)
 
     def _release(self, release: str) -> dict[str, Cell]:
         cells = self.releases.pop(release, None)
@@ -92,23 +166,6 @@ class Cells(msgspec.Struct):
             del self.releases[oldest]
             self.segments.pop(oldest, None)
         return cells
-
-    def _drop_what_no_longer_holds(self, cell: Cell) -> None:
-        expected, accepted = cell.all()
-        quick = cell.quick
-        if expected < 2 * quick.expected or not quick.expected > 0:
-            return
-        believed = (self.strength + accepted) / (self.strength + expected)
-        ratio = quick.expected * believed - quick.accepted
-        if ratio <= 0:
-            return
-        if quick.accepted > 0:
-            ratio += quick.accepted * math.log(quick.accepted / (quick.expected * believed))
-        if ratio > SURE:
-            of_expected, of_accepted = quick.expected / expected, quick.accepted / accepted if accepted else 0.0
-            for one in cell.segments.values():
-                one.expected *= of_expected
-                one.accepted *= of_accepted
 
     def heard_as(self, release: str, segment: str) -> str | None:
         """The segment if there is evidence on it, else what stands for it: those beyond the most share one."""
@@ -154,11 +211,6 @@ class Cells(msgspec.Struct):
         for array in (shape, rate, n_seen):
             array.flags.writeable = False
         return Beliefs(shape, rate, n_seen, position)
-
-
-def _add(sums: Sums, expected: float, accepted: float) -> None:
-    sums.expected = max(0.0, sums.expected + expected)
-    sums.accepted = max(0.0, sums.accepted + accepted)
 
 
 def packed(cells: Cells) -> bytes:

@@ -169,9 +169,9 @@ def shown_by(row: DecisionRow) -> dict[str, Shown]:
     return found
 
 
-def faded(since_us: int, now_us: int) -> float:
+def faded(since_us: int, now_us: int, half_life_us: int = HALF_LIFE_US) -> float:
     """How much evidence still weighs; 1 when it is new."""
-    return float(0.5 ** (max(0, now_us - since_us) / HALF_LIFE_US))
+    return float(0.5 ** (max(0, now_us - since_us) / half_life_us))
 
 
 def key_of(*parts: str) -> int:

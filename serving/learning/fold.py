@@ -15,6 +15,7 @@ from typing import Protocol
 
 from features.events import BY_NAME, US_PER_DAY
 from features.log import DecisionRow, Log, LogEvent
+from serving.learning.delays import Arrived, one_more, parts_of
 from serving.learning.evidence import Change, Rules, Shown, Sighting, Tally, Waiting, faded, key_of, shown_by
 
 ALL = ""  # the tally over all offers
@@ -25,6 +26,7 @@ class Memory(Protocol):
 
     position: int
     clock_us: int  # of the newest thing folded
+    arrived: Arrived  # how long outcomes took, see delays.py
 
     def sighting(self, pair: int) -> Sighting | None: ...
 
@@ -54,6 +56,18 @@ class Memory(Protocol):
 
     def no_longer_waits(self, outcome: Waiting) -> None:
         """It has found its impression."""
+        ...
+
+    def keep_due(self, due_us: int, pair: int, expected: float) -> None:
+        """Part of what an impression was expected to bring, which counts later."""
+        ...
+
+    def due(self, until_us: int) -> list[tuple[int, float]]:
+        """(pair, expected) of what has become due, in the order it did; it is no longer kept."""
+        ...
+
+    def cancel_dues(self, pair: int) -> float:
+        """What of this impression has not counted yet, and now never will."""
         ...
 
     def segment(self, release: str, segment: str) -> str:
@@ -127,6 +141,10 @@ class Step:
     def _at(self, position: int, us: int) -> None:
         self._position = position
         self.memory.clock_us = max(self.memory.clock_us, us)
+        for pair, expected in self.memory.due(self.memory.clock_us):
+            sighting = self.memory.sighting(pair)
+            if sighting is not None:  # else its customer was erased meanwhile
+                self._note(sighting, 0, expected, 0.0)
 
     def _remembered(self, us: int) -> bool:
         """Said here, and not left to when a memory really forgets, so that the result does not depend on that."""
@@ -154,7 +172,10 @@ class Step:
         where = (said.release, segment, offer_id)
         sighting = Sighting(pair, customer, *where, said.decided_us, impression.occurred_us, said.p_model, counted_us)
         if counted_us is not None:
-            self._note(sighting, 1, said.p_model, 0.0)
+            now, later = parts_of(said.p_model, self.memory.arrived, self.rules.window_us(offer_id))
+            self._note(sighting, 1, now, 0.0)
+            for delay_us, part in later:
+                self.memory.keep_due(counted_us + delay_us, pair, part)
         self.memory.keep_sighting(sighting)
         for outcome in self.memory.waiting_for_impression(pair, customer, offer_id):
             if self._remembered(outcome.received_us) and self._joined(sighting, outcome.occurred_us):
@@ -197,6 +218,7 @@ class Step:
             return False
         if not 0 <= after_us <= self.rules.window_us(sighting.offer_id):
             return False
+        self.memory.arrived = one_more(self.memory.arrived, after_us)
         caution, day = self.rules.caution, sighting.decided_us // US_PER_DAY
         tallies = []
         for name in (sighting.offer_id, ALL):
@@ -220,7 +242,8 @@ class Step:
             if one.counted_us is not None and self._remembered(one.decided_us):
                 accepted = 0.0 if one.credited_us is None else faded(one.credited_us, now_us)
                 self.memory.keep_sighting(one._replace(counted_us=None, credited_us=None))
-                self._note(one, -1, -one.expected * faded(one.counted_us, now_us), -accepted)
+                expected = one.expected - self.memory.cancel_dues(one.pair)
+                self._note(one, -1, -expected * faded(one.counted_us, now_us), -accepted)
 
     def _note(self, sighting: Sighting, n: int, expected: float, accepted: float) -> None:
         where = (sighting.release, sighting.segment, sighting.offer_id)

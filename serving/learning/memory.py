@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from features.errors import StoreUnavailable
 from features.events import US_PER_DAY
+from serving.learning.delays import nothing_arrived
 from serving.learning.evidence import MOST_SEGMENTS, Change, Sighting, Tally, Waiting, key_of
 from serving.state.sqlite import open_wal
 
@@ -36,6 +37,10 @@ CREATE TABLE IF NOT EXISTS waiting (
     occurred_us INTEGER NOT NULL, received_us INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS waiting_by_decision ON waiting (decision) WHERE decision IS NOT NULL;
 CREATE INDEX IF NOT EXISTS waiting_by_pair ON waiting (pair, customer, offer_id);
+CREATE TABLE IF NOT EXISTS dues (n INTEGER PRIMARY KEY, due_us INTEGER NOT NULL, pair INTEGER NOT NULL,
+    expected REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS dues_by_time ON dues (due_us);
+CREATE INDEX IF NOT EXISTS dues_by_pair ON dues (pair);
 CREATE TABLE IF NOT EXISTS journal (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, position INTEGER NOT NULL, at_us INTEGER NOT NULL, release TEXT NOT NULL,
     segment TEXT NOT NULL, offer_id TEXT NOT NULL, n INTEGER NOT NULL, expected REAL NOT NULL, accepted REAL NOT NULL);
@@ -44,6 +49,7 @@ CREATE TABLE IF NOT EXISTS checkpoints (
     seq INTEGER PRIMARY KEY, position INTEGER NOT NULL, at_us INTEGER NOT NULL, body BLOB NOT NULL);
 """
 VERSION = 1
+NEVER = 2**63 - 1
 WAIT_S = 0.5  # for another worker's fold, before its result is read instead
 KEEP_JOURNAL_US = 31 * US_PER_DAY  # a decision can be replayed for 30 days
 SIGHTING = (
@@ -68,6 +74,8 @@ class SqliteMemory:
         self.position = self.clock_us = 0
         self._tallies: dict[tuple[int, str], Tally] = {}  # of one step, written at its end
         self._segments: set[tuple[str, str]] = set()
+        self._next_due_us: int | None = None  # not looked up yet
+        self.arrived = nothing_arrived()
         try:
             self._db = open_wal(path, synchronous="NORMAL", busy_timeout_s=WAIT_S)  # it can be made anew from the log
         except sqlite3.DatabaseError as error:
@@ -90,13 +98,15 @@ class SqliteMemory:
         """One fold, all or nothing; `StoreUnavailable` while another worker is at it."""
         with self._writing():
             self.position, self.clock_us = self._meta("position"), self._meta("clock_us")
-            self._tallies, self._segments = {}, set()
+            self._tallies, self._segments, self._next_due_us = {}, set(), None
+            self.arrived = [self._meta(f"arrived_{n}", of_none) for n, of_none in enumerate(nothing_arrived())]
             yield
             self._db.executemany(
                 "INSERT OR REPLACE INTO tallies VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 ((*key, *tally) for key, tally in self._tallies.items()),
             )
-            for key, value in (("position", self.position), ("clock_us", self.clock_us)):
+            arrived = [(f"arrived_{n}", count) for n, count in enumerate(self.arrived)]
+            for key, value in (("position", self.position), ("clock_us", self.clock_us), *arrived):
                 self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def folded(self) -> tuple[int, int]:
@@ -162,6 +172,29 @@ class SqliteMemory:
             "VALUES (?, ?, ?, ?, ?, ?)",
             (decision, pair, *one[:4]),
         )
+
+    def keep_due(self, due_us: int, pair: int, expected: float) -> None:
+        self._db.execute("INSERT INTO dues (due_us, pair, expected) VALUES (?, ?, ?)", (due_us, pair, expected))
+        self._next_due_us = None
+
+    def due(self, until_us: int) -> list[tuple[int, float]]:
+        if self._next_due_us is None:
+            earliest = self._db.execute("SELECT min(due_us) FROM dues").fetchone()[0]
+            self._next_due_us = NEVER if earliest is None else int(earliest)
+        if until_us < self._next_due_us:
+            return []
+        query = "SELECT pair, expected FROM dues WHERE due_us <= ? ORDER BY due_us, n"
+        rows = self._db.execute(query, (until_us,)).fetchall()
+        self._db.execute("DELETE FROM dues WHERE due_us <= ?", (until_us,))
+        self._next_due_us = None
+        return [(int(pair), float(expected)) for pair, expected in rows]
+
+    def cancel_dues(self, pair: int) -> float:
+        rows = self._db.execute("SELECT expected FROM dues WHERE pair = ? ORDER BY n", (pair,)).fetchall()
+        if rows:
+            self._db.execute("DELETE FROM dues WHERE pair = ?", (pair,))
+            self._next_due_us = None
+        return float(sum(row[0] for row in rows))
 
     def segment(self, release: str, segment: str) -> str:
         asked = (release, segment)
@@ -231,9 +264,9 @@ class SqliteMemory:
             ]
         return sum(gone)
 
-    def _meta(self, key: str) -> int:
+    def _meta(self, key: str, of_none: int = 0) -> int:
         rows = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchall()
-        return int(rows[0][0]) if rows else 0
+        return int(rows[0][0]) if rows else of_none
 
     def _rows(self, query: str, parameters: Sequence[Any] | dict[str, Any]) -> list[Any]:
         try:

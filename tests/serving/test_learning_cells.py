@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.events import US_PER_DAY
 from serving.learning.cells import Cells, packed, unpacked
 from serving.learning.evidence import HALF_LIFE_US, MOST_SEGMENTS, Change
 
@@ -25,13 +26,14 @@ def cells_of(*changes):
     return cells
 
 
-def crowd(n, p_model, p_true, rng, **where):
-    """`n` impressions with their outcomes, as changes."""
+def crowd(n, p_model, p_true, rng, *, after_days=0.0, per_day=None, **where):
+    """`n` impressions with their outcomes, as changes; all at once, or so many per day."""
     found = []
-    for taken in rng.random(n) < p_true:
-        found.append(change(1, p_model, **where))
+    for i, taken in enumerate(rng.random(n) < p_true):
+        at = int((after_days + (0 if per_day is None else i / per_day)) * US_PER_DAY)
+        found.append(change(1, p_model, at=at, **where))
         if taken:
-            found.append(change(0, 0.0, 1.0, **where))
+            found.append(change(0, 0.0, 1.0, at=at, **where))
     return found
 
 
@@ -128,9 +130,38 @@ def test_an_offer_that_recovers_is_believed_again():
     rng = np.random.default_rng(3)
     cells = cells_of(*crowd(5_000, 0.05, 0.05, rng), *crowd(1_200, 0.05, 0.0, rng))
     assert factor(cells) < 0.5
-    for one in crowd(6_000, 0.05, 0.05, rng):
+    for one in crowd(6_000, 0.05, 0.05, rng, after_days=1, per_day=600):
         cells.take(1, one)
     assert factor(cells) > 0.75
+
+
+def test_of_a_known_offer_a_sudden_rise_is_let_in_over_days():
+    """500 were expected and accepted, evenly over ten days. Then 100 are accepted within a moment, of which one was
+    expected. Per day chance explains some 2 sqrt(72) + 3 = 20 beyond the usual (72 is a day's worth with its fading);
+    the rest is let in by and by."""
+    days = [change(100, 5.0, 5.0, at=int(n * US_PER_DAY / 10)) for n in range(100)]
+    cells = cells_of(*days)
+    before = factor(cells)
+    for _ in range(100):
+        cells.take(0, change(1, 0.01, 1.0, at=10 * US_PER_DAY))
+    at_once = factor(cells)
+    assert before < at_once < before * 1.08
+    for n in range(100, 180):
+        cells.take(0, change(100, 5.0, 5.0, at=int(n * US_PER_DAY / 10)))
+    held = cells.releases["7"]["o-1"].held
+    assert at_once < factor(cells)
+    assert sum(held.values()) < 1
+
+
+def test_a_new_offer_may_rise_as_quickly_as_its_evidence_says():
+    assert factor(cells_of(change(100, 5.0, 25.0))) == pytest.approx(45 / 25)
+
+
+def test_acceptances_held_back_are_withdrawn_first():
+    days = [change(100, 5.0, 5.0, at=int(n * US_PER_DAY / 10)) for n in range(100)]
+    calm = cells_of(*days, change(0, 0.0, 0.0, at=10 * US_PER_DAY))
+    flood = [change(n, 0.01 * n, 1.0 * n, at=10 * US_PER_DAY) for n in [1] * 60 + [-1] * 60]
+    assert factor(cells_of(*days, *flood)) == pytest.approx(factor(calm), rel=1e-3)
 
 
 def test_chance_alone_seldom_makes_evidence_be_dropped():
