@@ -35,20 +35,17 @@ class Applied(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    lever: Lever
-    program: Program
-    of_context: bool
+class _Running:
+    """From when to when a lever weighs, and by how much."""
+
+    lever_id: str
+    factor: float
     starts_us: int
     ends_us: int
-    rows: NDArray[np.bool_]  # where it holds, if the offers alone say so; else empty
-    asks: bool  # who asks, or when
+    of_context: bool
 
-    def runs(self, now_us: int) -> bool:
+    def now(self, now_us: int) -> bool:
         return self.starts_us <= now_us < self.ends_us
-
-    def holds(self, asked: Asked) -> NDArray[np.bool_]:
-        return self.program.evaluate(asked) == 1 if self.asks else self.rows
 
 
 class Levers:
@@ -56,12 +53,24 @@ class Levers:
 
     def __init__(self, view: CatalogueView) -> None:
         names = Names.of(view.feature_set)
-        self._all = tuple(_prepared(lever, view, names) for lever in view.levers)
-        self._fixed = tuple(one for one in self._all if not one.asks)
-        self._asking = tuple(one for one in self._all if one.asks)
-        edges = {edge for one in self._fixed for edge in (one.starts_us, one.ends_us)}
-        self._changes = np.array(sorted(edges), np.int64)
+        fixed: list[tuple[_Running, NDArray[np.bool_]]] = []  # those that the offers alone decide about, and where
+        asking: list[tuple[_Running, Expression]] = []
+        for lever in view.levers:
+            where = _where(lever)
+            settled = Program([where] * len(view), view.offers, names).settled
+            if settled is None:
+                asking.append((_running(lever, where), where))
+            else:
+                fixed.append((_running(lever, EVERYWHERE), settled == 1))
         self._one = view.ones
+        self._fixed = tuple(fixed)
+        self._asking = tuple(running for running, _ in asking)
+        self._program = Program(
+            [where for _, where in asking for _ in view.offers], [*view.offers] * len(asking), names
+        )
+        self._outcome_of = self._program.outcome_of.reshape(len(asking), len(view))
+        edges = {edge for running, _ in fixed for edge in (running.starts_us, running.ends_us)}
+        self._changes = np.array(sorted(edges), np.int64)
         self._product: tuple[int, Numbers] | None = None
 
     def weights(self, asked: Asked) -> tuple[Numbers, Numbers]:
@@ -70,11 +79,12 @@ class Levers:
         Shapes (n_offers,), (n_offers,); not to be written to.
         """
         lever, context_weight = self._of_offers(asked.now_us), self._one
-        for one in self._asking:
-            if not one.runs(asked.now_us):
+        holds = self._holds(asked)
+        for at, running in enumerate(self._asking):
+            if holds is None or not running.now(asked.now_us):
                 continue
-            factor = np.where(one.holds(asked), one.lever.factor, 1.0)
-            if one.of_context:
+            factor = np.where(holds, running.factor, 1.0).take(self._outcome_of[at])
+            if running.of_context:
                 context_weight = _bounded(context_weight * factor)
             else:
                 lever = _bounded(lever * factor)
@@ -82,8 +92,20 @@ class Levers:
 
     def factors(self, row: int, asked: Asked) -> tuple[Applied, ...]:
         """The levers that weigh on one offer now, by id."""
-        weighing = (one for one in self._all if one.runs(asked.now_us) and one.holds(asked)[row])
-        return tuple(Applied(one.lever.lever_id, one.lever.factor, one.of_context) for one in weighing)
+        weighing = [running for running, rows in self._fixed if rows[row] and running.now(asked.now_us)]
+        holds = self._holds(asked)
+        if holds is not None:
+            held = zip(self._asking, holds[self._outcome_of[:, row]], strict=True)
+            weighing += [running for running, holding in held if holding and running.now(asked.now_us)]
+        applied = (Applied(running.lever_id, running.factor, running.of_context) for running in weighing)
+        return tuple(sorted(applied))
+
+    def _holds(self, asked: Asked) -> NDArray[np.bool_] | None:
+        """Which of the different conditions hold, shape (n_outcomes,); None if nobody need be asked."""
+        if not any(running.now(asked.now_us) for running in self._asking):
+            return None
+        outcomes = self._program.outcomes(asked)
+        return np.equal(outcomes, 1)
 
     def _of_offers(self, now_us: int) -> Numbers:
         """The product of those that the offers alone decide about; kept until one starts or ends."""
@@ -93,9 +115,9 @@ class Levers:
         kept = self._product
         if kept is None or kept[0] != span:
             product = self._one
-            for one in self._fixed:
-                if one.runs(now_us):
-                    product = _bounded(np.where(one.rows, one.lever.factor, 1.0) * product)
+            for running, rows in self._fixed:
+                if running.now(now_us):
+                    product = _bounded(np.where(rows, running.factor, 1.0) * product)
             product.setflags(write=False)
             kept = self._product = span, product
         return kept[1]
@@ -105,18 +127,13 @@ def _bounded(product: Numbers) -> Numbers:
     return np.clip(product, 1.0 / MOST, MOST)
 
 
-def _prepared(lever: Lever, view: CatalogueView, names: Names) -> _Prepared:
-    where = _where(lever)
-    program = Program([where] * len(view), view.offers, names)
-    settled = program.settled
-    return _Prepared(
-        lever,
-        program,
-        of_context=settled is None and any(variable.root == "context" for variable in variables(where)),
+def _running(lever: Lever, where: Expression) -> _Running:
+    return _Running(
+        lever.lever_id,
+        lever.factor,
         starts_us=to_us(lever.starts_at) if lever.starts_at else -FOREVER_US,
         ends_us=to_us(lever.ends_at) if lever.ends_at else FOREVER_US,
-        rows=np.empty(0, bool) if settled is None else settled == 1,
-        asks=settled is None,
+        of_context=any(variable.root == "context" for variable in variables(where)),
     )
 
 

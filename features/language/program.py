@@ -55,7 +55,12 @@ class Program:
         is_and = np.array([node.is_and for node in build.nodes], np.int32)
         self._nodes = np.stack([is_and, ends[:-1], ends[1:]])
         self._parts = place[np.array([part for node in build.nodes for part in node.parts], np.int32)]
-        self._roots = place[np.array(codes, np.int32)]
+        roots = place[np.array(codes, np.int32)]
+        distinct, of_offer = np.unique(roots, return_inverse=True)
+        many = 2 * len(distinct) > len(roots)  # then to look up who has which costs more than it saves
+        self._roots = roots if many else distinct
+        self.outcome_of = np.arange(len(roots)) if many else of_offer  # (n_offers,): place in `outcomes`
+        self._shared = not many
         self._n_table = N_CONSTANTS + len(atoms) + len(build.nodes)
 
         self._names = names
@@ -67,10 +72,15 @@ class Program:
     @property
     def settled(self) -> NDArray[np.int8] | None:
         """What `evaluate` always returns, if the offers alone decide; None if it matters who asks, or when."""
-        return np.array([0, -1, 1], np.int8)[self._roots] if not self._literal.size else None
+        return np.array([0, -1, 1], np.int8)[self._roots][self.outcome_of] if not self._literal.size else None
 
     def evaluate(self, scope: Scope) -> NDArray[np.int8]:
         """Per offer 1 where its rule holds, 0 where not, -1 where that is unknown; shape (n_offers,)."""
+        outcomes = self.outcomes(scope)
+        return outcomes.take(self.outcome_of) if self._shared else outcomes
+
+    def outcomes(self, scope: Scope) -> NDArray[np.int8]:
+        """The same for each rule that is different, of which there may be few; `outcome_of` says whose is whose."""
         slots = self._sheet.read(scope)
         given = np.array([OF_TRUTH[interpret(one, scope, None, self._names)] for one in self._given], np.int8)
         table, out = np.empty(self._n_table, np.int8), np.empty(len(self._roots), np.int8)
