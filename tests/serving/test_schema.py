@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from types import NoneType
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from features.facts import Facts
+from serving.api.kinds import KINDS
+from serving.api.known import Known
 from serving.commands.schema import run, schema
 from serving.commands.yaml_file import loaded
+from serving.problems import Invalid
+from tests.serving.api.test_api_fuzz import ODD, places, replaced
 from tests.serving.catalogue_files import EVERYTHING, blocks
 
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    facts = Facts(tmp_path_factory.mktemp("known") / "facts.db")
+    yield Known("EUR", facts, lambda: None)
+    facts.close()
+
+
+MADE = schema()
 TYPES = {
     "object": dict,
     "array": list,
@@ -25,8 +42,8 @@ TYPES = {
 
 def faults(value, wanted, root, at=""):
     """What does not fit, by the few words of JSON Schema that the schema uses; another word is a KeyError."""
-    for word, given in wanted.items():
-        yield from CHECKS[word](value, given, wanted, root, at)
+    for word, bound in wanted.items():
+        yield from CHECKS[word](value, bound, wanted, root, at)
 
 
 def fits(value, kind):
@@ -92,9 +109,8 @@ CHECKS = {
 
 
 def found(text):
-    made = schema()
     (value,) = loaded(text)
-    return list(faults(value, made, made))
+    return list(faults(value, MADE, MADE))
 
 
 @pytest.mark.parametrize(("page", "text"), blocks(), ids=lambda one: one[:20])
@@ -122,6 +138,28 @@ def test_a_file_with_every_field_fits():
 def test_a_fault_is_marked_where_it_stands(old, new, at):
     assert old in EVERYTHING
     assert [one for one in found(EVERYTHING.replace(old, new)) if one.startswith(at)]
+
+
+@st.composite
+def near_misses(draw):
+    """The file with every field, up to three of its values replaced by something odd."""
+    (value,) = loaded(EVERYTHING)
+    for _ in range(draw(st.integers(1, 3))):
+        value = replaced(value, draw(st.sampled_from(list(places(value))[1:])), draw(ODD | st.integers() | st.text()))
+    return value
+
+
+@settings(max_examples=100, deadline=None)
+@given(near_misses())
+def test_what_the_service_takes_no_editor_marks(known, value):
+    taken = {}
+    for kind in KINDS:
+        taken[kind.group] = []
+        for one in value[kind.group] if isinstance(value.get(kind.group), list) else ():
+            with contextlib.suppress(Invalid):
+                if isinstance(one, dict) and kind.checked(one, known):
+                    taken[kind.group].append(one)
+    assert list(faults(taken, MADE, MADE)) == []
 
 
 def test_the_schema_is_printed_or_written(tmp_path, capsys):
