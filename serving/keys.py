@@ -132,7 +132,7 @@ class Keys:
 
     def origins(self) -> frozenset[str]:
         """Of the pages that may call with one public key or another."""
-        self._current()
+        self._lately()
         return self._origins
 
     def all(self) -> list[Key]:
