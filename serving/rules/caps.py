@@ -21,7 +21,7 @@ Mask = NDArray[np.bool_]
 
 
 class CapsRule:
-    """A policy's cap holds for every offer on its channels, an offer's own only for that offer."""
+    """A policy's cap holds for every offer on its channels, an offer's own only for that offer. Limits are above 0."""
 
     name: ClassVar[str] = "caps"
 
@@ -31,9 +31,6 @@ class CapsRule:
         self._policies = self._limits.of_policies
         self._own = _grouped(view, self._limits)
         self._capped = np.array([offer.offer_id in self._limits.of_offer for offer in view.offers], dtype=bool)
-        # A limit of 0 is broken before anything was counted, all others need a contact.
-        own = [cap for caps in self._limits.of_offer.values() for cap in caps]
-        self._may_skip = all(cap.limit > 0 for cap in (*own, *self._policies))
         self._in_category = {name: view.category == code for code, name in enumerate(view.category_names)}
         self._last: tuple[ContactHistory, int, Tally] | None = None
 
@@ -41,7 +38,7 @@ class CapsRule:
         policies = [cap for cap in self._policies if cap.channels is None or asked.channel in cap.channels]
         if asked.history is None:
             return np.zeros(len(self._view), dtype=bool) if policies else ~self._capped
-        if not asked.history.contacts and self._may_skip:
+        if not asked.history.contacts:
             return None
         if not policies and not self._own:
             return None
@@ -108,8 +105,6 @@ class CapsRule:
         if cap.of not in ("offer", "category"):
             n = tally.of(cap, "", None, asked.placement_id, asked.channel)
             return [slice(None)] if n >= cap.limit else []
-        if cap.limit <= 0:
-            return [slice(None) if cap.of == "offer" else self._view.category >= 0]
         over = [name for name, _ in tally.reaching(cap, cap.limit)]
         if cap.of == "offer":
             row_of = self._view.row
@@ -126,10 +121,9 @@ class _Own:
         at: dict[str | None, list[int]] = {}
         for i, name in enumerate(names):
             at.setdefault(name, []).append(i)
-        self._at = {name: np.array(indices, np.intp) for name, indices in at.items()}  # by offer id or category
-        self._only: dict[str | None, tuple[int, int]] = {  # of one offer each: its row and limit
-            name: (rows[indices[0]], limits[indices[0]]) for name, indices in at.items() if len(indices) == 1
-        }
+        # By offer id or category: of one offer each its row and limit, of several where they stand.
+        self._only = {name: (rows[held[0]], limits[held[0]]) for name, held in at.items() if len(held) == 1}
+        self._at = {name: np.array(held, np.intp) for name, held in at.items() if len(held) > 1}
         self._least = min(limits)
 
     def over(self, tally: Tally, asked: Asked) -> Sequence[int] | NDArray[np.intp]:
@@ -137,8 +131,6 @@ class _Own:
         if self._cap.of not in ("offer", "category"):
             n = tally.of(self._cap, "", None, asked.placement_id, asked.channel)
             return self._rows[self._limits <= n]
-        if self._least <= 0:
-            return self._rows[self._limits <= self._of_each(tally)]
         found: list[int] = []
         for name, n in tally.reaching(self._cap, self._least):
             only = self._only.get(name)
@@ -149,13 +141,6 @@ class _Own:
                 at = self._at[name]
                 found.extend(self._rows[at][self._limits[at] <= n].tolist())
         return found
-
-    def _of_each(self, tally: Tally) -> NDArray[np.int64]:
-        n = np.zeros(len(self._rows), np.int64)
-        counted = tally.by(self._cap)
-        for name, at in self._at.items():
-            n[at] = counted.get(name, 0) if name is not None else 0
-        return n
 
 
 def _grouped(view: CatalogueView, limits: Limits) -> tuple[_Own, ...]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.rules.limits import UNUSED, elapsed, needed_share, take_of
+from serving.rules.limits import UNUSED, elapsed, needed_share
 from serving.rules.used import LimitedOffers
-from serving.state.contacts import Level, Stock, Take
+from serving.state.contacts import Level, Stock
 
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
@@ -23,7 +23,6 @@ class PacingRule:
     def __init__(self, view: CatalogueView) -> None:
         self._view = view
         self._limited = LimitedOffers(view, lambda take: take.paced)
-        self._takes = [take_of(view.offers[row]) or Take() for row in self._limited.rows]
         self._last: tuple[Mapping[str, Level], NDArray[np.float64], float] | None = None
 
     def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
@@ -40,7 +39,7 @@ class PacingRule:
         """Of the paced offers, the share of the day that must be over, shape (n_paced,); and the largest one."""
         last = self._last
         if last is None or last[0] is not stock.levels:
-            pairs = zip(self._takes, self._limited.rows.tolist(), strict=True)
+            pairs = zip(self._limited.takes, self._limited.rows.tolist(), strict=True)
             offers, levels = self._view.offers, stock.levels
             found = [needed_share(take, levels.get(offers[row].offer_id, UNUSED)) for take, row in pairs]
             last = self._last = stock.levels, np.array(found), max(found, default=0.0)

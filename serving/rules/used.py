@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.rules.limits import micros, take_of
+from serving.rules.limits import limits_of, micros
 from serving.state.contacts import Level, Stock, Take
 
 if TYPE_CHECKING:
@@ -29,13 +29,14 @@ class LimitedOffers:
     """The offers that one kind of limit is set for, in the order of the view's rows."""
 
     def __init__(self, view: CatalogueView, wanted: Callable[[Take], bool]) -> None:
-        takes = [(row, take) for row, offer in enumerate(view.offers) if (take := take_of(offer)) and wanted(take)]
+        takes = [(view.row[offer_id], take) for offer_id, take in limits_of(view).takes.items() if wanted(take)]
         self.rows = np.array([row for row, _ in takes], np.intp)  # (n_limited,)
         self.units: Whole = np.array([take.units for _, take in takes], np.int64)
         self.inventory: Whole = np.array([take.inventory or 0 for _, take in takes], np.int64)
         self.cost: Whole = np.array([take.micros for _, take in takes], np.int64)
         self.budget: Whole = np.array([take.budget or 0 for _, take in takes], np.int64)
         self.daily = np.array([take.daily for _, take in takes], dtype=bool)
+        self.takes = tuple(take for _, take in takes)
         self.mask = np.zeros(len(view), dtype=bool)
         self.mask[self.rows] = True
         self._at = {view.offers[row].offer_id: i for i, (row, _) in enumerate(takes)}

@@ -688,7 +688,7 @@ def test_a_pause_holds_at_the_claim(world):
 
 
 def _hammer(path, store, n, found):
-    contacts = store(path, lambda: START)
+    contacts = store(path, lambda: START, wait_s=30.0)
     at_us, made = to_us(START), 0
     for k in range(60):
         name = f"{n}-{k}"
@@ -711,7 +711,7 @@ def test_processes_that_race_for_the_last_units_never_exceed_a_limit(world, tmp_
     workers = [context.Process(target=_hammer, args=(tmp_path / "state.db", world.make, n, found)) for n in range(2)]
     for worker in workers:
         worker.start()
-    made = sum(found.get(timeout=30) for _ in workers)
+    made = sum(found.get(timeout=120) for _ in workers)
     for worker in workers:
         worker.join()
     levels = world.contacts.stock(to_us(START)).levels
