@@ -92,17 +92,14 @@ def warm(policies: Iterable[str] = tuple(POLICIES)) -> None:
 
 @compiled
 def _drawn(chance, u):  # type: ignore[no-untyped-def]
-    total = 0.0
-    for i in range(len(chance)):
-        total += chance[i]
-    goal, passed, last = u * total, 0.0, -1
+    passed, last = 0.0, -1
     for i in range(len(chance)):
         if chance[i] > 0.0:
-            passed += chance[i]
             last = i
-            if passed > goal:
+            passed += chance[i]
+            if passed > u:
                 break
-    return last  # u * total may round up to the total
+    return last  # where rounding left the sum below u
 
 
 @compiled

@@ -80,13 +80,12 @@ def _race(scores, moved, shape, eligible, draws, seed, won):  # type: ignore[no-
         won[rows[k]] /= draws
 
 
-@compiled
+@quickly
 def _scale(scores, moved, eligible):  # type: ignore[no-untyped-def]
     """What brings the scores near enough to 1 that products and ratios neither overflow nor vanish."""
     largest = 0.0
     for i in range(len(scores)):
-        if eligible[i]:
-            largest = max(largest, abs(scores[i]), abs(moved[i]))
+        largest = max(largest, max(abs(scores[i]), abs(moved[i])) if eligible[i] else 0.0)
     if 1e-50 < largest < 1e50 or largest == 0.0:
         return 1.0
     return min(1.0 / largest, 1e300)
@@ -125,7 +124,7 @@ def _moves(score, mover, alpha):  # type: ignore[no-untyped-def]
     return mover * mover > 1e-28 * max(score * score, mover * mover) * alpha
 
 
-@compiled
+@quickly
 def _lanes(scores, moved, shape, rows, scale):  # type: ignore[no-untyped-def]
     """A score is fixed + step (1 + x / |w|)^3, w having the sign of step; none is above its `reach`. The best score
     of a draw is above `low`. Where shape < 1, the step is smaller still, see `_score`."""
@@ -137,14 +136,12 @@ def _lanes(scores, moved, shape, rows, scale):  # type: ignore[no-untyped-def]
         d = (a if a >= 1.0 else a + 1.0) - 1.0 / 3.0
         root = 3.0 * sqrt(d)
         out = FAR / root
-        most, least = (1.0 + out) * (1.0 + out) * (1.0 + out), 0.0
-        if a >= 1.0 and out < 1.0:
-            least = (1.0 - out) * (1.0 - out) * (1.0 - out)
-        if mover < 0.0:
-            root, least, most = -root, most, least
-        alpha[k], fixed[k], step[k], w[k] = a, scores[rows[k]] * scale - mover, mover * d / a, root
-        reach[k] = fixed[k] + step[k] * most
-        low = max(low, fixed[k] + step[k] * least)
+        up, down = 1.0 + out, max(1.0 - out, 0.0)
+        up, down = up * up * up, down * down * down if a >= 1.0 else 0.0
+        alpha[k], fixed[k], step[k] = a, scores[rows[k]] * scale - mover, mover * d / a
+        w[k] = root if mover > 0.0 else -root
+        reach[k] = fixed[k] + step[k] * (up if mover > 0.0 else down)
+        low = max(low, fixed[k] + step[k] * (down if mover > 0.0 else up))
     return fixed, step, w, alpha, reach, low
 
 
@@ -198,7 +195,7 @@ def _threshold(z_most, low, wanted, best, n_hot, n_lanes, fixed, step, w, z, rar
 @quickly
 def _easiest(z, n, fixed, step, w):  # type: ignore[no-untyped-def]
     """The threshold that is passed by an x above z in at least one lane."""
-    threshold = fixed[0] if step[0] > 0.0 else fixed[0] + 9.0 * step[0]
+    threshold = fixed[0] + step[0] * max(1.0 + z / w[0], 0.0) ** 3
     for k in range(n):
         v = max(1.0 + z / w[k], 0.0)
         threshold = max(threshold, fixed[k] + step[k] * v * v * v)
@@ -210,7 +207,7 @@ def _rarity(threshold, n, fixed, step, w, z, rare):  # type: ignore[no-untyped-d
     """The z that x has to pass, not more than it is, and the chance of that, not less than it is; 1 where z < 1.
 
     The cube root is two of Halley's steps, from below; exp(-y) is (1 + y / 256)^-256, from above; both for speed.
-    Returns the sum of the chances.
+    Returns about how many pass.
     """
     total = 0.0
     for k in range(n):
@@ -230,7 +227,7 @@ def _rarity(threshold, n, fixed, step, w, z, rare):  # type: ignore[no-untyped-d
         p *= p
         chance = TAIL / (x * p)
         rare[k] = chance if z[k] >= 1.0 and step[k] > 0.0 else 1.0
-        total += rare[k]
+        total += chance if z[k] >= 1.0 else min(max(0.5 - 0.34 * z[k], 0.16), 1.0)
     return total
 
 
@@ -240,17 +237,22 @@ def _draw_above(  # type: ignore[no-untyped-def]
 ):
     """Every score above the threshold of `z` in the open draws, given that none is above `below`; `top` and `who`
     keep the largest. Returns the seed for what comes next."""
+    same_d, mean_kept = 0.0, 1.0
     for k in range(n):
         d = (alpha[k] if alpha[k] >= 1.0 else alpha[k] + 1.0) - 1.0 / 3.0
         if rare[k] < 1.0:
             seed += STEP
             u = unit(seed)
-            if u <= 1.0 - n_open * rare[k]:  # in none of them
+            if u <= 1.0 - n_open * rare[k]:
                 continue
-            base, log_none = exp(-0.5 * z[k] * z[k]) / (rare[k] * _mean_kept(d) * sqrt(2.0 * pi)), log1p(-rare[k])
-            j = log(u) / log_none  # so many draws are passed over
-            while j < n_open:
-                at = int(j)
+            if d != same_d:  # offers without evidence of their own are all alike
+                same_d, mean_kept = d, _mean_kept(d)
+            base, log_none = exp(-0.5 * z[k] * z[k]) / (rare[k] * mean_kept * sqrt(2.0 * pi)), log1p(-rare[k])
+            j = 0.0
+            while u > 1.0 - (n_open - j) * rare[k]:  # else there is none in the draws that are left
+                at = int(j + log(u) / log_none)  # so many draws are passed over
+                if at >= n_open:
+                    break
                 j = at + 1.0
                 x, seed = _x_above(z[k], base, d, seed)
                 if x > 0.0:
@@ -260,7 +262,7 @@ def _draw_above(  # type: ignore[no-untyped-def]
                     elif score > top[open_draws[at]]:
                         top[open_draws[at]], who[open_draws[at]] = score, k
                 seed += STEP
-                j += log(unit(seed)) / log_none
+                u = unit(seed)
             continue
         limit = np.inf  # of x, where x alone decides
         if step[k] > 0.0 and alpha[k] >= 1.0 and below < np.inf:
