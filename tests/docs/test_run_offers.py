@@ -111,3 +111,9 @@ def test_every_rule_is_in_the_table():
     table = PAGE[PAGE.index("| rule |") :]
     named = re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `")))
     assert {rule.name for rule in RULES} <= set(named)
+
+
+def test_the_file_in_the_readme_is_one_that_nbo_apply_takes(shop):
+    (text,) = BLOCK.findall((ROOT / "README.md").read_text())
+    (shop.root / "readme.yaml").write_text(text)
+    assert run([shop.root / "readme.yaml"], dry_run=True, as_json=False) == 0
