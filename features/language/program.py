@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import Offer
 from features.language import kernel
-from features.language.build import OF_TRUTH, Build
+from features.language.build import OF_TRUTH, Atom, Build
 from features.language.interpret import interpret
 from features.language.kernel import N_CONSTANTS, run
 from features.language.names import Names, Scope
@@ -27,47 +27,23 @@ class Program:
         build = Build()
         codes = [build.rule(rule, offer) for rule, offer in zip(rules, offers, strict=True)]
         atoms = sorted(build.atoms, key=lambda atom: atom[:4])
-
-        groups: list[tuple[int, ...]] = []  # conditions of the same operation on the same slot
-        for at, atom in enumerate(atoms):
-            same = tuple(map(int, atom[:4]))
-            first = groups.pop()[4] if groups and groups[-1][:4] == same else at
-            groups.append((*same, first, at + 1))
-        self._groups = np.array(groups, np.int32).reshape(-1, 6).T.copy()
-        self._literal = np.array([atom.literal for atom in atoms], np.float64)
-
         texts = sorted({one for atom in atoms for one in atom.among if isinstance(one, str)})
-        code = {text: at for at, text in enumerate(texts)}  # in the order of the texts, so sets stay sorted
-        in_sets: list[float | str] = list(chain.from_iterable(atom.among for atom in atoms))
-        self._set_start = np.cumsum([0, *(len(atom.among) for atom in atoms)], dtype=np.int32)
-        self._set_codes = np.array([code[one] if isinstance(one, str) else -1 for one in in_sets], np.int32)
-        times = {text: time_or_nan(text) for text in texts}
-        self._set_numbers = np.array([times[one] if isinstance(one, str) else one for one in in_sets], np.float64)
-
-        # Conditions were grouped, and in the table all of them come before all nodes.
-        highest = max([*build.atoms.values(), *build.nodes.values()], default=0)
-        place = np.arange(max(highest + 1, N_CONSTANTS), dtype=np.int32)
-        for at, atom in enumerate(atoms):
-            place[build.atoms[atom]] = N_CONSTANTS + at
-        for at, node_code in enumerate(build.nodes.values()):
-            place[node_code] = N_CONSTANTS + len(atoms) + at
-        ends = np.cumsum([0, *(len(node.parts) for node in build.nodes)], dtype=np.int32)
-        is_and = np.array([node.is_and for node in build.nodes], np.int32)
-        self._nodes = np.stack([is_and, ends[:-1], ends[1:]])
+        code = {text: at for at, text in enumerate(texts)}  # in the order of the texts, so that sets stay sorted
+        timed = frozenset(atom.slot for atom in atoms if kernel.BEFORE <= atom.op <= kernel.SAME_TIME)
+        self._names, self._given = names, tuple(build.given)
+        self._sheet = Sheet(build.slots, names, code, timed)
+        self._groups = _groups(atoms, self._sheet)
+        self._literal = np.array([atom.literal for atom in atoms], np.float64)
+        self._set_start, self._set_codes, self._set_numbers = _sets(atoms, code)
+        place = _places(build, atoms)
+        self._nodes = _nodes(build)
         self._parts = place[np.array([part for node in build.nodes for part in node.parts], np.int32)]
+        self._n_table = N_CONSTANTS + len(atoms) + len(build.nodes)
         roots = place[np.array(codes, np.int32)]
         distinct, of_offer = np.unique(roots, return_inverse=True)
-        many = 2 * len(distinct) > len(roots)  # then to look up who has which costs more than it saves
-        self._roots = roots if many else distinct
-        self.outcome_of = np.arange(len(roots)) if many else of_offer  # (n_offers,): place in `outcomes`
-        self._shared = not many
-        self._n_table = N_CONSTANTS + len(atoms) + len(build.nodes)
-
-        self._names = names
-        self._given = tuple(build.given)
-        timed = frozenset(atom.slot for atom in atoms if kernel.BEFORE <= atom.op <= kernel.SAME_TIME)
-        self._sheet = Sheet(build.slots, names, code, timed)
-        self._groups[1] = [self._sheet.row.get(slot, 0) for slot in self._groups[1].tolist()]
+        self._shared = 2 * len(distinct) <= len(roots)  # else to look up who has which costs more than it saves
+        self._roots = distinct if self._shared else roots
+        self.outcome_of = of_offer if self._shared else np.arange(len(roots))  # (n_offers,): place in `outcomes`
 
     @property
     def settled(self) -> NDArray[np.int8] | None:
@@ -89,6 +65,43 @@ class Program:
             self._set_numbers, self._nodes, self._parts, self._roots, table, out,
         )  # fmt: skip
         return out
+
+
+def _groups(atoms: Sequence[Atom], sheet: Sheet) -> NDArray[np.int32]:
+    """Conditions of the same operation on the same slot, as the loop wants them; shape (6, n_groups)."""
+    groups: list[tuple[int, ...]] = []
+    for at, atom in enumerate(atoms):
+        same = (atom.op, sheet.row.get(atom.slot, 0), int(atom.negated), int(atom.relative))
+        first = groups.pop()[4] if groups and groups[-1][:4] == same else at
+        groups.append((*same, first, at + 1))
+    return np.array(groups, np.int32).reshape(-1, 6).T.copy()
+
+
+def _sets(
+    atoms: Sequence[Atom], code: Mapping[str, int]
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
+    """Where each condition's set begins, shape (n_atoms + 1,); codes of its texts; numbers, or times of its texts."""
+    start = np.cumsum([0, *(len(atom.among) for atom in atoms)], dtype=np.int32)
+    flat: list[float | str] = list(chain.from_iterable(atom.among for atom in atoms))
+    times = {text: time_or_nan(text) for text in code}
+    codes = np.array([code[one] if isinstance(one, str) else -1 for one in flat], np.int32)
+    return start, codes, np.array([times[one] if isinstance(one, str) else one for one in flat], np.float64)
+
+
+def _places(build: Build, atoms: Sequence[Atom]) -> NDArray[np.int32]:
+    """Where in the truth table each code of the build is: constants, grouped conditions, then nodes."""
+    place = np.arange(max([N_CONSTANTS, *build.atoms.values(), *build.nodes.values()]) + 1, dtype=np.int32)
+    for at, atom in enumerate(atoms):
+        place[build.atoms[atom]] = N_CONSTANTS + at
+    for at, code in enumerate(build.nodes.values()):
+        place[code] = N_CONSTANTS + len(atoms) + at
+    return place
+
+
+def _nodes(build: Build) -> NDArray[np.int32]:
+    """Whether `and`, and the first and last + 1 part; shape (3, n_nodes)."""
+    ends = np.cumsum([0, *(len(node.parts) for node in build.nodes)], dtype=np.int32)
+    return np.stack([np.array([node.is_and for node in build.nodes], np.int32), ends[:-1], ends[1:]])
 
 
 class _Nobody(NamedTuple):
