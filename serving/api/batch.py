@@ -25,7 +25,7 @@ from serving.api.service import Served
 from serving.problems import Fault, Invalid, problem
 
 MOST_REQUESTS = 1000
-AT_ONCE = 4  # others who ask meanwhile wait for so many decisions at most
+AT_ONCE = 2  # measured: with 4, single decisions take twice as long while a batch runs; with 2, a sixth longer
 
 router = APIRouter(prefix="/v1/decisions", tags=["decisions"], route_class=BatchDoor)
 logger = logging.getLogger(__name__)

@@ -76,6 +76,21 @@ def test_the_admin_port_says_who_is_alive_and_ready(watched):
     assert workers["detail"] == f"{n_workers} of {n_workers} are alive"
 
 
+def test_any_worker_explains_a_decision_and_replays_those_of_the_others(watched):
+    service, _, _, _ = watched
+    with service.client() as client:
+        asked = {"customer_id": "why", "placements": [{"placement_id": "hero"}], "explain": True}
+        made = client.post("/v1/decisions", json=asked).json()
+    (placement,) = made["placements"]
+    assert placement["not_offered"] == [{"offer_id": "hidden", "rule": "status", "seen": {"status": "draft"}}]
+    assert placement["offers"][0]["factors"]["score"] == placement["offers"][0]["score"]
+    time.sleep(0.2)  # the row is written within 50 ms
+    for _ in range(6):
+        with service.client() as client:
+            again = client.post(f"/v1/decisions/{made['decision_id']}/replay?explain=true").json()
+        assert (again["equal"], again["diff"], again["decision"]) == (True, [], made)
+
+
 def test_metrics_are_not_on_the_port_of_the_service(watched):
     service, admin, _, _ = watched
     with service.client() as client:
