@@ -35,7 +35,11 @@ CONTEXT = ("channel", "placement_id", "hour", "weekday")
 
 @dataclass(frozen=True)
 class Log:
-    """The lake's events up to an instant, as one DuckDB view named `events`."""
+    """The lake's events up to an instant, as one DuckDB view named `events`.
+
+    `customer_id` is the key an event was sent with, `who` the customer whom an anonymous visitor turned out to be by
+    the instant; `alias_until_us` is when that became known, after which the key itself is nobody.
+    """
 
     db: duckdb.DuckDBPyConnection
     as_of_us: int
@@ -50,16 +54,36 @@ def open_log(home: Home, facts: Facts, as_of_us: int, n_threads: int = 2) -> Log
     files = facts.lake_files("events")
     if not files:
         raise NotTrainable("every model", "the lake holds no events; run `nbo ingest` first")
+    joined = [
+        (alias, customer_id, joined_us)
+        for customer_id, aliases in facts.identities().items()
+        for alias, joined_us in aliases
+        if joined_us <= as_of_us
+    ]
     text = "".join(f"{file.path}\t{file.sha256}\n" for file in files) + str(as_of_us)
+    if joined:
+        text += msgspec.json.encode(joined).decode()
     db = duckdb.connect(config={"threads": n_threads})
     db.execute("SET TimeZone = 'UTC'")
     db.execute("SET enable_progress_bar = false")
     paths = [str(home.lake / file.path) for file in files]
     read = db.read_parquet(paths, hive_partitioning=False)
     read.create_view("lake")
+    columns = zip(*joined, strict=True) if joined else ((), (), ())
+    db.register(
+        "joined", pd.DataFrame(dict(zip(("alias", "known", "alias_until_us"), columns, strict=True)), dtype=object)
+    )
     db.execute(
-        "CREATE VIEW events AS SELECT *, epoch_us(occurred_at) AS us FROM lake "
+        "CREATE TABLE identities AS SELECT alias::VARCHAR AS alias, known::VARCHAR AS known, "
+        "alias_until_us::BIGINT AS alias_until_us FROM joined"
+    )
+    db.execute(
+        "CREATE VIEW events AS SELECT lake.*, epoch_us(occurred_at) AS us, coalesce(known, customer_id) AS who, "
+        "alias_until_us FROM lake LEFT JOIN identities ON customer_id = alias "
         f"WHERE epoch_us(occurred_at) <= {as_of_us:d}"
+        if joined
+        else "CREATE VIEW events AS SELECT *, epoch_us(occurred_at) AS us, customer_id AS who, "
+        f"NULL::BIGINT AS alias_until_us FROM lake WHERE epoch_us(occurred_at) <= {as_of_us:d}"
     )
     return Log(db, as_of_us, hashlib.sha256(text.encode()).hexdigest())
 
@@ -71,7 +95,7 @@ def read_interactions(log: Log, offers: Sequence[Offer], settings: DataSettings)
     """Positive events with an offer of the catalogue, in time order; events of other offers are left out."""
     weights = settings.recommender.weights
     frame = log.frame(
-        "SELECT customer_id, offer_id, event_type, us FROM events "
+        "SELECT who AS customer_id, offer_id, event_type, us FROM events "
         "WHERE offer_id IS NOT NULL AND list_contains($1, event_type) ORDER BY us, event_id",
         sorted(weights),
     )
@@ -142,11 +166,11 @@ def read_impressions(log: Log, offers: Sequence[Offer], settings: DataSettings, 
     rules = settings.attribution
     shown = log.frame(
         "WITH first AS (SELECT customer_id, min(us) AS first_us FROM events GROUP BY 1) "
-        "SELECT customer_id, offer_id, decision_id, us, channel, placement_id, us = first_us AS is_new "
+        "SELECT customer_id, who, offer_id, decision_id, us, channel, placement_id, us = first_us AS is_new "
         "FROM events JOIN first USING (customer_id) WHERE event_type = 'impression' ORDER BY us, event_id"
     )
     taken = log.frame(
-        "SELECT customer_id, offer_id, decision_id, us FROM events "
+        "SELECT who, offer_id, decision_id, us FROM events "
         "WHERE offer_id IS NOT NULL AND list_contains($1, event_type) ORDER BY us, event_id",
         list(rules.outcomes),
     )
@@ -156,7 +180,7 @@ def read_impressions(log: Log, offers: Sequence[Offer], settings: DataSettings, 
     shown = shown[known].reset_index(drop=True)
     taken = taken[taken["offer_id"].isin(offer_row)]
     customers, decisions = (
-        _codes(shown["customer_id"], taken["customer_id"]),
+        _codes(shown["who"], taken["who"]),
         _codes(shown["decision_id"], taken["decision_id"]),
     )
     impressions = _touches(shown, offer_row, customers, decisions)
@@ -168,7 +192,9 @@ def read_impressions(log: Log, offers: Sequence[Offer], settings: DataSettings, 
     recent = impressions.occurred_us >= since_us
     keep = mature & recent
     n_immature = int((~mature & recent).sum())
-    return Impressions(shown[keep].reset_index(drop=True), accepted[keep], known_us[keep], n_immature, n_unknown)
+    return Impressions(
+        shown[keep].drop(columns="who").reset_index(drop=True), accepted[keep], known_us[keep], n_immature, n_unknown
+    )
 
 
 def _codes(*columns: pd.Series) -> dict[str, int]:
@@ -179,7 +205,7 @@ def _touches(
     frame: pd.DataFrame, offers: Mapping[str, int], customers: Mapping[str, int], decisions: Mapping[str, int]
 ) -> Touches:
     return Touches(
-        customer=frame["customer_id"].map(customers).to_numpy(np.int64),
+        customer=frame["who"].map(customers).to_numpy(np.int64),
         offer=frame["offer_id"].map(offers).to_numpy(np.int64),
         decision=frame["decision_id"].map(decisions).fillna(-1).to_numpy(np.int64),
         occurred_us=frame["us"].to_numpy(np.int64),
@@ -218,15 +244,18 @@ def snapshot_instants(first_us: int, as_of_us: int, rules: Churn) -> list[int]:
 def read_risks(log: Log, instants: Sequence[int], rules: Churn) -> Risks:
     """Everybody active in the days before each instant; churned without activity in (t + gap, t + gap + horizon].
 
+    A visitor who became a known customer has not churned while the customer goes on, and is nobody after the join.
     `began` is the day for "before t", `ended` the day for "after t": they differ at midnight itself.
     """
     frame = log.frame(
-        f"WITH instants AS (SELECT unnest($1) AS t), activity AS MATERIALIZED (SELECT DISTINCT customer_id, "
-        f"us // {US_PER_DAY} AS began, (us - 1) // {US_PER_DAY} AS ended FROM events "
-        f"WHERE list_contains($2, event_type)) "
-        f"SELECT customer_id, t * {US_PER_DAY} AS us, NOT bool_or(ended >= t + $3 AND ended < t + $4) AS churned "
-        f"FROM activity JOIN instants ON began >= t - $5 AND ended < t + $4 "
-        f"GROUP BY customer_id, t HAVING bool_or(began < t) ORDER BY t, customer_id",
+        f"WITH instants AS (SELECT unnest($1) AS t), activity AS MATERIALIZED (SELECT DISTINCT customer_id, who, "
+        f"alias_until_us, us // {US_PER_DAY} AS began, (us - 1) // {US_PER_DAY} AS ended FROM events "
+        f"WHERE list_contains($2, event_type)), "
+        f"at_risk AS (SELECT DISTINCT customer_id, who, t FROM activity JOIN instants ON began >= t - $5 AND began < t "
+        f"WHERE alias_until_us IS NULL OR alias_until_us > t * {US_PER_DAY}), "
+        f"active AS (SELECT DISTINCT who, t FROM activity JOIN instants ON ended >= t + $3 AND ended < t + $4) "
+        f"SELECT customer_id, t * {US_PER_DAY} AS us, active.who IS NULL AS churned "
+        f"FROM at_risk LEFT JOIN active USING (who, t) ORDER BY t, customer_id",
         [int(t // US_PER_DAY) for t in instants],
         list(rules.activity),
         rules.gap_days,
