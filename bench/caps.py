@@ -109,7 +109,7 @@ class Report:
     claim_p99_us: float = 0.0
     stock_states: int = 0  # committed states of the stock that were checked
     instants: int = 0  # at which caps were counted
-    exhausted: int = 0  # offers that ended at their limit
+    exhausted: int = 0  # offers that were once used up to their limit
     cap_violations: int = 0
     cooldown_violations: int = 0
     stock_violations: int = 0
@@ -180,7 +180,7 @@ def catalogue(decisions: int) -> Catalogue:
     for n in range(N_OFFERS):
         more: dict[str, Any] = {"caps": (Cap(limit=2 + n % 3, window=("6h", "1d", "calendar_day")[n % 3]),)}
         if n % 6 == 0:
-            more["inventory"] = scarce + n
+            more["inventory"] = scarce + n // 6
         elif n % 6 == 1:
             more |= {"cost": Cost(amount=0.1, per="impression"), "budget": Budget(amount=scarce * 0.1, per="total")}
         elif n % 6 == 2:
@@ -555,11 +555,15 @@ def _check_stock(
                 report.found("stock_violations", f"{offer_id} on {day}: {units} units, {spent} spent, {today} today")
         for hold in db.execute("SELECT decision_id, offer_id, state FROM holds"):
             report.found("leaked", f"a hold is left: {hold}")
-        peaks = dict(db.execute("SELECT offer_id, max(units) FROM audit GROUP BY 1").fetchall())
+        peaks = "SELECT offer_id, max(units), max(spent), max(today) FROM audit GROUP BY 1"
+        most_used = {offer_id: used for offer_id, *used in db.execute(peaks)}
     db.close()
     for offer_id, take in takes.items():
         units, spent, _ = last.get(offer_id, (0, 0, 0))
-        report.exhausted += take.inventory is not None and peaks.get(offer_id, 0) >= take.inventory
+        most_units, most_spent, most_today = most_used.get(offer_id, (0, 0, 0))
+        report.exhausted += (take.inventory is not None and most_units >= take.inventory) or (
+            take.budget is not None and (most_today if take.daily else most_spent) + take.micros > take.budget
+        )
         least, most = certain[offer_id], certain[offer_id] + possible[offer_id]
         if take.units and not least <= units <= most:
             report.found("leaked", f"{offer_id}: {units} units used, {least} to {most} were seen")

@@ -339,7 +339,7 @@ def test_events_by_another_name_of_the_customer_find_the_decision(world):
 
 
 def test_money_per_impression_is_held_and_then_kept(world):
-    decisions = [world.decide(PER_IMPRESSION, "o-1", customer=f"c-{n}") for n in range(2)]
+    decisions = [world.decide(PER_IMPRESSION, "o-1", customer=f"c-{n}") for n in range(4)]
     assert [one is not None for one in decisions] == [True, True, True, False]  # 0.1 three times is 0.3, exactly
     world.happens("impression", "o-1", decisions[0], customer="c-0")
     world.later(minutes=31).read()

@@ -66,7 +66,7 @@ def test_many_processes_one_of_them_killed_break_no_limit_and_leak_nothing(tmp_p
     assert report.examples == []
     assert report.good
     assert (report.killed, report.decisions) >= (1, 900)
-    assert report.exhausted > 10
+    assert report.exhausted >= 20  # of 40 that are limited
     assert report.refused_blind + report.lost_races > 0  # limits were really at stake
 
 
