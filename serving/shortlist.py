@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from serving.compiled import compiled
 
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
+Rows = NDArray[np.int64]
+SAMPLED = 16
 
 
 def shortlist(
@@ -60,15 +63,26 @@ def _levels(eligible: Mask, priority: NDArray[np.int64] | None) -> list[Mask]:
 
 
 def _take_best(level: Mask, scores: Numbers, n: int, chosen: Mask) -> None:
-    rows = np.flatnonzero(level)
-    if rows.size <= n:
-        chosen[rows] = True
+    if np.count_nonzero(level) <= n:
+        chosen |= level
         return
+    rows: Rows = _rows_from(level, scores, _likely_below_the_best(level, scores, n))
+    if rows.size < n:
+        rows = np.flatnonzero(level)
     held = scores[rows]
     least = np.partition(held, rows.size - n)[rows.size - n]
     above = rows[held > least]
     chosen[above] = True
     chosen[rows[held == least][: n - above.size]] = True
+
+
+def _likely_below_the_best(level: Mask, scores: Numbers, n: int) -> float:
+    """A score that the best `n` hardly ever fall below, from every 16th offer: what is less need not be sorted."""
+    sample = scores[::SAMPLED][level[::SAMPLED]]
+    rank = int(1.3 * n / SAMPLED) + SAMPLED
+    if sample.size <= rank:
+        return -np.inf
+    return float(np.partition(sample, sample.size - rank)[sample.size - rank])
 
 
 def _take_in_turn(rows: NDArray[np.intp], n: int, turn: int, chosen: Mask) -> None:
@@ -77,7 +91,16 @@ def _take_in_turn(rows: NDArray[np.intp], n: int, turn: int, chosen: Mask) -> No
         chosen[rows.take(np.arange(first, first + min(n, rows.size)), mode="wrap")] = True
 
 
-@njit(nogil=True, cache=True)
+@compiled
+def _rows_from(level, scores, least):  # type: ignore[no-untyped-def]
+    rows, n = np.empty(len(level), np.int64), 0
+    for i in range(len(level)):
+        rows[n] = i
+        n += level[i] and scores[i] >= least
+    return rows[:n]
+
+
+@compiled
 def _cheap(affinity, value):  # type: ignore[no-untyped-def]
     n = len(affinity)
     mean = 0.0

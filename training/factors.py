@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from training.compiled import compiled, reordered
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def customer_vector(token_factors, tokens, customer_factors, row):  # type: ignore[no-untyped-def]
     """The sum of the tokens' factors, and the customer's own if `row` is not -1; (k,)."""
     k = token_factors.shape[1]
@@ -20,9 +21,9 @@ def customer_vector(token_factors, tokens, customer_factors, row):  # type: igno
     return out
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@reordered
 def matvec(factors, vector, biases):  # type: ignore[no-untyped-def]
-    """(n, k) @ (k,) + (n,). A sum may be reordered, which makes it as fast as the memory is."""
+    """(n, k) @ (k,) + (n,)."""
     n, k = factors.shape
     out = np.empty(n, np.float32)
     for i in range(n):
@@ -33,7 +34,7 @@ def matvec(factors, vector, biases):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def boost(scores, row_of, taken, by):  # type: ignore[no-untyped-def]
     """Adds `by` to the scores of what was taken, where it is still on offer."""
     for i in range(len(taken)):

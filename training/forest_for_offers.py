@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from training.compiled import compiled
 from training.encoder import SAME_FOR_ALL_OFFERS, Encoder, OfferSide, relative
 from training.node import LEAF, goes_left
 
@@ -161,7 +161,7 @@ def _most_leaves(forest: Forest) -> int:
     return max((int((forest.kind[a:b] == LEAF).sum()) for a, b in zip(forest.roots, ends, strict=True)), default=0)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _apply(values, tree, column, kind, threshold, missing_left, codes, code_left, keeps, bits):  # type: ignore[no-untyped-def]
     for node in range(len(tree)):
         of = bits[tree[node]]
@@ -171,7 +171,7 @@ def _apply(values, tree, column, kind, threshold, missing_left, codes, code_left
                 of[i] &= keeps[node]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _sum_up(  # type: ignore[no-untyped-def]
     customer, static, static_clears, by_category, category_of, scores, starts, threshold, missing_left, keeps, values,
     baseline,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from training.compiled import compiled
 from training.encoder import NO_ENTRIES, SAME_FOR_ALL_OFFERS, Encoder, Entries, OfferSide
 
 Numbers = NDArray[np.float64]
@@ -156,7 +156,7 @@ class _Numbers:
         return float(_added(row, self.columns, self.centre, self.scale, self.weights, self.missing_weights))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _adds(x, centre, scale, weight, missing_weight):  # type: ignore[no-untyped-def]
     if np.isnan(x):
         return missing_weight
@@ -164,7 +164,7 @@ def _adds(x, centre, scale, weight, missing_weight):  # type: ignore[no-untyped-
     return min(max(z, -LIMIT), LIMIT) * weight
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _added(row, columns, centre, scale, weights, missing_weights):  # type: ignore[no-untyped-def]
     total = 0.0
     for at in range(len(columns)):
@@ -172,7 +172,7 @@ def _added(row, columns, centre, scale, weights, missing_weights):  # type: igno
     return total
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _add_entries(column, of, value, at_of, centre, scale, weights, missing_weights, out):  # type: ignore[no-untyped-def]
     for i in range(len(column)):
         at = at_of[column[i]]
@@ -181,7 +181,7 @@ def _add_entries(column, of, value, at_of, centre, scale, weights, missing_weigh
             out[of[i]] += now - _adds(0.0, centre[at], scale[at], weights[at], missing_weights[at])
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _sum_up(fixed, base, category_of, by_category, affinity, centre, scale, weights):  # type: ignore[no-untyped-def]
     """`affinity` is made relative as `encoder.relative` does, and may be empty: then nothing is added for it."""
     n = len(fixed)

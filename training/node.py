@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from training.compiled import inlined
 
 LEAF, NUMBER, CATEGORY = 0, 1, 2
 MAX_CODES = 256  # category codes are 0 … 255
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def goes_left(x, kind, threshold, missing_left, codes, code_left):  # type: ignore[no-untyped-def]
     """Whether a value goes left; NaN and unknown categories go where `missing_left` says."""
     if np.isnan(x):

@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from training.compiled import compiled
 from training.encoder import Encoder, OfferSide
 from training.forest_for_offers import ForestBits, fits
 from training.node import CATEGORY, LEAF, MAX_CODES, NUMBER
@@ -69,7 +69,7 @@ class ForestRows:
         return self.forest.raw(rows, self.encoder.varies_by_offer)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _walk(  # type: ignore[no-untyped-def]
     rows, varies, roots, kind, column, threshold, left, right, missing_left, value, codes, code_left, out
 ):

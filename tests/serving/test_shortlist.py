@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.shortlist import cheap_scores, shortlist
@@ -14,6 +14,7 @@ def rows(mask):
     return np.flatnonzero(mask).tolist()
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_it_holds_the_best_eligible_by_priority_and_score_as_sorting_says(data):
     n_offers = data.draw(st.integers(0, 30))
@@ -23,6 +24,22 @@ def test_it_holds_the_best_eligible_by_priority_and_score_as_sorting_says(data):
     n = data.draw(st.integers(1, 12))
     best = sorted(np.flatnonzero(eligible).tolist(), key=lambda row: (-priority[row], -scores[row], row))[:n]
     assert rows(shortlist(eligible, scores, n, priority=priority)) == sorted(best)
+
+
+@pytest.mark.parametrize("n", [1, 50, 2000, 4999])
+@pytest.mark.parametrize("shape", ["spread", "ties", "sorted", "worst"])
+def test_a_large_catalogue_gives_the_same_as_sorting(n, shape):
+    rng = np.random.default_rng(n)
+    scores = rng.lognormal(size=5000)
+    if shape == "ties":
+        scores = rng.integers(0, 3, 5000).astype(float)
+    elif shape == "sorted":
+        scores.sort()
+    elif shape == "worst":  # the sample holds the best offers and no others
+        scores[::16] += 1e6
+    eligible = rng.random(5000) < 0.9
+    best = sorted(np.flatnonzero(eligible).tolist(), key=lambda row: (-scores[row], row))[:n]
+    assert rows(shortlist(eligible, scores, n)) == sorted(best)
 
 
 def test_a_small_catalogue_is_left_as_it_is_and_not_shared():
