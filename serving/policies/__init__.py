@@ -58,6 +58,6 @@ def chances_of(
 
     `taking_part`, shape (n,), are the offers of the first rank.
     """
-    if outlook.spread is None:
+    if name == "softmax" and outlook.spread is None:
         outlook = replace(outlook, spread=float(spread_of(outlook.scores, taking_part)))
     return partial(policy_named(name), outlook, tuning=tuning, rng=rng)

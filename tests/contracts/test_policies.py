@@ -18,7 +18,7 @@ from serving.slate import draw, fill, warm
 
 # Odd values on purpose: ties, zeros, negative, huge and vanishing scores; beliefs from next to none to certainty.
 SCORE = st.sampled_from([0.0, -0.0, 1.0, 1.0, -1.0, 1e300, -1e300, 5e-324]) | st.floats(-1e6, 1e6)
-FEW = settings(max_examples=40, deadline=None)  # of each promise and each policy
+FEW = settings(max_examples=30, deadline=None)  # of each promise and each policy
 SHAPE = st.sampled_from([1e-9, 0.05, 1.0, 20.0, 20.0, 1e9, 1e300, np.inf]) | st.floats(0.01, 1e4)
 
 

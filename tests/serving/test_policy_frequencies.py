@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,9 +41,19 @@ def p_value(shown, chances):
     return stats.chi2.sf(off @ np.linalg.pinv(spread, hermitian=True) @ off, n_free)
 
 
+@dataclass
+class Rank:
+    """What came out at one rank, over the n decisions that had it."""
+
+    rows: Any  # (n,)
+    logged: Any  # (n,) the chance of the row
+    marked: Any  # (n,) whether it came out of the control
+    chances: Any  # (n, 5) of all offers, as drawn from
+
+
 @pytest.fixture(params=list(POLICIES), scope="module")
 def decided(request):
-    """N slates of two: rows, logged chances and marks, shape (N, 2); the chances drawn with, (N, 2, 5); the control."""
+    """N decisions, every fourth with a second rank: what came out at each rank, and the share of the control."""
     rng, tuning = random.Random(SEED), Tuning(epsilon=0.2, new_offer_share=0.1, temperature=0.5, draws=8)
     warm([request.param])
     asked = []
@@ -52,34 +64,35 @@ def decided(request):
 
     chances = chances_of(request.param, OUTLOOK, ELIGIBLE, tuning, rng)
     control = control_share(request.param, tuning)
-    picks = [
-        (pick.row, pick.chance, pick.random)
-        for _ in range(N)
-        for pick in fill(SCORES, ELIGIBLE.copy(), 2, remembered, rng, priority=NOBODY_FIRST, control=control)
-    ]
-    rows, logged, marked = (np.array(column).reshape(N, 2) for column in zip(*picks, strict=True))
-    return rows, logged, marked, np.array(asked).reshape(N, 2, 5), control
+    seen = ([], [])
+    for i in range(N):
+        limit = 2 if i % 4 == 0 else 1
+        picks = fill(SCORES, ELIGIBLE.copy(), limit, remembered, rng, priority=NOBODY_FIRST, control=control)
+        for rank, pick in enumerate(picks):
+            seen[rank].append((pick.row, pick.chance, pick.random, asked[rank - limit]))
+    return [Rank(*(np.array(column) for column in zip(*rank, strict=True))) for rank in seen], control
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_frequencies_match_the_logged_probabilities(decided, rank):
-    rows, logged, _, chances, _ = decided
-    assert (logged[:, rank] == chances[np.arange(N), rank, rows[:, rank]]).all()
-    assert p_value(rows[:, rank], chances[:, rank]) > RARE
+    drawn = decided[0][rank]
+    assert len(drawn.rows) == (N, N // 4)[rank]
+    assert (drawn.logged == drawn.chances[np.arange(len(drawn.rows)), drawn.rows]).all()
+    assert p_value(drawn.rows, drawn.chances) > RARE
 
 
 def test_the_second_rank_matches_its_chances_behind_each_first_offer(decided):
-    rows, _, _, chances, _ = decided
-    for first in np.flatnonzero(np.bincount(rows[:, 0], minlength=5) > 1000):
-        behind = rows[:, 0] == first
-        assert p_value(rows[behind, 1], chances[behind, 1]) > RARE
+    first, second = decided[0]
+    for row in np.flatnonzero(np.bincount(first.rows[::4], minlength=5) > 500):
+        behind = first.rows[::4] == row
+        assert p_value(second.rows[behind], second.chances[behind]) > RARE
 
 
 def test_the_control_is_its_share_and_even(decided):
-    rows, _, marked, _, control = decided
-    assert stats.binomtest(int(marked[:, 0].sum()), N, control).pvalue > RARE
+    (first, _), control = decided
+    assert stats.binomtest(int(first.marked.sum()), N, control).pvalue > RARE
     if control:
-        even = np.bincount(rows[marked[:, 0], 0], minlength=5)[ELIGIBLE]
+        even = np.bincount(first.rows[first.marked], minlength=5)[ELIGIBLE]
         assert stats.chisquare(even).pvalue > RARE
 
 

@@ -15,7 +15,7 @@ from serving.policies.outlook import Outlook, Tuning
 from serving.rules import Room
 from serving.slate import fill, warm
 
-FEW = settings(max_examples=40, deadline=None)
+FEW = settings(max_examples=30, deadline=None)
 SCORE = st.sampled_from([0.0, 1.0, 1.0, 2.0, -1.0]) | st.floats(-100, 100)
 EPSILON = st.sampled_from([0.0, 0.05, 1.0]) | st.floats(0.001, 1)  # a chance of 1e-60 is never drawn
 SHAPE = st.sampled_from([0.5, 1.0, 20.0]) | st.floats(0.1, 1000)

@@ -71,7 +71,7 @@ def test_wins_have_the_law_of_plain_draws(case, draws):
     scores, part, shape = CASES[case]
     moved = scores * part if np.ndim(part) == 0 else part * (1.0 if (np.asarray(part) < 0).any() else scores)
     rng = np.random.default_rng(SEED)
-    n = 6_000 if len(scores) > 100 else 18_000
+    n = 6_000 if draws == 1 else 30_000
     assert alike(raced(scores, moved, shape, draws, n // draws, rng), plain(scores, moved, shape, n, rng)) > RARE
 
 
