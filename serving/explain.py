@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ ALREADY_OFFERED = "already_offered"  # in an earlier placement of the same decis
 LOST_RACE = "lost_race"  # its last unit went to somebody else after it had been drawn
 STANDS_BY = "fallback"  # it is shown when nothing else may be
 SHORTLIST = "shortlist"  # too little worth for the draw, which in a large catalogue is among the best
+
+OFFERS_AT_ONCE = 16
 
 
 def explain(attempt: Attempt) -> tuple[PlacementWhy, ...]:
@@ -66,6 +69,8 @@ def _not_offered(
         if row not in shown and row not in blocked:
             yield {"offer_id": view.offers[row].offer_id, "rank": rank}
     for row, offer in enumerate(view.offers):
+        if row % OFFERS_AT_ONCE == 0:
+            time.sleep(0)  # lets the thread have Python's lock that decides meanwhile
         if row in shown or (drafted.in_draw[row] and row not in blocked):
             continue
         rule, seen = _dropped(attempt, drafted, row, earlier, blocked)
