@@ -57,7 +57,7 @@ class Size:
     flooding: float = 0.01  # share of the accounts
     visits_per_day: float = 0.7
     policy: str = "epsilon_greedy"
-    n_panel: int = 1_000  # honest customers among whom the share is measured
+    n_panel: int = 600  # honest customers among whom the share is measured
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,8 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HERO = 0  # the placement, on channel 0
 BATCH = 250
 N_NEW, N_BROKEN = 5, 3
-PROFILED = 100_000  # random offers before, from which the customers' interests are known
-HISTORY = 100_000  # and those after them, from which everybody learns: an interest must not hold its own outcome
+HISTORY = 100_000  # random offers before, from which everybody learns; as many before these tell the customers'
+# interests, for an interest must not hold the outcome that it is to predict
 SETTINGS = {f.name: f.default for f in Settings.__dataclass_fields__.values()}
 STRENGTH: float = SETTINGS["prior_strength"]
 NEW_BELOW: int = SETTINGS["new_offer_impressions"]
@@ -120,7 +120,8 @@ class History:
     taken: NDArray[np.bool_]
 
 
-def make_shop(seed: int, n_customers: int) -> tuple[Shop, History]:
+def make_shop(seed: int, n_customers: int, n_history: int = HISTORY) -> tuple[Shop, History]:
+    """The shop, and what everybody learns from before the first decision."""
     world = make_world(seed, Size(n_customers=n_customers, n_offers=50), NOW)
     rng = np.random.default_rng([seed, 11])
     new = np.sort(rng.choice(50, N_NEW, replace=False))
@@ -128,7 +129,7 @@ def make_shop(seed: int, n_customers: int) -> tuple[Shop, History]:
     old = np.setdiff1d(np.arange(50), new)
     crowd = new_crowd(world)
     parts = []
-    for batch in range(-(PROFILED + HISTORY) // BATCH, 0):
+    for batch in range(-2 * n_history // BATCH, 0):
         visits = visits_of(bare, batch + 10**6)
         visits = Visits(visits.customers, np.full(BATCH, _before(bare, batch)), visits.luck)
         truth = truth_of(bare, crowd, visits, new[:0])
@@ -138,11 +139,11 @@ def make_shop(seed: int, n_customers: int) -> tuple[Shop, History]:
         parts.append((visits.customers, offers, taken))
     customers, offers, taken = (np.concatenate(column) for column in zip(*parts, strict=True))
     interest, seen = np.zeros((2, n_customers, len(CATEGORIES)))
-    early = slice(0, PROFILED)
+    early = slice(0, n_history)
     np.add.at(interest, (customers[early], world.category[offers[early]]), taken[early])
     np.add.at(seen, (customers[early], world.category[offers[early]]), 1.0)
     interest = (interest + 0.05) / (seen + 1.0)  # a smoothed rate by category
-    late = slice(PROFILED, None)
+    late = slice(n_history, None)
     history = History(customers[late], offers[late], taken[late])
     return Shop(world, new, seed, _observed(world, interest), interest), history
 
@@ -339,10 +340,17 @@ class Report:
 THEIRS = ("MABWiser LinUCB", "MABWiser Thompson")
 
 
-def run(n_decisions: int, seed: int = 1, n_customers: int = 20_000, only: tuple[str, ...] = ()) -> Report:
+def run(
+    n_decisions: int,
+    seed: int = 1,
+    n_customers: int = 20_000,
+    n_history: int = HISTORY,
+    only: tuple[str, ...] = (),
+) -> Report:
+    """Every chooser's life, or those of the ones named."""
     from mabwiser.mab import LearningPolicy
 
-    shop, history = make_shop(seed, n_customers)
+    shop, history = make_shop(seed, n_customers, n_history)
     p_model = fit_model(shop, history)
     broken = shown_best(shop)
     ours = Ours(shop, p_model, history, "thompson")
@@ -390,8 +398,6 @@ def draw_picture(report: Report, path: Path) -> None:
 def summary(report: Report) -> dict[str, Any]:
     third = len(report.ours.factors) // 3
     per_hour = report.shop.world.visits_per_day.sum() / 24
-    factors = np.array(report.ours.factors)
-    halved = [np.flatnonzero(factors[third:, row] < 0.5 * factors[third, row]) for row in report.broken]
     return {
         "decisions": report.n_decisions,
         "decisions_per_hour": round(per_hour),
@@ -404,12 +410,20 @@ def summary(report: Report) -> dict[str, Any]:
         "shown_broken_last_third": {
             name: round(float(one.shown_broken[2 * third :].mean()), 4) for name, one in report.runs.items()
         },
-        "hours_until_the_factors_of_the_broken_are_halved": [
-            round(int(found[0]) * BATCH / per_hour, 1) if len(found) else None for found in halved
-        ],
+        "hours_until_broken_offers_are_shown_half_as_often": {
+            name: _half_life(one.shown_broken, third, BATCH / per_hour) for name, one in report.runs.items()
+        },
         "seconds": {name: round(one.seconds, 1) for name, one in report.runs.items()},
         "ok": report.ok,
     }
+
+
+def _half_life(shown: Floats, breaks: int, hours_per_batch: float) -> float | None:
+    """Hours from the break until the broken offers have half the share of decisions that they had; None: never."""
+    before = shown[max(0, breaks - 20) : breaks].mean()
+    after = np.convolve(shown[breaks:], np.ones(4) / 4, "valid")
+    below = np.flatnonzero(after < before / 2)
+    return round(float((below[0] + 4) * hours_per_batch), 1) if len(below) else None
 
 
 def main() -> None:

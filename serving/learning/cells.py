@@ -14,7 +14,7 @@ believed", from zero whenever it falls below; above `SURE`, evidence from before
 Source: Page, Continuous inspection schemes, Biometrika 41 (1954).
 
 A rise must be earned: what makes an offer rise suddenly is more often a flood of clicks than a better offer. Of an
-offer that is `KNOWN`, acceptances beyond what chance explains on one day (`CHANCE` standard deviations, and a few) are
+offer that is `KNOWN`, acceptances beyond what chance explains on one day (`CHANCE` standard deviation, and a few) are
 held back, and let in on the days that follow; those that are withdrawn meanwhile never count.
 """
 
@@ -32,7 +32,7 @@ from serving.learning.evidence import HALF_LIFE_US, MOST_SEGMENTS, Change, faded
 SURE = 8.0  # by chance once in e^8 = 3,000 times that the sum rises from zero
 FALL = 0.5  # of the factor, that Page's test looks for
 KNOWN = 200.0  # expected acceptances; below, an offer may rise as quickly as its evidence says
-CHANCE, A_FEW = 2.0, 3.0
+CHANCE, A_FEW = 1.0, 2.0
 TODAY_US = US_PER_DAY // 2  # half-life of what counts as today's
 MOST_RELEASES = 8  # the newest in use; a rollback finds its evidence again
 
@@ -104,7 +104,7 @@ class Cell(msgspec.Struct, array_like=True):
         waiting = sum(self.held.values())
         share = 1.0
         if expected >= KNOWN:
-            usual = self.today.expected * (strength + accepted) / (strength + expected)
+            usual = self.today.expected * max(accepted / expected, (strength + accepted) / (strength + expected))
             room = usual + CHANCE * math.sqrt(usual) + A_FEW - self.today.accepted
             if room < waiting:
                 share = max(0.0, room) / waiting

@@ -125,10 +125,11 @@ class Step:
     def happened(self, event: LogEvent) -> None:
         """An event: an impression or an outcome of an offer, or nothing to learn from."""
         self._at(event.position, event.received_us)
-        if event.offer_id is None:
+        kind = BY_NAME.get(event.event_type)
+        if event.offer_id is None or kind is None:
             return
         when = Waiting(key_of(event.customer_id), event.offer_id, event.occurred_us, event.received_us)
-        if BY_NAME[event.event_type].exposure and event.decision_id is not None:
+        if kind.exposure and event.decision_id is not None:
             shown = self._shown_by(event.decision_id)
             if shown is None:
                 pair = key_of(event.decision_id, event.offer_id)
