@@ -31,8 +31,14 @@ class Pick(NamedTuple):
 
 
 def draw(chance: NDArray[np.float64], u: float) -> int:
-    """The row picked by a uniform `u` in [0, 1); never one whose chance is 0. `chance` must sum to about 1."""
-    return int(_drawn(chance, u))
+    """The row picked by a uniform `u` in [0, 1); never one whose chance is 0. `chance` must sum to about 1.
+
+    `ValueError` if no offer has a chance, which a policy says only of scores that are not finite.
+    """
+    row = int(_drawn(chance, u))
+    if row < 0:
+        raise ValueError("no offer has a chance: the scores of eligible offers must be finite")
+    return row
 
 
 def fill(

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from serving.compiled import compiled
 
+# Numba's cache on disk looks only at the file of the function that is called: who changes this one, touches race.py.
+
 STEP = np.uint64(0x9E3779B97F4A7C15)  # from one number to the next: add it to the seed
 N_LAYERS, EDGE, AREA = 128, 3.442619855899, 9.91256303526217e-3
 

@@ -97,6 +97,11 @@ def test_no_offers_at_all_give_an_empty_slate(slate):
     assert slate([], 2) == []
 
 
+def test_scores_that_are_no_numbers_are_refused_rather_than_drawn_from(slate):
+    with pytest.raises(ValueError, match="must be finite"):
+        slate([float("nan"), float("nan")], 1, policy="greedy")
+
+
 def test_picks_are_taken_out_of_what_is_eligible():
     scores, eligible, rng = np.array([1.0, 2.0, 3.0]), np.ones(3, bool), random.Random(1)
     chances = partial(POLICIES["greedy"], Outlook(scores, scores), tuning=Tuning(), rng=rng)
