@@ -56,6 +56,7 @@ class SnapshotWriter:
     def __init__(self, folder: Path, service: Service) -> None:
         self._file = folder / f"{os.getpid()}-{time.monotonic_ns()}.worker"
         self._service = service
+        self._failing = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
 
@@ -77,8 +78,11 @@ class SnapshotWriter:
             staged = self._file.with_suffix(".tmp")
             staged.write_bytes(msgspec.msgpack.encode(snapshot_of(self._service, at)))
             os.replace(staged, self._file)
+            self._failing = False
         except Exception:  # a worker that cannot be watched still answers
-            logger.exception("what was measured could not be written")
+            if not self._failing:
+                logger.exception("what was measured could not be written")
+            self._failing = True
 
 
 def snapshot_of(service: Service, at: float) -> Snapshot:

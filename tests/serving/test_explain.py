@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import msgspec
@@ -115,6 +116,14 @@ def test_a_room_that_the_last_rank_filled_kept_nobody_out(explained):
     assert (shown, others["b"]) == (["a"], {"offer_id": "b", "rank": 2})
 
 
+def test_an_offer_outside_the_shortlist_says_so(decider_with, ask):
+    decider = decider_with({"a": 1.0, "b": 5.0, "c": 4.0})
+    decider.settings = replace(decider.settings, shortlist=2, new_offer_share=0.0)
+    (why,) = ask(decider, explain=True).explanation
+    outside = {"score": pytest.approx(0.02), "n_eligible": 3, "n_in_draw": 2}
+    assert why.not_offered == ({"offer_id": "c", "rank": 2}, {"offer_id": "a", "rule": "shortlist", "seen": outside})
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data(), n=st.integers(0, 12))
 def test_every_live_offer_is_either_shown_or_explained_exactly_once(explained, data, n):
@@ -160,7 +169,8 @@ def test_the_reasons_are_said_in_words(decider_with, ask):
 def test_the_page_of_reason_codes_lists_every_code_with_its_words_and_every_rule():
     page = (ROOT / "docs/reference/reason-codes.md").read_text()
     for code, words in WORDS.items():
-        assert f"| `{code}` |" in page and words in page, code
+        assert f"| `{code}` |" in page, code
+        assert f"| {words} |" in page, code
     for rule in (*(rule.name for rule in RULES), *KEPT_OUT):
         assert f"| `{rule}` |" in page, rule
 
