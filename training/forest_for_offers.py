@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MOST_LEAVES = 32
 MOST_BYTES = 256 << 20  # of what is kept per catalogue
 ALL = (1 << MOST_LEAVES) - 1
+ALL_BITS = np.uint32(ALL)
 DE_BRUIJN = 0x077CB531  # times a single bit, the upper five of 32 bits tell which it was
 
 Bits = NDArray[np.uint32]
@@ -163,12 +164,12 @@ def _most_leaves(forest: Forest) -> int:
 
 @compiled
 def _apply(values, tree, column, kind, threshold, missing_left, codes, code_left, keeps, bits):  # type: ignore[no-untyped-def]
+    n = values.shape[1]
     for node in range(len(tree)):
-        of = bits[tree[node]]
-        held = values[column[node]]
-        for i in range(len(of)):
-            if not goes_left(held[i], kind[node], threshold[node], missing_left[node], codes[node], code_left):
-                of[i] &= keeps[node]
+        of, at = tree[node], column[node]
+        for i in range(n):
+            if not goes_left(values[at, i], kind[node], threshold[node], missing_left[node], codes[node], code_left):
+                bits[of, i] &= keeps[node]
 
 
 @compiled
@@ -176,31 +177,53 @@ def _sum_up(  # type: ignore[no-untyped-def]
     customer, static, static_clears, by_category, category_of, scores, starts, threshold, missing_left, keeps, values,
     baseline,
 ):  # fmt: skip
+    """A tree in which nothing that is left depends on the offer adds the same to all."""
     n_trees, n = static.shape
+    n_categories = by_category.shape[1]
     out = np.full(n, baseline)
     left = np.empty(n, np.uint32)
+    known = n == 0 or not np.isnan(scores[0])  # either all or none
     for tree in range(n_trees):
-        bits = customer[tree]
         of_static, of_category = static[tree], by_category[tree]
+        bits = customer[tree] & of_category[0]
+        differs = False
+        for at in range(1, n_categories):
+            differs |= customer[tree] & of_category[at] != bits
+        if differs:
+            bits = customer[tree]
+            for i in range(n):
+                left[i] = bits & of_category[category_of[i]]  # -1 reads the last, which is of none
         if static_clears[tree] & bits:
-            for i in range(n):
-                left[i] = bits & of_static[i]
-        else:
-            left[:] = bits
-        if len(of_category) == 1:
-            for i in range(n):
-                left[i] &= of_category[0]
-        else:
-            for i in range(n):
-                left[i] &= of_category[category_of[i]]  # -1 reads the last, which is of none
-        for split in range(starts[tree], starts[tree + 1]):
-            keep = keeps[split]
-            if bits & ~keep:
+            if differs:
                 for i in range(n):
-                    x = scores[i]
-                    if not (missing_left[split] != 0 if np.isnan(x) else x <= threshold[split]):
-                        left[i] &= keep
-        for i in range(n):
-            m = np.int64(left[i])
-            out[i] += values[tree, ((m & -m) * DE_BRUIJN & ALL) >> 27]
+                    left[i] &= of_static[i]
+            else:
+                for i in range(n):
+                    left[i] = bits & of_static[i]
+            differs = True
+        for split in range(starts[tree], starts[tree + 1]):
+            keep, at_most = keeps[split], threshold[split]
+            if not bits & ~keep:
+                continue
+            if not known:
+                if missing_left[split] == 0:
+                    bits &= keep
+                    if differs:
+                        for i in range(n):
+                            left[i] &= keep
+                continue
+            if not differs:
+                left[:] = bits
+                differs = True
+            for i in range(n):
+                left[i] &= ALL_BITS if scores[i] <= at_most else keep
+        if differs:
+            for i in range(n):
+                m = np.int64(left[i])
+                out[i] += values[tree, ((m & -m) * DE_BRUIJN & ALL) >> 27]
+        else:
+            m = np.int64(bits)
+            value = values[tree, ((m & -m) * DE_BRUIJN & ALL) >> 27]
+            for i in range(n):
+                out[i] += value
     return out
