@@ -39,6 +39,7 @@ WAIT_S = 1.0
 DAY_US, MOST_DAYS = 86_400_000_000, 36_500
 CLAIM_KEPT_US = 3_600_000_000  # after it lapsed; later events are their own customer's
 EVENTS_AT_ONCE, EVENTS_AT_MOST = 200, 2_000  # per transaction, so that claims need not wait, and per call
+CALLS_AT_MOST = 5  # one after the other: whoever keeps house has other things to do
 POSITIONS_UNSAVED = 10_000  # decisions are passed over without a write, up to so many
 CHECKPOINT_PAGES = 4_000
 TIDIED_EVERY_US = 10_000_000
@@ -181,9 +182,10 @@ class SqliteContacts:
         return n_taken
 
     def keep_house(self, log: Log) -> None:
-        """Catch up altogether; now and then forget what is over, some at a time, and write back the WAL."""
-        while self.catch_up(log):
-            pass
+        """Catch up; now and then forget what is over, some at a time, and write back the WAL."""
+        for _ in range(CALLS_AT_MOST):
+            if not self.catch_up(log):
+                break
         now_us = to_us(self._clock())
         if 0 <= now_us - self._tidied_us < TIDIED_EVERY_US:
             return
