@@ -199,7 +199,7 @@ class Dice:
         of, value = self.one((self.of_numbers, self.of_texts, self.of_times, self.of_truths))()
         kind = self.rng.randrange(10)
         if kind == 0:
-            return Missing(of)
+            return Missing(self.one((of, Variable("offer", ("to",)))))
         if kind == 1:
             return Holds(of)
         if kind == 2:
