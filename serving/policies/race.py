@@ -41,6 +41,8 @@ def wins(
     Offers whose score does not move share the draws that they win together.
     """
     won: NDArray[np.float64] = np.zeros(len(scores))
+    shape = shape.view()
+    shape.flags.writeable = False  # as learned ones are: to numba another type, which it would compile anew
     _race(scores, moved, shape, eligible, draws, np.uint64(seed), won)
     return won
 

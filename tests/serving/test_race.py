@@ -98,6 +98,14 @@ def test_every_draw_has_one_winner_among_the_eligible(offers, draws, seed):
     assert share.sum() == pytest.approx(float(eligible.any()))
 
 
+def test_nothing_is_compiled_anew_for_beliefs_that_may_not_be_written():
+    scores, shape = np.array([1.0, 2.0]), np.array([20.0, 20.0])
+    race.wins(scores, scores, shape, np.ones(2, bool), 10, 1)
+    shape.flags.writeable = False
+    race.wins(scores, scores, shape, np.ones(2, bool), 10, 1)
+    assert len(race._race.signatures) == 1
+
+
 @pytest.mark.parametrize("d", [2 / 3, 1.0, 5.0, 14.9, 15.1, 1000.0])
 def test_the_mean_chance_of_keeping_a_normal_is_its_integral(d):
     """By numerical integration of what is said of one x."""
