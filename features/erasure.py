@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from features.copying import erasing, writer_lock
 from features.errors import StoreUnavailable
 from features.facts import Facts
 from features.home import Home
@@ -23,6 +24,7 @@ from features.log import ErasedRows
 from features.online import PROJECT, SNAPSHOT, VIEWS, entity_key, read_snapshot
 
 ERASURES = "erasures"  # key in facts.db: how many there were; another number means that caches are to be dropped
+FILES = ("lake_events", "lake_decisions", "lake_refused", "features")  # places that are Parquet
 FILES_WITHIN_S = 900.0
 
 
@@ -61,7 +63,7 @@ def erase_stores(home: Home, facts: Facts, log: ErasableLog, keys: Sequence[str]
     """
     from_log = log.erase(keys)
     profiles = erase_profiles(facts, keys)
-    files = _erase_files(home, keys)
+    files = _erase_files(home, facts, keys)
     online = erase_online(home, facts, keys)
     return [
         Place("events", from_log.events),
@@ -135,8 +137,11 @@ def _erase_entities(db: sqlite3.Connection, entities: Sequence[tuple[bytes]]) ->
     return len(held)
 
 
-def _erase_files(home: Home, keys: Sequence[str]) -> dict[str, int]:
-    """Runs `features.erase_files` beside us: Parquet is not for a process that answers decisions."""
+def _erase_files(home: Home, facts: Facts, keys: Sequence[str]) -> dict[str, int]:
+    """Runs `features.erase_files` beside us, if there are files: who answers decisions loads no Parquet library."""
+    with erasing(home), writer_lock(home):  # nobody is about to write one
+        if not any(path for folder in (home.lake, home.features) for path in folder.rglob("*.parquet")):
+            return dict.fromkeys(FILES, 0) | erase_profiles(facts, keys)
     try:
         done = subprocess.run(
             [sys.executable, "-m", "features.erase_files", str(home.root)],

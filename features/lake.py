@@ -7,11 +7,9 @@ that nobody reads; the next writer sweeps them away.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
-import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.errors import StoreUnavailable
+from features.copying import writer_lock as writer_lock  # who stages files holds it
 from features.events import US_PER_DAY
 from features.facts import Facts, LakeFile
 from features.home import Home
@@ -51,19 +49,6 @@ EVENT_SCHEMA = pa.schema(
 DATASETS = ("events", "decisions")
 ROWS_PER_GROUP = 122_880
 EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
-
-
-@contextmanager
-def writer_lock(home: Home, wait_s: float = 60.0) -> Iterator[None]:
-    """One writer of the lake at a time, over all processes; the kernel lets go when the holder dies."""
-    home.lake.mkdir(parents=True, exist_ok=True)
-    with (home.lake / ".lock").open("w") as handle:
-        give_up = time.monotonic() + wait_s
-        while not _locked(handle.fileno()):
-            if time.monotonic() > give_up:
-                raise StoreUnavailable(f"another writer has held {home.lake} for over {wait_s:.0f} s")
-            time.sleep(0.02)
-        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +116,6 @@ def flush_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _locked(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _flushed_digest(path: Path) -> str:

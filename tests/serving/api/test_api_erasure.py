@@ -67,21 +67,13 @@ def test_afterwards_the_id_is_refused_and_others_are_not(known, service):
     is_problem(known.put("/v1/customers/c-1/preferences", json={"less_like": ["o-1"]}), 409, "erased")
     is_problem(known.post("/v1/customers/c-1/identities", json={"anonymous_id": "new"}), 409, "erased")
     is_problem(known.post("/v1/customers/c-2/identities", json={"anonymous_id": "v"}), 409, "erased")
-    assert {one.customer_id for one in service.log_store.events_after(0, 99)} == {"c-2"}
-
-
-def test_a_decision_for_the_id_is_answered_and_not_kept(known, service):
-    known.delete("/v1/customers/c-1")
-    answer = known.post("/v1/decisions", json=QUESTION | {"idempotency_key": None})
-    assert answer.status_code == 200
-    service.log.submit([], NOW).result(5)
-    assert service.log_store.decision(answer.json()["decision_id"]) is None
-
-
-def test_nothing_is_shown_of_somebody_erased(known):
-    known.delete("/v1/customers/c-1")
     found = known.get("/v1/customers/c-1/preferences").json()
     assert found == {"customer_id": "c-1", "muted_categories": [], "less_like": [], "updated_at": None}
+    decided = known.post("/v1/decisions", json=QUESTION | {"idempotency_key": None})
+    assert decided.status_code == 200  # as a stranger is answered; and nothing is kept of it
+    service.log.submit([], NOW).result(5)
+    assert service.log_store.decision(decided.json()["decision_id"]) is None
+    assert {one.customer_id for one in service.log_store.events_after(0, 99)} == {"c-2"}
 
 
 def test_erasing_needs_the_scope_admin(client_with):
