@@ -10,7 +10,7 @@ Source: Gelman et al., Bayesian Data Analysis, 3rd ed., 2.6 (Poisson with exposu
 Evidence fades with a half-life of two weeks, by the log's clock, so that a factor can move.
 Source: West & Harrison, Bayesian Forecasting and Dynamic Models, 2nd ed., 6.3 (discounting).
 An offer that breaks must not wait for that: Page's test sums the log likelihood ratio of "half as many are accepted as
-believed", from zero whenever it falls below; above `SURE`, evidence from before that zero is dropped.
+were", from zero whenever it falls below; above `SURE`, the evidence from before that zero is dropped.
 Source: Page, Continuous inspection schemes, Biometrika 41 (1954).
 
 A rise must be earned: what makes an offer rise suddenly is more often a flood of clicks than a better offer. Of an
@@ -82,11 +82,11 @@ class Cell(msgspec.Struct, array_like=True):
 
     def add(self, segment: str, expected: float, accepted: float, strength: float) -> None:
         """Evidence that came, of which acceptances may be held back."""
+        self._look_for_a_fall(expected, accepted, strength)
         self.segments.setdefault(segment, Sums()).add(expected, 0.0)
         self.today.add(expected, 0.0)
         if accepted > 0:
             self.held[segment] = self.held.get(segment, 0.0) + accepted
-        self._look_for_a_fall(segment, expected, accepted, strength)
         if self.held:
             self._let_in(strength)
 
@@ -116,22 +116,25 @@ class Cell(msgspec.Struct, array_like=True):
             else:
                 del self.held[segment]
 
-    def _look_for_a_fall(self, segment: str, expected: float, accepted: float, strength: float) -> None:
+    def _look_for_a_fall(self, expected: float, accepted: float, strength: float) -> None:
+        """Compare what comes with what was before Page's sum left zero; the prior has no say."""
         all_expected, all_accepted = self.all()
-        believed = (strength + all_accepted) / (strength + all_expected)
-        self.page += (1.0 - FALL) * believed * expected + math.log(FALL) * accepted
+        before = all_expected - self.falling.expected
+        if before < strength:
+            self.page, self.falling = 0.0, Sums()
+            return
+        usual = max(0.0, all_accepted - self.falling.accepted) / before
+        self.page += (1.0 - FALL) * usual * expected + math.log(FALL) * accepted
         if self.page <= 0.0:
             self.page, self.falling = 0.0, Sums()
             return
         self.falling.add(expected, accepted)
         if self.page > SURE:
-            since = self.falling
-            if since.expected < all_expected:
-                of_expected = since.expected / all_expected
-                of_accepted = min(1.0, since.accepted / all_accepted) if all_accepted else 0.0
-                for one in self.segments.values():
-                    one.expected *= of_expected
-                    one.accepted *= of_accepted
+            of_expected = min(1.0, self.falling.expected / all_expected)
+            of_accepted = min(1.0, self.falling.accepted / all_accepted) if all_accepted else 0.0
+            for one in self.segments.values():
+                one.expected *= of_expected
+                one.accepted *= of_accepted
             self.page, self.falling = 0.0, Sums()
 
 

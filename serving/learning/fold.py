@@ -252,7 +252,9 @@ class Step:
 
 
 def _on(tally: Tally, day: int, span_days: int) -> Tally:
-    """The tally as of a day: another span begins at nothing, another day with nothing counted."""
+    """The tally as of a day: another span begins at nothing, another day with nothing counted. What comes late counts
+    as of the newest day, so that going back and forth begins nothing anew."""
+    day = max(day, tally.day)
     span = day // span_days
     if tally.span != span:
         return Tally(span=span, day=day)

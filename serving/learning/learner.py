@@ -20,7 +20,7 @@ from features.log import Log
 from serving.catalogue_view import CatalogueView
 from serving.learning.beliefs import Beliefs
 from serving.learning.cells import Cells, packed, unpacked
-from serving.learning.evidence import MOST_SEGMENTS, Caution, Rules
+from serving.learning.evidence import MOST_SEGMENTS, Caution, Change, Rules
 from serving.learning.fold import fold
 from serving.learning.memory import Checkpoint, SqliteMemory
 
@@ -197,11 +197,13 @@ class Learner:
         cells = self._cells
         changed: set[str] = set()
         while cells.seq < last:
-            changes = memory.changes_after(cells.seq, TAKE_ROWS)
+            changes = _next_changes(memory, cells.seq, last)
             with self._lock:
                 for seq, change in changes:
                     cells.take(seq, change)
                     changed.add(change.offer_id)
+                # whoever asks for a new view or segment from here on gets exactly what is known up to here
+                self._position = position if cells.seq == last else cells.position
         if changed or position != self._position:
             self._renew(cells, changed, position)
         self._keep_checkpoint(memory, cells)
@@ -249,6 +251,19 @@ def own_windows_of(offers: Iterable[Offer], attribution: Attribution) -> dict[st
 
 def _heard(cells: Cells) -> dict[str, frozenset[str]]:
     return {release: frozenset(segments) for release, segments in cells.segments.items()}
+
+
+def _next_changes(memory: SqliteMemory, seq: int, last: int) -> list[tuple[int, Change]]:
+    """Some changes up to number `last`, and with each all others of its position of the log."""
+    limit = TAKE_ROWS
+    while True:
+        found = [one for one in memory.changes_after(seq, limit) if one[0] <= last]
+        if len(found) < limit or found[-1][0] == last:
+            return found
+        whole = [one for one in found if one[1].position != found[-1][1].position]
+        if whole:
+            return whole
+        limit *= 2
 
 
 def _cells_at(memory: SqliteMemory, strength: float, position: int | None) -> Cells:

@@ -113,6 +113,12 @@ def test_a_broken_offer_fades_within_some_fifty_acceptances_that_do_not_come():
     assert factor(cells) < 0.35
 
 
+def test_a_broken_offer_fades_to_nothing_and_not_to_a_part():
+    """1,000 acceptances that do not come leave the prior's 20 of 1,020 and less."""
+    cells = cells_of(*crowd(5_000, 0.05, 0.05, np.random.default_rng(2)), *[change(1, 0.05)] * 20_000)
+    assert factor(cells) < 0.03
+
+
 def test_a_sudden_rise_does_not_drop_older_evidence():
     cells = cells_of(*crowd(20_000, 0.05, 0.05, np.random.default_rng(2)), *[change(1, 0.05, 1.0)] * 100)
     assert factor(cells) < 1.15

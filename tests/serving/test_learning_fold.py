@@ -192,6 +192,14 @@ def test_a_customers_impressions_of_one_offer_count_three_times_a_day(shop, tmp_
     assert found(shop, tmp_path) == {CELL: (6, 0.6, 0.0)}
 
 
+def test_going_back_and_forth_between_days_begins_nothing_anew(shop, tmp_path):
+    for n in range(12):
+        shop.now = NOW + (n % 2) * DAY
+        shop.shown(f"d-{n}")
+    n, _, _ = found(shop, tmp_path)[CELL]
+    assert n == 4  # one on the first day, three on the second
+
+
 def test_an_outcome_of_an_impression_that_does_not_count_does_not_count(shop, tmp_path):
     for n in range(5):
         shop.shown(f"d-{n}", taken=n == 4)
