@@ -1,0 +1,108 @@
+"""Contact policies, stock and events together in a service: what one decision took, the next one cannot have."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import count
+
+import pytest
+
+from features.catalogue import Budget, Cap, ContactPolicy, Cooldown, Cost, Placement
+from features.events import Event
+from features.facts import Facts
+from features.home import Home
+from serving.decision import DecisionRequest, PlacementRequest
+from serving.settings import Settings
+from serving.wiring import build
+from tests.conftest import NOW
+from tests.serving.conftest import an_offer
+
+number = count()
+
+
+@pytest.fixture
+def service_with(tmp_path):
+    """A started service whose clock a test may turn: `service.hand[0]`."""
+    made = []
+
+    def make(*items):
+        facts = Facts(Home(tmp_path).facts_db)
+        for name in ("hero", "strip"):
+            facts.put(Placement(placement_id=name, name=name, channel="web"), NOW)
+        for item in items:
+            facts.put(item, NOW)
+        facts.close()
+        service = build(Settings(home=Home(tmp_path), epsilon=0.0, new_offer_share=0.0))
+        made.append(service)
+        service.hand = [NOW]
+        service.clock = service.contacts._clock = lambda: service.hand[0]
+        service.start()
+        return service
+
+    yield make
+    for service in made:
+        service.close()
+
+
+def decide(service, *placements, customer="c", limit=1):
+    asked = tuple(PlacementRequest(name, limit) for name in placements or ("hero",))
+    return service.decider.decide(DecisionRequest(customer_id=customer, placements=asked))
+
+
+def shown(decision):
+    return [offer.offer_id for placement in decision.placements for offer in placement.offers]
+
+
+def happens(service, event_type, decision, offer_id, customer="c"):
+    event = Event(
+        event_id=f"e-{next(number)}", event_type=event_type, customer_id=customer, occurred_at=service.clock(),
+        decision_id=decision.decision_id, offer_id=offer_id,
+    )  # fmt: skip
+    service.log.submit([event], service.clock()).result(timeout=10)
+
+
+def test_a_cap_holds_from_one_decision_to_the_next_and_frees_what_nobody_saw(service_with):
+    service = service_with(an_offer("a", 9.0, caps=(Cap(limit=1, window="7d"),)), an_offer("b", 1.0))
+    seen = decide(service)
+    assert (shown(seen), shown(decide(service)), shown(decide(service, customer="other"))) == (["a"], ["b"], ["a"])
+    happens(service, "impression", seen, "a")
+    service.hand[0] += timedelta(minutes=31)
+    assert shown(decide(service)) == ["b"]  # it was seen
+    assert shown(decide(service, customer="other")) == ["a"]  # nobody saw it
+
+
+def test_an_impression_is_reflected_in_the_very_next_decision(service_with):
+    calm = ContactPolicy(policy_id="calm", name="calm", cooldown=Cooldown(dismiss="30d"))
+    service = service_with(calm, an_offer("a", 9.0), an_offer("b", 1.0))
+    first = decide(service)
+    happens(service, "dismiss", first, "a")
+    assert shown(decide(service)) == ["b"]
+    service.hand[0] += timedelta(days=30)
+    assert shown(decide(service)) == ["a"]
+
+
+def test_a_policys_cap_holds_within_a_slate_and_across_placements(service_with):
+    calm = ContactPolicy(policy_id="calm", name="calm", caps=(Cap(limit=3, window="1d", of="all"),))
+    service = service_with(calm, *(an_offer(name) for name in "abcdef"))
+    assert len(shown(decide(service, "hero", "strip", limit=2))) == 3
+    assert shown(decide(service, "hero", "strip", limit=2)) == []
+    assert len(shown(decide(service, limit=5, customer="other"))) == 3
+
+
+def test_the_last_unit_goes_to_one_and_a_budget_to_as_many_as_it_pays_for(service_with):
+    cost, budget = Cost(amount=0.5, per="impression"), Budget(amount=1.0, per="day")
+    service = service_with(
+        an_offer("a", 9.0, inventory=1), an_offer("b", 5.0, cost=cost, budget=budget), an_offer("c", 1.0)
+    )
+    assert [shown(decide(service, customer=f"c-{n}"))[0] for n in range(5)] == ["a", "b", "b", "c", "c"]
+
+
+def test_another_worker_counts_what_this_one_gave(service_with):
+    service = service_with(an_offer("a", 9.0, inventory=2, caps=(Cap(limit=1, window="1d"),)), an_offer("b", 1.0))
+    other = build(service.settings)
+    other.clock = other.contacts._clock = service.clock
+    other.start()
+    assert [shown(decide(one)) for one in (service, other)] == [["a"], ["b"]]
+    assert [shown(decide(one, customer="d"))[0] for one in (other, service)] == ["a", "b"]
+    assert shown(decide(other, customer="e")) == ["b"]  # the second unit is gone
+    other.close()
