@@ -249,6 +249,7 @@ def _asked(
         refused=customer.refused,
         muted_categories=customer.muted_categories,
         features=customer.features,
+        features_known=all(code != "features_unavailable" for code, _ in customer.degraded),
         attributes=customer.attributes,
         consent=customer.consent,
         context=request.context,

@@ -22,6 +22,7 @@ class Asked:
     refused: frozenset[str] | None = frozenset()  # keys of consent that are refused; None: could not be read
     muted_categories: frozenset[str] = frozenset()
     features: Mapping[str, Any] = field(default_factory=dict)  # of the customer, by name
+    features_known: bool = True  # False: they could not be read, and are at their defaults
     attributes: Mapping[str, Any] = field(default_factory=dict)  # of the customer's profile
     consent: Mapping[str, bool] = field(default_factory=dict)
     context: Mapping[str, Any] = field(default_factory=dict)  # of the request, untyped

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import Offer
 from features.errors import BadRule
-from features.language import Expression, Names, Program, interpret, parse, values_seen
+from features.language import Expression, Names, Program, interpret, parse, values_seen, variables
 
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
@@ -31,16 +31,27 @@ class EligibilityRule:
         self._program: Program | None = None
         if any(rule is not None for rule in self._rules):
             self._program = Program(self._rules, view.offers, self._names)
+        # A default is no fact: nobody who bought yesterday may pass for somebody who never did.
+        self._needs_features = np.array([self._names_features(rule) for rule in self._rules], dtype=bool)
 
     def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
-        return None if self._program is None else self._program.evaluate(asked) == 1
+        if self._program is None:
+            return None
+        holds = np.equal(self._program.evaluate(asked), 1)
+        return holds if asked.features_known else holds & ~self._needs_features
 
     def seen(self, asked: Asked, row: int) -> dict[str, Any]:
         offer, rule = self._view.offers[row], self._rules[row]
         if rule is None:
             return {"rule": None}
+        if not asked.features_known and self._needs_features[row]:
+            return {"rule": offer.eligibility, "result": OUTCOMES[None], "features": "could not be read"}
         result = OUTCOMES[interpret(rule, asked, offer, self._names)]
         return {"rule": offer.eligibility, "result": result, "values": values_seen(rule, asked, offer, self._names)}
+
+    def _names_features(self, rule: Expression | None) -> bool:
+        named = variables(rule) if rule is not None else ()
+        return any(one.root == "" and one.path[0] not in self._names.attribute for one in named)
 
 
 def _rule_of(offer: Offer) -> Expression | None:

@@ -68,6 +68,31 @@ def test_rules_see_features_consent_context_and_the_offer():
         assert allowed(rule, asked(**{**known, part: {}})) == [False]
 
 
+def test_where_features_could_not_be_read_what_depends_on_them_is_withheld():
+    # Their defaults would say that this customer never bought anything.
+    rule = EligibilityRule(
+        view_of(
+            an_offer("a", eligibility="days_since_purchase is missing and visits_7d == 0"),
+            an_offer("b", eligibility="age >= 18"),
+            an_offer("c"),
+        )
+    )
+    known = {"features": {"visits_7d": 0.0}, "attributes": {"age": 30}}
+    assert allowed(rule, asked(**known)) == [True, True, True]
+    assert allowed(rule, asked(**known, features_known=False)) == [False, True, True]
+    seen = rule.seen(asked(**known, features_known=False), 0)
+    assert (seen["result"], seen["features"]) == ("unknown", "could not be read")
+
+
+def test_a_decision_without_features_shows_no_offer_whose_rule_names_one(decider_with, ask):
+    offers = [an_offer("a", 9.0, eligibility="visits_7d == 0"), an_offer("b", 1.0)]
+    known = {"features": {"visits_7d": 0.0}}
+    lost = (("features_unavailable", "stored features were left at their defaults"),)
+    for degraded, expected in (((), ["a", "b"]), (lost, ["b"])):
+        decision = ask(decider_with(offers, degraded=degraded, **known), limit=5)
+        assert [offer.offer_id for offer in decision.placements[0].offers] == expected
+
+
 def test_it_says_what_it_saw():
     rule = EligibilityRule(view_of(an_offer("a", eligibility="age >= 18 and visits_7d > 2"), an_offer("b")))
     assert rule.seen(asked(attributes={"age": 17}), 0) == {
