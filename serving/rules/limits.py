@@ -96,22 +96,18 @@ class Limits:
         self.needs = _needs(self.of_policies, self.of_offer, self.rests, self.patience)
         self.any = bool(self.takes or self.of_offer or self.of_policies or self.rests or self.patience)
         self._counts_contacts = bool(self.of_policies or self.rests or self.patience)
-        self._channels = {
-            *(cap.channels for cap in self.of_policies),
-            *(rest.channels for rest in self.rests),
-            *(one.channels for one in self.patience),
-        }
-        # A contact with any offer may count for a cap that only another offer has.
-        self._counts_all = any(cap.of != "offer" for caps in self.of_offer.values() for cap in caps)
+        # A contact with any offer may count for a policy, or for a cap that only another offer has. On a channel where
+        # none does it is claimed too: its events need not say where it was shown.
+        self._counts_all = self._counts_contacts or any(
+            cap.of != "offer" for caps in self.of_offer.values() for cap in caps
+        )
 
     def take(self, offer_id: str) -> Take | None:
         return self.takes.get(offer_id)
 
     def covers(self, pick: Claimed) -> bool:
         """Whether this pick may count for any limit, so that it must be claimed."""
-        if self._counts_all or pick.offer_id in self.takes or pick.offer_id in self.of_offer:
-            return True
-        return any(channels is None or pick.channel in channels for channels in self._channels)
+        return self._counts_all or pick.offer_id in self.takes or pick.offer_id in self.of_offer
 
     def broken(self, claim: Claim, history: ContactHistory, stock: Stock) -> Sequence[Claimed]:
         """The picks that may not be made after all, each judged with those above it that may; empty if none."""

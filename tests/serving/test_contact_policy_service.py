@@ -89,6 +89,17 @@ def test_a_policys_cap_holds_within_a_slate_and_across_placements(service_with):
     assert len(shown(decide(service, limit=5, customer="other"))) == 3
 
 
+def test_what_was_shown_on_another_channel_counts_there_also_if_its_events_do_not_say_where(service_with):
+    calm = ContactPolicy(policy_id="calm", name="calm", channels=("web",), caps=(Cap(limit=1, window="1d", of="all"),))
+    service = service_with(
+        calm, an_offer("a", 9.0), an_offer("b", 1.0), Placement(placement_id="mail", name="mail", channel="email")
+    )
+    mailed = decide(service, "mail")
+    happens(service, "impression", mailed, "a")
+    assert shown(decide(service)) == ["a"]
+    assert shown(decide(service)) == []
+
+
 def test_the_last_unit_goes_to_one_and_a_budget_to_as_many_as_it_pays_for(service_with):
     cost, budget = Cost(amount=0.5, per="impression"), Budget(amount=1.0, per="day")
     service = service_with(
