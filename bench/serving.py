@@ -4,9 +4,9 @@ One worker unless said; the load comes from a process of its own on the same mac
 loop, and at fixed rates in an open loop with latencies counted from when a request was due. Every case is measured in
 rounds, each beside the empty endpoint; `ratio` is the median over the rounds of its throughput to that of the empty
 endpoint under the same load, `p99_ratio` the same of p99. The first seconds of every round are a warm-up and do not
-count; a row without offers does not depend on them. Budget at 1,000 offers: ratio at least 0.7, p99_ratio at most 2; at
-least 10 times `mlflow models serve`; 2 workers at least 1.7 times one on two free cores (the load generator needs a
-third). Left out: the network, TLS.
+count. A visit is five page views; of `closed_16_strangers` it is one. A row without offers does not depend on them.
+Budget at 1,000 offers: ratio at least 0.7, p99_ratio at most 2; at least 10 times `mlflow models serve`; 2 workers at
+least 1.7 times one on two free cores (the load generator needs a third). Left out: the network, TLS.
 
 Run it with `.venv/bin/python -m bench.serving [--quick] [--only CASE …] [--out bench/results.json]`; it takes about
 half an hour, with --quick about five minutes.
@@ -39,7 +39,8 @@ from features.events import to_us
 
 CLOSED = "closed_16"
 CASES = ("empty", "decision", "workers", "mlflow_serve", "feast_serve", "events", "memory")
-N_REQUESTS = 20_000  # different ones, asked in turn
+N_REQUESTS = 40_000  # asked in turn, then from the beginning
+PAGE_VIEWS, AT_A_TIME = 5, 500  # of a visit, and visits that go on beside each other
 COMPARED = 1_000  # offers, where others are compared with
 EVENTS_PER_BATCH = 100
 MOST_BATCHES_PER_S = 500  # that are made in advance; a faster server would see some of them twice
@@ -86,7 +87,7 @@ class Bench:
         **more: Any,
     ) -> None:
         """The figures of the median round, and the medians of the ratios."""
-        by = "rps" if load == CLOSED else "p99_ms"
+        by = "p99_ms" if load.startswith("open") else "rps"
         middle = sorted((one for one, _ in pairs), key=lambda one: one.get(by, 0.0))[len(pairs) // 2]
         row: dict[str, Any] = {"case": case, "offers": offers, "load": load, "workers": workers}
         row |= {name: middle.get(name) for name in ("rps", "p50_ms", "p99_ms", "p999_ms")}
@@ -167,6 +168,8 @@ def run(bench: Bench, cases: Sequence[str]) -> None:
             for n in plan.offers:
                 with ours(bench, home_with(bench, n)) as decision:
                     measure(bench, "decision", n, decision, empty, plan.rates if n == COMPARED else ())
+                    if n == COMPARED:
+                        measure_strangers(bench, decision, empty)
         if "mlflow_serve" in cases:
             with mlflow_serve(bench, home_with(bench, COMPARED)) as other:
                 measure(bench, "mlflow_serve", COMPARED, other, empty)
@@ -206,6 +209,15 @@ def measure(
             pairs.append((one, one if asked is beside else bench.load(beside, n, rate)))
         load = CLOSED if rate is None else f"open_{rate}"
         bench.row(case, offers, load, workers, pairs, asked.server.rss_mb())
+
+
+def measure_strangers(bench: Bench, decision: Asked, empty: Asked) -> None:
+    """Nobody who asks was there a moment ago, so that nothing of them is in memory."""
+    made = home_with(bench, COMPARED)
+    new = bench.requests("strangers", decisions(bench.plan.customers, made.key, page_views=1))
+    asked = Asked(decision.server, new)
+    pairs = [(bench.load(asked, n), bench.load(empty, n)) for n in range(bench.plan.rounds)]
+    bench.row("decision", COMPARED, f"{CLOSED}_strangers", 1, pairs, decision.server.rss_mb())
 
 
 def measure_events(bench: Bench, empty: Asked) -> None:
@@ -297,11 +309,11 @@ def feast_serve(bench: Bench, made: Made) -> Iterator[Asked]:
         yield Asked(server, bench.requests("feast", wire))
 
 
-def decisions(n_customers: int, key: str) -> Iterator[bytes]:
-    """Three offers for one placement; one visitor in twenty is unknown."""
+def decisions(n_customers: int, key: str, page_views: int = PAGE_VIEWS) -> Iterator[bytes]:
+    """Three offers for one placement, page view by page view of visits of that many each, many visits at a time; one
+    visitor in twenty is unknown."""
     headers = [("authorization", f"Bearer {key}")] if key else []
-    rng = np.random.default_rng(1)
-    for n in rng.integers(0, n_customers, N_REQUESTS).tolist():
+    for n in visits(n_customers, page_views):
         who = {"customer_id": customer_name(n)} if n % 20 else {"anonymous_id": f"visitor-{n}"}
         body = {
             **who,
@@ -309,6 +321,16 @@ def decisions(n_customers: int, key: str) -> Iterator[bytes]:
             "context": {"page": "/", "device": "mobile"},
         }
         yield post("/v1/decisions", json.dumps(body).encode(), headers)
+
+
+def visits(n_customers: int, page_views: int) -> Iterator[int]:
+    """Whose page views follow each other, N_REQUESTS of them."""
+    rng = np.random.default_rng(1)
+    visitors = rng.integers(0, n_customers, N_REQUESTS // page_views + AT_A_TIME).tolist()
+    for first in range(0, N_REQUESTS // page_views, AT_A_TIME):
+        there = visitors[first : first + AT_A_TIME]
+        for _ in range(page_views):
+            yield from rng.permutation(there).tolist()
 
 
 def event_batches(made: Made, part: int, n_batches: int) -> Iterator[bytes]:
