@@ -71,7 +71,8 @@ def decider_with(tmp_path):
         made = [an_offer(o, offers[o]) if isinstance(o, str) else o for o in offers]
         hero = Placement(placement_id="hero", name="hero", channel="web", **(placement or {}))
         strip = Placement(placement_id="strip", name="strip", channel="web")
-        catalogue = Catalogue(1, tuple(sorted(made, key=lambda o: o.offer_id)), (hero, strip), tuple(policies), tuple(levers))
+        in_order = tuple(sorted(made, key=lambda o: o.offer_id))
+        catalogue = Catalogue(1, in_order, (hero, strip), tuple(policies), tuple(levers))
         features = {
             offer: {"offer_acceptance_rate_7d": 0.9, "offer_acceptance_rate_30d": rate}
             for offer, rate in (rates or {}).items()

@@ -180,7 +180,9 @@ def test_a_reservation_that_comes_too_late_is_given_back(service, contacts):
 @pytest.mark.parametrize("fault", ["sleep", "fail"])
 def test_without_features_a_customer_is_scored_from_priors(service, fault):
     reader = service.decider.edition.customers
-    reader.features_fault.sleep_s, reader.features_fault.fails = (TOO_SLOW_S, False) if fault == "sleep" else (0.0, True)
+    reader.features_fault.sleep_s, reader.features_fault.fails = (
+        (TOO_SLOW_S, False) if fault == "sleep" else (0.0, True)
+    )
     for decision, took_s in ask(service, n=20):
         assert shown(decision) == ["capped"]
         assert codes(decision) == {"features_unavailable"} | ({"deadline"} if fault == "sleep" else set())

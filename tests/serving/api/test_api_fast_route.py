@@ -75,7 +75,7 @@ def test_the_answer_names_the_request_as_it_was_named_and_the_log_has_the_row(bo
         b'{"customer_id": "a", "placements": []}',
         b'{"customer_id": "a", "customer_id": "b", "placements": [{"placement_id": "hero"}]}',
         b'{"customer_id": "a", "placements": [{"placement_id": "hero", "limit": 1, "limit": 2}]}',
-        b'{"customer_id": "a", "placements": [{"placement_id": "hero", "limit": 1, "limit": 2}, {"placement_id": "b"}]}',
+        b'{"customer_id": "a", "placements": [{"placement_id": "h", "limit": 1, "limit": 2}, {"placement_id": "b"}]}',
         b'{"customer_id": "a", "placements": [{"placement_id": "hero"}], "context": {"a": 1, "a": 2}}',
         b'{"customer_id": "a", "placements": [{"placement_id": "hero"}], "context": {"a": "\\u0000"}}',
         b'{"customer_id": "a", "placements": [{"placement_id": "hero"}], "context": {"a": NaN}}',
