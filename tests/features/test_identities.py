@@ -6,7 +6,7 @@ import math
 import sqlite3
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.definitions import feature_set
@@ -190,6 +190,7 @@ def _columns() -> st.SearchStrategy[StoredRow]:
     return made()
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.none() | _columns(), max_size=4), st.randoms())
 def test_neither_the_order_nor_the_grouping_of_keys_matters(rows, random):
     joined = joined_row(FEATURES, rows)
