@@ -42,6 +42,7 @@ EVENTS_AT_ONCE, EVENTS_AT_MOST = 200, 2_000  # per transaction, so that claims n
 CALLS_AT_MOST = 5  # one after the other: whoever keeps house has other things to do
 POSITIONS_UNSAVED = 10_000  # decisions are passed over without a write, up to so many
 CHECKPOINT_PAGES = 4_000
+SWEPT_AT_ONCE, SWEPT_BY_A_CLAIM = 500, 20  # holds per transaction; somebody waits for a claim
 TIDIED_EVERY_US = 10_000_000
 TIDIED_AT_MOST = 20  # transactions per time
 
@@ -124,7 +125,8 @@ class SqliteContacts:
         with self._files.transaction() as db:
             book, customers = StockBook(db), ContactBook(db, self._remembered)
             if takes:
-                self._sweep(db, book, self._horizon_us(min(claim.decided_us for claim in claims)))
+                due_us = self._horizon_us(min(claim.decided_us for claim in claims))
+                self._sweep(db, book, due_us, SWEPT_BY_A_CLAIM)
             rows = book.rows(takes)
             loaded = customers.load(claim.customer_id for claim in claims)
             histories = {one.customer_id: self._thinned(one.history, newest_us) for one in loaded.values()}
@@ -300,12 +302,12 @@ class SqliteContacts:
     def _sweep_if_due(self, until_us: int) -> None:
         while (first := self._files.read(stock_book.FIRST_DUE)[0][0]) is not None and first <= until_us:
             with self._files.transaction() as db:
-                self._sweep(db, StockBook(db), until_us)
+                self._sweep(db, StockBook(db), until_us, SWEPT_AT_ONCE)
 
-    def _sweep(self, db: sqlite3.Connection, book: StockBook, until_us: int) -> None:
+    def _sweep(self, db: sqlite3.Connection, book: StockBook, until_us: int, most: int) -> None:
         first = db.execute(stock_book.FIRST_DUE).fetchone()[0]
         if first is not None and first <= until_us:
-            book.sweep(until_us, self._window_us)
+            book.sweep(until_us, self._window_us, most)
 
 
 def _prepared(db: sqlite3.Connection) -> None:

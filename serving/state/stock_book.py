@@ -158,7 +158,7 @@ class StockBook:
             if state != SEEN:
                 self._db.execute(DROP, (decision_id, offer_id))
 
-    def sweep(self, until_us: int, remembered_us: int, most: int = 500) -> int:
+    def sweep(self, until_us: int, remembered_us: int, most: int) -> int:
         """Give back what was due by then; how many holds were looked at, at most `most`."""
         due = self._db.execute(DUE, (until_us, most)).fetchall()
         for decision_id, offer_id, state, units, spent, day in due:
