@@ -270,3 +270,30 @@ def test_the_learner_understands_a_log_of_another_clock(learner_of, shop):
     learner = learner_of()
     learner.refresh()
     assert learner.beliefs(VIEW, "7", "web").factor[0] > 1.0
+
+
+def test_what_is_asked_for_while_the_log_is_taken_in_can_be_had_again_too(shop, learner_of, monkeypatch):
+    """A new segment or catalogue in the midst of it, while another worker goes on folding."""
+    monkeypatch.setattr(learner_module, "TAKE_ROWS", 3)
+    learner, other = learner_of(), learner_of()
+    learner.refresh()
+    asked = []
+    take = SqliteMemory.changes_after
+
+    def meanwhile(memory, seq, limit, until_position=None):
+        if memory is learner._memory and until_position is None and len(asked) < 60:
+            asked.append(learner.beliefs(view_of("o-1", "o-2", version=len(asked) + 2), "7", f"s{len(asked)}"))
+            shop.shown(f"m-{len(asked)}", customer=f"m-{len(asked)}", taken=len(asked) % 2 == 0)
+            other.refresh()
+        return take(memory, seq, limit, until_position)
+
+    for i in range(20):
+        shop.shown(f"d-{i}", customer=f"c-{i}", taken=i % 3 == 0)
+    other.refresh()
+    monkeypatch.setattr(SqliteMemory, "changes_after", meanwhile)
+    learner.refresh()
+    monkeypatch.setattr(SqliteMemory, "changes_after", take)
+    assert len({one.position for one in asked}) > 5
+    for at, one in enumerate(asked):
+        again = learner.beliefs_at(one.position, view_of("o-1", "o-2", version=at + 2), "7", f"s{at}")
+        assert same(one, again), at
