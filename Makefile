@@ -41,8 +41,8 @@ prove-decisions: setup  ## caps, frequencies, flood and regret at full size; an 
 bench: setup  ## the serving table of docs/explanation/performance.md, into bench/results.json
 	@$(PY) -m bench.serving
 
-bench-parts: setup  ## what is claimed of the speed of parts: a decision, rules, deadline, ingest, features, log, online reads
-	@for part in decide rules deadline ingest features log online; do echo "== $$part"; $(PY) -m bench.$$part || exit 1; done
+bench-parts: setup  ## what is claimed of the speed of parts: a decision, rules, policies, deadline, ingest, features, log, online reads
+	@for part in decide rules policies deadline ingest features log online; do echo "== $$part"; $(PY) -m bench.$$part || exit 1; done
 
 clean:  ## remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from serving.compiled import compiled, quickly
 from serving.policies.noise import STEP, normal, unit
 
-PASSING = 5.0  # how many offers should pass the threshold in a draw: more cost time, fewer leave more draws open
+PASSING = 3.0  # how many offers should pass the threshold in a draw: more cost time, fewer leave more draws open
 FAR = 9.0  # a normal is further out once in 10^18 times, which counts as never
 LEAST_KEPT = 0.95  # A(x) on average, at least: .952 at shape 1, towards 1 for larger ones
 SMALLEST_SHAPE = 1e-6
