@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import re
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import cast
 from weakref import WeakValueDictionary
 
 from features.errors import BadRule
@@ -29,16 +27,13 @@ from features.language.syntax import (
     Truth,
     Variable,
 )
+from features.language.tokens import Token, duration_us, is_name, number_of, plain_name, text_of, tokens_of
 
 MAX_CHARACTERS = 10_000
 MAX_DEPTH = 40  # of parentheses and `not`
 MAX_PARTS = 1_000  # operands of one rule
-MAX_DAYS = 36_525  # of a duration
-UNITS_US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 604_800_000_000}
-KEYWORDS = frozenset(("and", "or", "not", "in", "is", "missing", "between", "true", "false", "now"))
 ORDERS = frozenset(FLIPPED)
 ROOTS = ("offer", "context", "consent")
-ESCAPES = {"\\": "\\", '"': '"', "'": "'", "n": "\n", "t": "\t", "r": "\r", "/": "/"}
 INSTEAD = {
     "=": "'==' compares",
     "&&": "write 'and'",
@@ -57,30 +52,6 @@ INSTEAD = {
     "IN": "write 'in'",
     "IS": "write 'is'",
 }
-
-TOKEN = re.compile(
-    r"""
-    \s*
-  (?:
-    (?P<duration>[0-9]+(?:\.[0-9]+)?[smhdw]\b)
-  | (?P<number>(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
-  | (?P<name>[^\W0-9]\w*)
-  | (?P<quoted>`[^`\n]+`)
-  | (?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
-  | (?P<sign><=|>=|==|!=|<>|&&|\|\||[<>()\[\],.=&|!+-])
-  | (?P<end>\Z)
-  | (?P<other>.)
-  )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
-
-
-class Token(NamedTuple):
-    kind: str  # duration, number, name, quoted, text, sign, end
-    text: str
-    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,28 +80,13 @@ def parse(text: str) -> Expression:
 _in_use: WeakValueDictionary[str, Expression] = WeakValueDictionary()  # a new edition reuses what the old one parsed
 
 
-def _tokens(text: str) -> list[Token]:
-    found = []
-    for match in TOKEN.finditer(text):
-        kind = match.lastgroup or ""
-        token = Token(kind, match[kind], match.start(kind))
-        if kind == "other":
-            if token.text in "\"'`":
-                raise BadRule(f"the {token.text} that opens here is not closed", token.at)
-            raise BadRule(f"{token.text!r} means nothing here", token.at)
-        found.append(token)
-        if kind == "end":
-            break
-    return found
-
-
 class _Parser:
     """Recursive descent; each method reads one form and leaves the position behind it."""
 
     def __init__(self, text: str) -> None:
         if len(text) > MAX_CHARACTERS:
             raise BadRule(f"the rule has {len(text):,} characters, at most {MAX_CHARACTERS:,} are read", MAX_CHARACTERS)
-        self._tokens = _tokens(text)
+        self._tokens = tokens_of(text)
         self._next = 0
         self._depth = 0
         self._parts = 0
@@ -239,15 +195,15 @@ class _Parser:
         token = self._now
         self._next += 1
         if token.kind == "number":
-            return _number(token)
+            return number_of(token)
         if token.text == "-" and self._now.kind == "number":
             self._next += 1
-            return Number(-_number(self._tokens[self._next - 1]).value)
+            return Number(-number_of(self._tokens[self._next - 1]).value)
         if token.kind == "duration":
-            return _Duration(_duration_us(token))
+            return _Duration(duration_us(token))
         if token.kind == "text":
-            return Text(_unescaped(token))
-        if _is_name(token):
+            return Text(text_of(token))
+        if is_name(token):
             return self._named(token)
         if token.kind == "name" and token.text in ("true", "false"):
             return Truth(token.text == "true")
@@ -264,8 +220,8 @@ class _Parser:
         token = self._now
         self._next += 1
         if token.kind == "duration":
-            return Moment(sign * _duration_us(token))
-        if sign < 0 and _is_name(token):
+            return Moment(sign * duration_us(token))
+        if sign < 0 and is_name(token):
             return _Age(self._named(token))
         self._next -= 1
         raise self._fault("expected a duration such as 30d, 12h or 45m")
@@ -281,8 +237,8 @@ class _Parser:
         self._next += 1
         key: Text | Variable
         if token.kind == "text":
-            key = Text(_unescaped(token))
-        elif _is_name(token):
+            key = Text(text_of(token))
+        elif is_name(token):
             key = self._variable(token)
         else:
             self._next -= 1
@@ -299,11 +255,11 @@ class _Parser:
                 raise self._fault(f"{first.text}. leads nowhere; expected one of {expected} or a name alone", first.at)
             root = cast(Root, first.text)
         else:
-            path.append(_plain(first))
+            path.append(plain_name(first))
         while self._accept("."):
             if self._now.kind not in ("name", "quoted"):
                 raise self._fault("expected a name after the dot")
-            path.append(_plain(self._now))
+            path.append(plain_name(self._now))
             self._next += 1
         if len(path) > (1 if root in ("", "consent") else MAX_DEPTH):
             raise self._fault(f"{root or path[0]} has no parts that deep", first.at)
@@ -356,42 +312,5 @@ class _Parser:
         return BadRule(expected, token.at if at is None else at)
 
 
-def _is_name(token: Token) -> bool:
-    return token.kind == "quoted" or (token.kind == "name" and token.text not in KEYWORDS)
-
-
-def _plain(token: Token) -> str:
-    return token.text[1:-1] if token.kind == "quoted" else token.text
-
-
 def _shown(text: str) -> str:
     return repr(text if len(text) <= 40 else f"{text[:40]}…")
-
-
-def _number(token: Token) -> Number:
-    value = float(token.text)
-    if not math.isfinite(value):
-        raise BadRule("the number is too large", token.at)
-    return Number(value)
-
-
-def _duration_us(token: Token) -> int:
-    days = float(token.text[:-1]) * UNITS_US[token.text[-1]] / UNITS_US["d"]
-    if not days <= MAX_DAYS:
-        raise BadRule(f"a duration is at most {MAX_DAYS:,} days", token.at)
-    return round(float(token.text[:-1]) * UNITS_US[token.text[-1]])
-
-
-def _unescaped(token: Token) -> str:
-    def one(match: re.Match[str]) -> str:
-        code = match.group(1)
-        at = token.at + 1 + match.start()
-        if len(code) == 5:
-            if 0xD800 <= int(code[1:], 16) < 0xE000:
-                raise BadRule(f"\\{code} is half a character; write the character itself", at)
-            return chr(int(code[1:], 16))
-        if code not in ESCAPES:
-            raise BadRule(f"\\{code} is no escape; expected \\\\, \\\", \\', \\n, \\t, \\r or \\u and four digits", at)
-        return ESCAPES[code]
-
-    return ESCAPE.sub(one, token.text[1:-1])
