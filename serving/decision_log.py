@@ -99,7 +99,8 @@ def _exhausted(edition: Edition, stock: Stock, placements: Sequence[Drafted]) ->
                 rows.update(np.flatnonzero(one.dropped_by == index).tolist())
     names = [edition.view.offers[row].offer_id for row in sorted(rows)]
     levels = {name: stock.levels[name] for name in names if name in stock.levels}
-    return {**stock._asdict(), "levels": levels}
+    day = {"day": stock.day, "day_from_us": stock.day_from_us, "day_until_us": stock.day_until_us}
+    return {"levels": levels, **day}
 
 
 def _support(edition: Edition, drafted: Drafted) -> dict[str, Any]:

@@ -54,6 +54,11 @@ class Stock(NamedTuple):
     day: str = ""  # YYYY-MM-DD of `spent_today`, in the deployment's time zone
     day_from_us: int = 0  # that day is [day_from_us, day_until_us)
     day_until_us: int = 0
+    # What lets a reader follow: of two stocks with the same `lineage` (the same object) and day, the levels differ at
+    # most for the offers that the last `version - other.version` of `moves` name.
+    lineage: object = None  # None: nothing is known of another stock
+    version: int = 0
+    moves: tuple[tuple[str, ...], ...] = ()  # offers that moved to each version, the newest last; not all versions
 
 
 class Claimed(NamedTuple):
