@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from serving.decision import Decision
+from serving.compiled import compiled
+from serving.decision import Decision, OfferAnswer
 from serving.drafting import Drafted, tuning_of
-from serving.rules import drops
 from serving.settings import Settings
 from serving.state.contacts import Stock
 
@@ -20,12 +22,39 @@ if TYPE_CHECKING:
 
 
 STOCK_RULES = frozenset({"inventory", "budget", "pacing"})
+_encoder = msgspec.json.Encoder()
+
+
+class OfferRow(msgspec.Struct, frozen=True):
+    """An offer as answered, with what only the log says of it."""
+
+    rank: int
+    offer_id: str
+    treatment_id: str
+    score: float
+    p_accept: float
+    selection_probability: float
+    value: float
+    reason_codes: tuple[str, ...]
+    payload: dict[str, Any]
+    is_fallback: bool
+    p_model: float
+    random: bool
+
+
+class Counted(NamedTuple):
+    """One placement's offers, counted."""
+
+    dropped: dict[str, int]  # by rule
+    n_in_draw: int
+    out_of_stock: NDArray[np.int64]  # rows that a rule of the stock dropped
 
 
 def log_row(decision: Decision, attempt: Attempt, settings: Settings) -> bytes:
     """The decision's row of the log as JSON."""
     edition, question, known = attempt.edition, attempt.question, attempt.question.known
     request, customer = question.request, known.customer
+    counted = [_counted(edition.rules.names, drafted) for drafted in attempt.draft.placements]
     row = {
         "decision_id": decision.decision_id,
         "customer_id": decision.customer_id,
@@ -48,7 +77,7 @@ def log_row(decision: Decision, attempt: Attempt, settings: Settings) -> bytes:
         "redrawn": bool(attempt.lost),
         "lost": [sorted(lost) for lost in attempt.lost],
         "n_draws": attempt.n_draws,
-        "support": [_support(edition, drafted) for drafted in attempt.draft.placements],
+        "support": [_support(*both) for both in zip(attempt.draft.placements, counted, strict=True)],
         "segment": attempt.draft.segment,
         "p_churn": attempt.draft.p_churn,
         "seed": str(question.seed),  # 64 bits do not fit a JSON number everywhere
@@ -73,39 +102,82 @@ def log_row(decision: Decision, attempt: Attempt, settings: Settings) -> bytes:
         "offers_as_of_us": edition.offers_as_of_us,  # the instant of the offers' features
         "known": customer.known,
         "history": known.history,
-        "stock": None if known.stock is None else _exhausted(edition, known.stock, attempt.draft.placements),
+        "stock": None if known.stock is None else _exhausted(edition, known.stock, counted),
     }
-    return msgspec.json.encode(row)
+    return _encoder.encode(row)
 
 
-def _offers(offers: Any, drafted: Drafted) -> list[dict[str, Any]]:
-    found = []
-    for answer, pick in zip(offers, drafted.picks, strict=True):
-        one = msgspec.structs.asdict(answer)
-        one["p_model"] = float(drafted.scores.p_model[pick.row])
-        one["random"] = pick.random
-        found.append(one)
-    return found
+def _offers(offers: Sequence[OfferAnswer], drafted: Drafted) -> list[OfferRow]:
+    p_model = drafted.scores.p_model
+    return [
+        OfferRow(
+            one.rank,
+            one.offer_id,
+            one.treatment_id,
+            one.score,
+            one.p_accept,
+            one.selection_probability,
+            one.value,
+            one.reason_codes,
+            one.payload,
+            one.is_fallback,
+            p_model.item(pick.row),
+            pick.random,
+        )
+        for one, pick in zip(offers, drafted.picks, strict=True)
+    ]
 
 
-def _exhausted(edition: Edition, stock: Stock, placements: Sequence[Drafted]) -> dict[str, Any]:
+def _exhausted(edition: Edition, stock: Stock, counted: Sequence[Counted]) -> dict[str, Any]:
     """Of the stock, what dropped an offer: all that a replay needs, as the others had enough."""
-    of_stock = [index for index, name in enumerate(edition.rules.names) if name in STOCK_RULES]
-    rows: set[int] = set()
-    for one in placements:
-        n_dropped = drops(one.dropped_by, len(edition.rules.names))
-        for index in of_stock:
-            if n_dropped[index]:
-                rows.update(np.flatnonzero(one.dropped_by == index).tolist())
+    rows = {row for one in counted if one.out_of_stock.size for row in one.out_of_stock.tolist()}
     names = [edition.view.offers[row].offer_id for row in sorted(rows)]
     levels = {name: stock.levels[name] for name in names if name in stock.levels}
-    day = {"day": stock.day, "day_from_us": stock.day_from_us, "day_until_us": stock.day_until_us}
-    return {"levels": levels, **day}
+    return {**stock._asdict(), "levels": levels}
 
 
-def _support(edition: Edition, drafted: Drafted) -> dict[str, Any]:
+def _support(drafted: Drafted, counted: Counted) -> Mapping[str, Any]:
     """How many offers were in the first draw, how many each rule dropped, and up to where in the log was learned."""
-    names = edition.rules.names
-    dropped = {name: n for name, n in zip(names, drops(drafted.dropped_by, len(names)), strict=True) if n}
-    n_in_draw, learned = int(np.count_nonzero(drafted.in_draw)), drafted.beliefs.position
-    return {"n_eligible": drafted.n_eligible, "n_in_draw": n_in_draw, "dropped": dropped, "learned_position": learned}
+    return {
+        "n_eligible": drafted.n_eligible,
+        "n_in_draw": counted.n_in_draw,
+        "dropped": counted.dropped,
+        "learned_position": drafted.beliefs.position,
+    }
+
+
+def _counted(names: tuple[str, ...], drafted: Drafted) -> Counted:
+    counts, rows = _count(drafted.dropped_by, drafted.in_draw, _of_stock(names))
+    _, *dropped, n_in_draw = counts.tolist()
+    return Counted({name: n for name, n in zip(names, dropped, strict=True) if n}, n_in_draw, rows)
+
+
+@lru_cache(maxsize=16)
+def _of_stock(names: tuple[str, ...]) -> NDArray[np.bool_]:
+    """No rule, then which of the rules ask the stock; (1 + n_rules,)."""
+    return np.array([False, *(name in STOCK_RULES for name in names)], np.bool_)
+
+
+@compiled
+def _count(dropped_by, in_draw, of_stock):  # type: ignore[no-untyped-def]
+    """How many offers no rule dropped, and each; then how many were in the draw. And the rows that were out of stock.
+
+    Shapes (n_offers,), (n_offers,), (1 + n_rules,) -> (2 + n_rules,), (n_out_of_stock,). Without branches: whether a
+    rule dropped an offer is anybody's guess, a processor's too.
+    """
+    n_rules = len(of_stock) - 1
+    counts = np.zeros(n_rules + 2, np.int64)
+    rows = np.empty(len(dropped_by), np.int64)
+    n = 0
+    for row in range(len(dropped_by)):
+        rule = dropped_by[row] + 1
+        counts[rule] += 1
+        counts[n_rules + 1] += in_draw[row]
+        rows[n] = row
+        n += of_stock[rule]
+    return counts, rows[:n]
+
+
+def warm() -> None:
+    """Compile the loop, or load it from the machine's cache, before a decision waits for it."""
+    _count(np.full(2, -1, np.int8), np.zeros(2, np.bool_), np.zeros(2, np.bool_))

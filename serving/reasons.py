@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.compiled import compiled
 from serving.drafting import Drafted
 from serving.slate import Pick
 from training.scorers import PopularityScorer
@@ -62,7 +63,23 @@ def reasons(attempt: Attempt, drafted: Drafted, pick: Pick) -> tuple[Code, ...]:
 
 def _above_median(values: NDArray[np.float32], row: int) -> bool:
     """Whether at least half are smaller; a tenth of what it costs to find the median."""
-    return bool(2 * np.count_nonzero(values < values[row]) >= values.size)
+    return bool(2 * _n_below(values, values[row]) >= len(values))
+
+
+@compiled
+def _n_below(values, limit):  # type: ignore[no-untyped-def]
+    n = 0
+    for value in values:
+        n += value < limit
+    return n
+
+
+def warm() -> None:
+    """Compile the loop, or load it from the machine's cache, before a decision waits for it."""
+    for writeable in (True, False):  # two types to the compiler
+        values = np.zeros(2, np.float32)
+        values.flags.writeable = writeable
+        _above_median(values, 0)
 
 
 def in_words(codes: Iterable[str]) -> tuple[str, ...]:
