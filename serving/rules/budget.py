@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.rules.used import LimitedOffers, Whole
+from serving.rules.limits import money_left
+from serving.rules.used import LeftOffers
 from serving.state.contacts import Level
 
 if TYPE_CHECKING:
@@ -20,21 +21,10 @@ class BudgetRule:
 
     def __init__(self, view: CatalogueView) -> None:
         self._view = view
-        self._limited = LimitedOffers(view, lambda take: take.budget is not None)
-        self._last: tuple[Whole, NDArray[np.bool_] | None] | None = None
+        self._left = LeftOffers(view, lambda take: take.budget is not None, money_left)
 
     def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
-        limited = self._limited
-        if not len(limited):
-            return None
-        if asked.stock is None:
-            return ~limited.mask
-        used = limited.used(asked.stock)
-        last = self._last
-        if last is None or last[0] is not used.spent:
-            spent = np.where(limited.daily, used.today, used.spent)
-            last = self._last = used.spent, limited.without(spent + limited.cost > limited.budget)
-        return last[1]
+        return self._left.allowed(asked.stock)
 
     def seen(self, asked: Asked, row: int) -> dict[str, Any]:
         if asked.stock is None:

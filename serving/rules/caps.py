@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.rules.limits import Limits, limits_of
+from serving.rules.masks import without
 from serving.rules.tally import Capping, Tally
 from serving.state.contacts import ContactHistory
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from serving.rules.asked import Asked
 
 Mask = NDArray[np.bool_]
+FOREVER = sys.maxsize
 
 
 class CapsRule:
@@ -32,28 +35,31 @@ class CapsRule:
         self._own = _grouped(view, self._limits)
         self._capped = np.array([offer.offer_id in self._limits.of_offer for offer in view.offers], dtype=bool)
         self._in_category = {name: view.category == code for code, name in enumerate(view.category_names)}
+        # No cap is reached by fewer contacts than this.
+        self._least = min([*(cap.limit for cap in self._policies), *(own.least for own in self._own)], default=FOREVER)
         self._last: tuple[ContactHistory, int, Tally] | None = None
 
     def allows(self, asked: Asked) -> Mask | None:
+        history = asked.history
+        if history is not None and len(history.contacts) < self._least:
+            return None
         policies = [cap for cap in self._policies if cap.channels is None or asked.channel in cap.channels]
-        if asked.history is None:
+        if history is None:
             return np.zeros(len(self._view), dtype=bool) if policies else ~self._capped
-        if not asked.history.contacts:
-            return None
-        if not policies and not self._own:
-            return None
-        tally = self._tally(asked, asked.history)
-        closed: Mask | None = None
+        tally = self._tally(asked, history)
+        closed: list[Any] = []
         for cap in policies:
-            for rows in self._over(cap, tally, asked):
-                closed = np.zeros(len(self._view), dtype=bool) if closed is None else closed
-                closed[rows] = True
+            if len(tally) >= cap.limit:
+                closed += self._over(cap, tally, asked)
         for own in self._own:
-            rows = own.over(tally, asked)
-            if len(rows):
-                closed = np.zeros(len(self._view), dtype=bool) if closed is None else closed
-                closed[rows] = True
-        return None if closed is None else ~closed
+            if len(tally) >= own.least:
+                closed += [rows for rows in (own.over(tally, asked),) if len(rows)]
+        if not closed:
+            return None
+        allowed = without(len(self._view), ())
+        for rows in closed:
+            allowed[rows] = False
+        return allowed
 
     def rooms(self, asked: Asked) -> Sequence[Room]:
         """What policies' caps leave to this decision. An offer's own caps are left to the claim: they bind only it."""
@@ -67,7 +73,7 @@ class CapsRule:
         for cap in self._policies:
             if cap.of == "offer" or (cap.channels is not None and asked.channel not in cap.channels):
                 continue
-            if not asked.history.contacts and cap.limit >= most:
+            if cap.limit - len(asked.history.contacts) >= most:
                 continue
             tally = self._tally(asked, asked.history)
             if cap.of == "category":
@@ -124,7 +130,7 @@ class _Own:
         # By offer id or category: of one offer each its row and limit, of several where they stand.
         self._only = {name: (rows[held[0]], limits[held[0]]) for name, held in at.items() if len(held) == 1}
         self._at = {name: np.array(held, np.intp) for name, held in at.items() if len(held) > 1}
-        self._least = min(limits)
+        self.least = min(limits)
 
     def over(self, tally: Tally, asked: Asked) -> Sequence[int] | NDArray[np.intp]:
         """The rows whose limit is reached."""
@@ -132,7 +138,7 @@ class _Own:
             n = tally.of(self._cap, "", None, asked.placement_id, asked.channel)
             return self._rows[self._limits <= n]
         found: list[int] = []
-        for name, n in tally.reaching(self._cap, self._least):
+        for name, n in tally.reaching(self._cap, self.least):
             only = self._only.get(name)
             if only is not None:
                 if n >= only[1]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import ContactPolicy
 from features.events import from_us
+from serving.rules.masks import without
 from serving.rules.tally import Channels
 from serving.rules.windows import parse_duration
 from serving.state.contacts import Contact
@@ -70,7 +71,8 @@ def resting(contacts: Sequence[Contact], rest: Rest, now_us: int) -> set[str]:
             if ((c.decided_us if c.lapses_us > now_us else 0) if c.seen_us is None else c.seen_us) > since_us
         }
     if rest.dismiss_us:
-        found.update(c.offer_id for c in contacts if c.answer in REFUSED and rested_at(c, rest, now_us) > now_us)
+        refused = [c for c in contacts if c.answer and c.answer in REFUSED]
+        found.update(c.offer_id for c in refused if rested_at(c, rest, now_us) > now_us)
     return found
 
 
@@ -82,13 +84,13 @@ class CooldownRule:
         self._rests = rests_of(view.contact_policies)
 
     def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
+        if not self._rests or (asked.history is not None and not asked.history.contacts):
+            return None
         rests = [rest for rest in self._rests if rest.channels is None or asked.channel in rest.channels]
         if not rests:
             return None
         if asked.history is None:
             return np.zeros(len(self._view), dtype=bool)
-        if not asked.history.contacts:
-            return None
         row_of = self._view.row
         found: set[str] = set()
         for rest in rests:
@@ -96,9 +98,7 @@ class CooldownRule:
         rows = [row_of[offer_id] for offer_id in found if offer_id in row_of]
         if not rows:
             return None
-        allowed = np.ones(len(self._view), dtype=bool)
-        allowed[rows] = False
-        return allowed
+        return without(len(self._view), rows)
 
     def seen(self, asked: Asked, row: int) -> dict[str, Any]:
         if asked.history is None:

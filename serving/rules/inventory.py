@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.rules.used import LimitedOffers, Whole
+from serving.rules.limits import units_left
+from serving.rules.used import LeftOffers
 from serving.state.contacts import Level
 
 if TYPE_CHECKING:
@@ -20,20 +21,10 @@ class InventoryRule:
 
     def __init__(self, view: CatalogueView) -> None:
         self._view = view
-        self._limited = LimitedOffers(view, lambda take: take.inventory is not None)
-        self._last: tuple[Whole, NDArray[np.bool_] | None] | None = None
+        self._left = LeftOffers(view, lambda take: take.inventory is not None, units_left)
 
     def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
-        limited = self._limited
-        if not len(limited):
-            return None
-        if asked.stock is None:
-            return ~limited.mask
-        units = limited.used(asked.stock).units
-        last = self._last
-        if last is None or last[0] is not units:
-            last = self._last = units, limited.without(units + limited.units > limited.inventory)
-        return last[1]
+        return self._left.allowed(asked.stock)
 
     def seen(self, asked: Asked, row: int) -> dict[str, Any]:
         if asked.stock is None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.rules.limits import UNUSED, elapsed, needed_share
+from serving.rules.limits import elapsed, needed_share
 from serving.rules.used import LimitedOffers
 from serving.state.contacts import Level, Stock
 
@@ -23,14 +22,14 @@ class PacingRule:
     def __init__(self, view: CatalogueView) -> None:
         self._view = view
         self._limited = LimitedOffers(view, lambda take: take.paced)
-        self._last: tuple[Mapping[str, Level], NDArray[np.float64], float] | None = None
+        self._last: tuple[Stock, NDArray[np.float64], float] | None = None
 
     def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
         limited = self._limited
         if not len(limited):
             return None
         if asked.stock is None:
-            return ~limited.mask
+            return limited.others
         needed, most = self._needed(asked.stock)
         share = elapsed(asked.stock, asked.now_us)
         return limited.without(needed > share) if most > share else None
@@ -38,11 +37,11 @@ class PacingRule:
     def _needed(self, stock: Stock) -> tuple[NDArray[np.float64], float]:
         """Of the paced offers, the share of the day that must be over, shape (n_paced,); and the largest one."""
         last = self._last
-        if last is None or last[0] is not stock.levels:
-            pairs = zip(self._limited.takes, self._limited.rows.tolist(), strict=True)
-            offers, levels = self._view.offers, stock.levels
-            found = [needed_share(take, levels.get(offers[row].offer_id, UNUSED)) for take, row in pairs]
-            last = self._last = stock.levels, np.array(found), max(found, default=0.0)
+        if last is None or last[0] is not stock:
+            needed = np.zeros(len(self._limited)) if last is None else last[1].copy()
+            for at, level in self._limited.moved(stock, last[0] if last is not None else None):
+                needed[at] = needed_share(self._limited.takes[at], level)
+            last = self._last = stock, needed, float(needed.max())
         return last[1], last[2]
 
     def seen(self, asked: Asked, row: int) -> dict[str, Any]:

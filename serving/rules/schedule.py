@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,15 +21,16 @@ class ScheduleRule:
     def __init__(self, view: CatalogueView) -> None:
         self._view = view
         # Between these instants nothing starts or ends, so that most decisions need not look at every offer.
-        self._changes = np.unique(np.concatenate([view.starts_us, view.ends_us]))
+        self._changes: list[int] = np.unique(np.concatenate([view.starts_us, view.ends_us])).tolist()
         self._running: tuple[int, NDArray[np.bool_] | None] | None = None
 
     def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
-        span = int(np.searchsorted(self._changes, asked.now_us, side="right"))
-        if self._running is None or self._running[0] != span:
+        span = bisect_right(self._changes, asked.now_us)
+        kept = self._running
+        if kept is None or kept[0] != span:
             running = (self._view.starts_us <= asked.now_us) & (asked.now_us < self._view.ends_us)
-            self._running = span, None if running.all() else running
-        return self._running[1]
+            kept = self._running = span, None if running.all() else running
+        return kept[1]
 
     def seen(self, asked: Asked, row: int) -> dict[str, Any]:
         offer = self._view.offers[row]
