@@ -23,6 +23,7 @@ from serving.learning.beliefs import Beliefs
 from serving.policies import chances_of, control_share
 from serving.policies.outlook import Outlook, Tuning
 from serving.rules.asked import Asked
+from serving.rules.masks import copied
 from serving.settings import Settings
 from serving.shortlist import shortlist
 from serving.slate import Mask, Pick, fill
@@ -94,20 +95,23 @@ def draft(
     zone = zone_of(customer, settings)
     history = question.known.history
     taken = np.zeros(len(edition.view), dtype=bool)
-    taken[[edition.view.row[offer_id] for offer_id in lost if offer_id in edition.view.row]] = True
+    if lost:
+        taken[[edition.view.row[offer_id] for offer_id in lost if offer_id in edition.view.row]] = True
     p_churn = edition.p_churn(customer.features)
     drafted: list[Drafted] = []
     claimed: list[Claimed] = []
     for placement, limit in placements_of(edition.view, request):
         channel = request.channel or placement.channel
-        asked = _asked(question, placement, channel, now_us, zone, history)
+        earlier = tuple(one.offer_id for one in claimed)
+        asked = _asked(question, placement, channel, now_us, zone, history, earlier)
         segment = segment_of(settings.segment_by, channel, customer)
         drawn = _draft_one(edition, settings, asked, placement, limit, customer, p_churn, segment, taken, rng)
         drafted.append(drawn)
         picked = [_claimed(edition, pick.row, drawn) for pick in drawn.picks]
         claimed.extend(picked)
-        taken = taken.copy()
-        taken[[pick.row for pick in drawn.picks]] = True
+        taken = copied(taken)
+        for pick in drawn.picks:
+            taken[pick.row] = True
         if history is not None and picked:
             coming = tuple(contact_of(one, question, now_us) for one in picked)
             history = ContactHistory(history.contacts + coming)
@@ -237,7 +241,13 @@ def zone_of(customer: CustomerNow, settings: Settings) -> tzinfo:
 
 
 def _asked(
-    question: Question, placement: Placement, channel: str, now_us: int, zone: tzinfo, history: ContactHistory | None
+    question: Question,
+    placement: Placement,
+    channel: str,
+    now_us: int,
+    zone: tzinfo,
+    history: ContactHistory | None,
+    earlier: tuple[str, ...],
 ) -> Asked:
     customer, request = question.known.customer, question.request
     return Asked(
@@ -254,6 +264,7 @@ def _asked(
         consent=customer.consent,
         context=request.context,
         history=history,
+        earlier=earlier,
         stock=question.known.stock,
         time_zone=zone,
     )

@@ -129,6 +129,7 @@ def _afterwards(attempt: Attempt, drafted: Drafted) -> Asked:
     asked, question = drafted.asked, attempt.question
     mine = [one for one in attempt.draft.claimed if one.placement_id == asked.placement_id]
     coming = tuple(contact_of(one, question, asked.now_us) for one in mine)
+    earlier = (*asked.earlier, *(one.offer_id for one in mine))
     if asked.history is None:
-        return asked
-    return replace(asked, history=ContactHistory(asked.history.contacts + coming))
+        return replace(asked, earlier=earlier)
+    return replace(asked, earlier=earlier, history=ContactHistory(asked.history.contacts + coming))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features import language
 from serving.compiled import compiled
+from serving.rules import eligibility
 from serving.rules.budget import BudgetRule
 from serving.rules.caps import CapsRule
 from serving.rules.channel import ChannelRule
@@ -58,7 +59,9 @@ class Room:
 class Taking(Protocol):
     """What limits how many offers one decision may hold, `Room` or another; told of each offer that is shown."""
 
-    def take(self, row: int) -> Mask | slice | None: ...
+    def take(self, row: int) -> Mask | NDArray[np.intp] | slice | None:
+        """The offers that no longer fit, or their rows; None: all still do."""
+        ...
 
 
 class Rule(Protocol):
@@ -106,6 +109,18 @@ RULES: tuple[type[Rule], ...] = (
 )
 
 
+SETTLED = (StatusRule, ScheduleRule, ChannelRule)  # the first of the rules: each keeps the masks that it gives
+MOST_BASES = 64
+
+
+class _Base(NamedTuple):
+    """Where the rules that ask of the customer begin."""
+
+    masks: list[Mask | None]  # which it was made of: held, so that their ids stay theirs
+    allowed: Mask
+    dropped_by: NDArray[np.int8]
+
+
 class Rules:
     """All rules, made for one version of the catalogue."""
 
@@ -114,16 +129,36 @@ class Rules:
         self.names = tuple(rule.name for rule in self.all)
         self._rooming: tuple[Any, ...] = tuple(rule for rule in self.all if hasattr(rule, "rooms"))
         self._n = len(view)
+        n_settled = next((at for at, rule in enumerate(self.all) if not isinstance(rule, SETTLED)), len(self.all))
+        self._settled = self.all[:n_settled]
+        self._asking = tuple(enumerate(self.all))[n_settled:]
+        self._bases: dict[tuple[int, ...], _Base] = {}
 
     def eligible(self, asked: Asked) -> tuple[Mask, NDArray[np.int8]]:
         """What may be shown, and per offer the first rule that dropped it (its index, -1: none); shapes (n_offers,)."""
-        allowed = np.ones(self._n, dtype=bool)
-        dropped_by = np.full(self._n, -1, dtype=np.int8)
-        for index, rule in enumerate(self.all):
+        allowed, dropped_by = np.empty(self._n, np.bool_), np.empty(self._n, np.int8)
+        base = self._base(asked)
+        _begin(base.allowed, base.dropped_by, allowed, dropped_by)
+        for index, rule in self._asking:
             passed = rule.allows(asked)
             if passed is not None:
                 _drop(passed, allowed, dropped_by, index)
         return allowed, dropped_by
+
+    def _base(self, asked: Asked) -> _Base:
+        """What the settled rules leave, which they say of all decisions with the same few masks."""
+        masks = [rule.allows(asked) for rule in self._settled]
+        key = tuple(map(id, masks))
+        base = self._bases.get(key)
+        if base is None:
+            allowed, dropped_by = np.ones(self._n, dtype=bool), np.full(self._n, -1, dtype=np.int8)
+            for index, passed in enumerate(masks):
+                if passed is not None:
+                    _drop(passed, allowed, dropped_by, index)
+            if len(self._bases) >= MOST_BASES:
+                self._bases = {}
+            base = self._bases[key] = _Base(masks, allowed, dropped_by)
+        return base
 
     def rooms(self, asked: Asked) -> list[Taking]:
         """What limits the number of offers within this decision."""
@@ -134,6 +169,8 @@ def warm() -> None:
     """Compile the loops over offers, or load them from the machine's cache, before a decision waits for it."""
     allowed, dropped_by = np.ones(2, dtype=bool), np.full(2, -1, dtype=np.int8)
     _drop(np.zeros(2, dtype=bool), allowed, dropped_by, 0)
+    _begin(allowed, dropped_by, allowed.copy(), dropped_by.copy())
+    eligibility.warm()
     drops(dropped_by, 1)
     language.warm()
 
@@ -142,6 +179,13 @@ def drops(dropped_by: NDArray[np.int8], n_rules: int) -> list[int]:
     """How many offers each rule dropped, shape (n_rules,)."""
     counts: list[int] = _counted(dropped_by, n_rules).tolist()
     return counts
+
+
+@compiled
+def _begin(from_allowed, from_dropped_by, allowed, dropped_by):  # type: ignore[no-untyped-def]
+    for i in range(len(allowed)):
+        allowed[i] = from_allowed[i]
+        dropped_by[i] = from_dropped_by[i]
 
 
 @compiled

@@ -27,5 +27,8 @@ class Asked:
     consent: Mapping[str, bool] = field(default_factory=dict)
     context: Mapping[str, Any] = field(default_factory=dict)  # of the request, untyped
     history: ContactHistory | None = field(default_factory=ContactHistory)  # None: could not be read
+    earlier: tuple[
+        str, ...
+    ] = ()  # offers picked in earlier placements of the same decision, which `history` also tells
     stock: Stock | None = field(default_factory=Stock)  # None: could not be read
     time_zone: tzinfo = UTC  # the customer's, else the deployment's

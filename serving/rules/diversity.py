@@ -5,37 +5,49 @@ What earlier placements of the same decision show counts too, so that a page is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import Offer, Placement
+from serving.rules.masks import without
 
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
     from serving.rules.asked import Asked
 
-Codes = NDArray[np.int64]
+Rows = NDArray[np.intp]
+
+
+class Kinds:
+    """Which offers are alike: those with the same code; -1 is like no other."""
+
+    def __init__(self, codes: NDArray[np.int64]) -> None:
+        self.of: list[int] = codes.tolist()  # by row
+        order = np.argsort(codes, kind="stable")
+        ends = np.searchsorted(codes[order], np.arange(codes.max(initial=-1) + 2)).tolist()
+        self.rows: list[Rows] = [order[first:last] for first, last in pairwise(ends)]  # by code
 
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """Of the offers with the same code at most `most` are shown; -1 is like no other."""
+    """Of the offers with the same code at most `most` are shown."""
 
-    codes: Codes  # (n_offers,)
+    kinds: Kinds
     most: int
     shown: dict[int, int]  # by code, in this decision
 
-    def take(self, row: int) -> NDArray[np.bool_] | None:
-        """One more is shown: the offers that no longer fit, if there are any; shape (n_offers,)."""
-        code = int(self.codes[row])
+    def take(self, row: int) -> Rows | None:
+        """One more is shown: the rows that no longer fit, if there are any."""
+        code = self.kinds.of[row]
         if code < 0:
             return None
-        self.shown[code] = self.shown.get(code, 0) + 1
-        return self.codes == code if self.shown[code] >= self.most else None
+        n = self.shown[code] = self.shown.get(code, 0) + 1
+        return self.kinds.rows[code] if n >= self.most else None
 
 
 class DiversityRule:
@@ -43,13 +55,13 @@ class DiversityRule:
 
     def __init__(self, view: CatalogueView) -> None:
         self._view = view
-        self._brand = _coded([brand_of(offer) for offer in view.offers])
+        self._category, self._brand = Kinds(view.category), Kinds(_coded([brand_of(offer) for offer in view.offers]))
 
     def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
-        if next(self._shown(asked), None) is None:
+        if not asked.earlier:
             return None
-        closed = [crowd.codes == code for crowd in self.rooms(asked) for code in _full(crowd)]
-        return ~np.logical_or.reduce(closed) if closed else None
+        closed = [crowd.kinds.rows[code].tolist() for crowd in self.rooms(asked) for code in _full(crowd)]
+        return without(len(self._view), chain.from_iterable(closed)) if closed else None
 
     def rooms(self, asked: Asked) -> list[Crowd]:
         """What is shown already counts: a room that is full is said by `allows`."""
@@ -57,8 +69,8 @@ class DiversityRule:
         limits = self._limits(placement) if placement is not None else []
         if not limits:
             return []
-        shown = list(self._shown(asked))
-        return [Crowd(codes, most, _counted(codes, shown)) for codes, most in limits]
+        shown = self._shown(asked)
+        return [Crowd(kinds, most, _counted(kinds, shown)) for kinds, most in limits]
 
     def seen(self, asked: Asked, row: int) -> dict[str, Any]:
         placement, offer = self._view.placements[asked.placement_id], self._view.offers[row]
@@ -72,17 +84,12 @@ class DiversityRule:
             "of_brand": sum(brand_of(other) == brand_of(offer) for other in shown) if brand_of(offer) else 0,
         }
 
-    def _limits(self, placement: Placement) -> list[tuple[Codes, int]]:
-        wanted = ((self._view.category, placement.max_per_category), (self._brand, placement.max_per_brand))
-        return [(codes, most) for codes, most in wanted if most is not None]
+    def _limits(self, placement: Placement) -> list[tuple[Kinds, int]]:
+        wanted = ((self._category, placement.max_per_category), (self._brand, placement.max_per_brand))
+        return [(kinds, most) for kinds, most in wanted if most is not None]
 
-    def _shown(self, asked: Asked) -> Iterator[int]:
-        """The offers in earlier placements of this decision: the newest contacts."""
-        for contact in reversed(asked.history.contacts if asked.history is not None else ()):
-            if contact.decision_id != asked.decision_id or contact.decision_id is None:
-                return
-            if contact.offer_id in self._view.row:
-                yield self._view.row[contact.offer_id]
+    def _shown(self, asked: Asked) -> list[int]:
+        return [self._view.row[offer_id] for offer_id in asked.earlier if offer_id in self._view.row]
 
 
 def brand_of(offer: Offer) -> str | None:
@@ -91,15 +98,15 @@ def brand_of(offer: Offer) -> str | None:
     return brand if isinstance(brand, str) and brand else None
 
 
-def _coded(names: list[str | None]) -> Codes:
+def _coded(names: list[str | None]) -> NDArray[np.int64]:
     code = {name: at for at, name in enumerate(sorted({name for name in names if name is not None}))}
     return np.array([-1 if name is None else code[name] for name in names], np.int64)
 
 
-def _counted(codes: Codes, rows: list[int]) -> dict[int, int]:
+def _counted(kinds: Kinds, rows: Sequence[int]) -> dict[int, int]:
     counted: dict[int, int] = {}
     for row in rows:
-        code = int(codes[row])
+        code = kinds.of[row]
         if code >= 0:
             counted[code] = counted.get(code, 0) + 1
     return counted

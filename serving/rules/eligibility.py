@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from features.catalogue import Offer
 from features.errors import BadRule
 from features.language import Expression, Names, Program, interpret, parse, values_seen, variables
+from serving.compiled import compiled
 
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
@@ -37,8 +38,9 @@ class EligibilityRule:
     def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
         if self._program is None:
             return None
-        holds = np.equal(self._program.evaluate(asked), 1)
-        return holds if asked.features_known else holds & ~self._needs_features
+        program, holds = self._program, np.empty(len(self._view), np.bool_)
+        _holding(program.outcomes(asked), program.outcome_of, self._needs_features, asked.features_known, holds)
+        return holds
 
     def seen(self, asked: Asked, row: int) -> dict[str, Any]:
         offer, rule = self._view.offers[row], self._rules[row]
@@ -52,6 +54,17 @@ class EligibilityRule:
     def _names_features(self, rule: Expression | None) -> bool:
         named = variables(rule) if rule is not None else ()
         return any(one.root == "" and one.path[0] not in self._names.attribute for one in named)
+
+
+@compiled
+def _holding(outcomes, outcome_of, needs_features, features_known, holds):  # type: ignore[no-untyped-def]
+    for i in range(len(holds)):
+        holds[i] = outcomes[outcome_of[i]] == 1 and (features_known or not needs_features[i])
+
+
+def warm() -> None:
+    """Compile the loop, or load it from the machine's cache, before a decision waits for it."""
+    _holding(np.ones(1, np.int8), np.zeros(1, np.intp), np.ones(1, np.bool_), True, np.ones(1, np.bool_))
 
 
 def _rule_of(offer: Offer) -> Expression | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -13,6 +14,7 @@ from features.catalogue import Placement
 from features.events import to_us
 from features.facts import Catalogue
 from serving.catalogue_view import CatalogueView
+from serving.decision import DecisionRequest, PlacementRequest
 from serving.policies import chances_of
 from serving.policies.outlook import Outlook, Tuning
 from serving.rules.asked import Asked
@@ -47,14 +49,8 @@ def rule_of(**limits):
     return DiversityRule(CatalogueView(Catalogue(1, tuple(offers()), (hero,))))
 
 
-def asked(*earlier, decision_id="d1"):
-    contacts = tuple(
-        Contact(offer_id, None, "top", "web", of, NOW_US, NOW_US + 10**9)
-        for offer_id, of in (one if isinstance(one, tuple) else (one, "d1") for one in earlier)
-    )
-    return Asked(
-        placement_id="hero", channel="web", now_us=NOW_US, decision_id=decision_id, history=ContactHistory(contacts)
-    )
+def asked(*earlier, **more):
+    return Asked(placement_id="hero", channel="web", now_us=NOW_US, decision_id="d1", earlier=earlier, **more)
 
 
 @pytest.mark.parametrize(
@@ -90,11 +86,14 @@ def test_without_earlier_picks_nothing_is_dropped():
     assert rule_of().allows(asked("a")) is None
 
 
-def test_only_contacts_of_this_decision_count():
+def test_only_what_this_decision_picked_counts():
     rule = rule_of(max_per_category=1)
-    assert rule.allows(asked(("a", "d0"), ("b", None))) is None
-    assert rule.allows(asked(("d", "d0"), "a")).tolist() == [False, False, False, True, True, True]
-    assert rule.allows(asked("a", ("d", "d0"))) is None  # what others claimed meanwhile is never behind our own
+    claimed = tuple(
+        Contact(offer_id, None, "top", "web", of, NOW_US, NOW_US + 10**9) for offer_id, of in (("a", "d0"), ("b", None))
+    )
+    assert rule.allows(asked(history=ContactHistory(claimed))) is None
+    assert rule.allows(asked("d", "a")).tolist() == [False, False, False, False, True, True]
+    assert rule.allows(asked("a")).tolist() == [False, False, False, True, True, True]
 
 
 def test_an_offer_that_is_gone_meanwhile_does_not_count():
@@ -103,9 +102,17 @@ def test_an_offer_that_is_gone_meanwhile_does_not_count():
 
 def test_where_the_contacts_could_not_be_read_the_slate_itself_stays_mixed():
     rule = rule_of(max_per_category=1)
-    unread = Asked(placement_id="hero", channel="web", now_us=NOW_US, history=None)
-    assert rule.allows(unread) is None
-    assert len(rule.rooms(unread)) == 1
+    assert rule.allows(asked(history=None)) is None
+    assert len(rule.rooms(asked(history=None))) == 1
+
+
+def test_where_the_contacts_could_not_be_read_what_an_earlier_placement_shows_still_counts(decider_with):
+    decider = decider_with(offers(), placement={"max_per_category": 2})
+    request = DecisionRequest(
+        customer_id="c", placements=(PlacementRequest("strip", 2), PlacementRequest("hero", 2)), explain=True
+    )
+    known = replace(decider.read(decider.edition, "c"), history=None, stock=None)
+    assert shown(decider.finish(decider.begin(decider.edition, request, known, 1))) == [["a", "b"], ["d", "e"]]
 
 
 def test_it_says_what_it_saw():
@@ -138,23 +145,17 @@ def test_no_page_ever_holds_more_of_one_kind_than_wanted(kinds, per_category, pe
     ]
     view = CatalogueView(Catalogue(1, tuple(made), tuple(places)))
     rule, rng = DiversityRule(view), Random(1)
-    contacts: tuple[Contact, ...] = ()
+    shown_above: tuple[str, ...] = ()
     free = np.ones(len(view), bool)
     for place in places:
-        asking = Asked(
-            placement_id=place.placement_id,
-            channel="web",
-            now_us=NOW_US,
-            decision_id="d",
-            history=ContactHistory(contacts),
-        )
+        asking = Asked(placement_id=place.placement_id, channel="web", now_us=NOW_US, earlier=shown_above)
         allowed = rule.allows(asking)
         mask = free.copy() if allowed is None else free & allowed
         chances = chances_of("epsilon_greedy", Outlook(view.ones, view.ones), mask, Tuning(), rng)
         for pick in fill(view.ones, mask, limit, chances, rng, priority=view.priority, rooms=rule.rooms(asking)):
             free[pick.row] = False
-            contacts += (Contact(view.offers[pick.row].offer_id, None, None, None, "d", NOW_US, NOW_US + 1),)
-    picked = [view.offers[view.row[contact.offer_id]] for contact in contacts]
+            shown_above += (view.offers[pick.row].offer_id,)
+    picked = [view.offers[view.row[offer_id]] for offer_id in shown_above]
     for most, kind in ((per_category, lambda o: o.category), (per_brand, lambda o: o.attributes.get("brand"))):
         for name in {kind(offer) for offer in picked} - {None}:
             assert most is None or sum(kind(offer) == name for offer in picked) <= most
