@@ -173,7 +173,7 @@ class Answering:
     def _give_back(self, asked: Any, answer: Any) -> None:
         """A reservation that came too late for its answer."""
         if isinstance(asked, Claiming) and not answer:
-            self.counted.ask(Cancel(asked.claim.decision_id), lambda _: None)
+            self.counted.ask(Cancel(asked.claim.decision_id))
 
 
 def _happened(asked: Sequence[Asks]) -> list[Happened]:

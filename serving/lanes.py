@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 logger = logging.getLogger(__name__)
 MOST_AT_ONCE = 64
@@ -20,16 +20,39 @@ STUCK_S = 0.1  # a batch that takes longer is not waited for by newcomers
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+LATE = object()  # stands where no answer came
 
 
-class Waiting(Generic[Q, A]):
-    """One question in a lane. It is answered on the event loop, or given up there."""
+class Joint:
+    """One question put to several lanes: answered on the event loop when the last of them has, or given up there."""
 
-    __slots__ = ("answered", "given_up", "question")
+    __slots__ = ("answers", "done", "given_up", "n_open")
 
-    def __init__(self, question: Q, answered: Callable[[A | None], None]) -> None:
-        self.question, self.answered = question, answered
-        self.given_up = False
+    def __init__(self, n: int, done: asyncio.Future[None]) -> None:
+        self.answers: list[Any] = [LATE] * n
+        self.done, self.n_open, self.given_up = done, 0, False
+
+    def put(self, at: int, answer: Any) -> None:
+        self.answers[at] = answer
+        self.n_open -= 1
+        if self.n_open == 0:
+            self.end()
+
+    def end(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+class Waiting(NamedTuple):
+    """What one lane is asked, and whose answer it is."""
+
+    question: Any
+    joint: Joint | None  # None: nobody waits for it
+    at: int
+
+    @property
+    def given_up(self) -> bool:
+        return self.joint is not None and self.joint.given_up
 
 
 class Lane(Generic[Q, A]):
@@ -45,7 +68,8 @@ class Lane(Generic[Q, A]):
         self.name = name
         self.n_failed = 0
         self._work, self._too_late = work, too_late
-        self._queue: SimpleQueue[Waiting[Q, A] | None] = SimpleQueue()
+        self._asked: list[Waiting] = []  # in this turn of the event loop
+        self._queue: SimpleQueue[list[Waiting] | None] = SimpleQueue()
         self._began: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name=f"lane-{name}", daemon=True)
@@ -56,6 +80,7 @@ class Lane(Generic[Q, A]):
 
     def close(self) -> None:
         """Ends the thread after what was asked; one that is stuck is left behind."""
+        self._hand_over()
         self._queue.put(None)
         if self._thread.is_alive():
             self._thread.join(timeout=1.0)
@@ -70,35 +95,46 @@ class Lane(Generic[Q, A]):
     def is_stuck(self) -> bool:
         return self.stuck_s > STUCK_S
 
-    def ask(self, question: Q, answered: Callable[[A | None], None]) -> Waiting[Q, A]:
-        """`answered` is called on the event loop, with None if the store failed, unless it is given up before."""
-        waiting: Waiting[Q, A] = Waiting(question, answered)
-        self._queue.put(waiting)
-        return waiting
+    def ask(self, question: Q, joint: Joint | None = None, at: int = 0) -> None:
+        """Puts the answer into the joint on the event loop, None if the store failed, unless it is given up before.
+
+        What is asked in one turn of the loop goes to the thread together: to wake it costs more than most questions.
+        """
+        if not self._asked and self._loop is not None:
+            self._loop.call_soon(self._hand_over)
+        self._asked.append(Waiting(question, joint, at))
+        if joint is not None:
+            joint.n_open += 1
+
+    def _hand_over(self) -> None:
+        if self._asked:
+            asked, self._asked = self._asked, []
+            self._queue.put(asked)
 
     def _run(self) -> None:
         last = False
         while not last:
-            batch, last = self._next_batch()
-            if batch and not self._serve(batch):
-                return
+            waiting, last = self._next()
+            for first in range(0, len(waiting), MOST_AT_ONCE):
+                batch = [one for one in waiting[first : first + MOST_AT_ONCE] if not one.given_up]
+                if batch and not self._serve(batch):
+                    return
 
-    def _next_batch(self) -> tuple[list[Waiting[Q, A]], bool]:
+    def _next(self) -> tuple[list[Waiting], bool]:
         """What is waiting, and whether it is the last."""
-        batch: list[Waiting[Q, A]] = []
-        waiting = self._queue.get()
+        waiting: list[Waiting] = []
+        asked = self._queue.get()
         try:
-            while waiting is not None:
-                if not waiting.given_up:
-                    batch.append(waiting)
-                if len(batch) == MOST_AT_ONCE:
-                    return batch, False
-                waiting = self._queue.get_nowait()
+            while asked is not None:
+                waiting += asked
+                if len(waiting) >= MOST_AT_ONCE:
+                    return waiting, False
+                asked = self._queue.get_nowait()
         except Empty:
-            return batch, False
-        return batch, True
+            return waiting, False
+        return waiting, True
 
-    def _serve(self, batch: list[Waiting[Q, A]]) -> bool:
+    def _serve(self, batch: list[Waiting]) -> bool:
         """False when nobody is left who could be answered."""
         self._began = time.monotonic()
         answers: Sequence[A | None]
@@ -117,12 +153,14 @@ class Lane(Generic[Q, A]):
             return False
         return True
 
-    def _deliver(self, batch: list[Waiting[Q, A]], answers: Sequence[A | None]) -> None:
-        for waiting, answer in zip(batch, answers, strict=True):
-            if not waiting.given_up:
-                waiting.answered(answer)
+    def _deliver(self, batch: list[Waiting], answers: Sequence[A | None]) -> None:
+        for (question, joint, at), answer in zip(batch, answers, strict=True):
+            if joint is None:
+                continue
+            if not joint.given_up:
+                joint.put(at, answer)
             elif answer is not None and self._too_late is not None:
-                self._too_late(waiting.question, answer)
+                self._too_late(question, answer)
 
 
 class Answers(NamedTuple, Generic[A]):
@@ -135,34 +173,19 @@ class Answers(NamedTuple, Generic[A]):
 async def all_until(asks: Sequence[tuple[Lane[Q, A], Q]], until: float) -> Answers[A]:
     """What several lanes answer before `until`, of the loop's clock. A lane that is known to be stuck is not asked."""
     loop = asyncio.get_running_loop()
-    answers: list[A | None] = [None] * len(asks)
-    came = [False] * len(asks)
-    done: asyncio.Future[None] = loop.create_future()
-    n_open = 0
-    asked: list[Waiting[Q, A]] = []
-
-    def put(at: int, answer: A | None) -> None:
-        nonlocal n_open
-        answers[at], came[at] = answer, True
-        n_open -= 1
-        if n_open == 0:
-            _end(done)
-
+    joint = Joint(len(asks), loop.create_future())
     for at, (lane, question) in enumerate(asks):
         if not lane.is_stuck:
-            n_open += 1
-            asked.append(lane.ask(question, lambda answer, at=at: put(at, answer)))  # type: ignore[misc]
-    if asked:
-        timer = loop.call_at(until, _end, done)
+            lane.ask(question, joint, at)
+    if joint.n_open:
+        timer = loop.call_at(until, joint.end)
         try:
-            await done
+            await joint.done
         finally:
             timer.cancel()
-            for waiting in asked:
-                waiting.given_up = True
-    return Answers(answers, tuple([asks[at][0].name for at, is_here in enumerate(came) if not is_here]))
-
-
-def _end(waiting: asyncio.Future[None]) -> None:
-    if not waiting.done():
-        waiting.set_result(None)
+            joint.given_up = True
+    given = joint.answers
+    if LATE not in given:
+        return Answers(given, ())
+    late = tuple([lane.name for (lane, _), answer in zip(asks, given, strict=True) if answer is LATE])
+    return Answers([None if answer is LATE else answer for answer in given], late)
