@@ -133,7 +133,12 @@ def _exhausted(edition: Edition, stock: Stock, counted: Sequence[Counted]) -> di
     rows = {row for one in counted if one.out_of_stock.size for row in one.out_of_stock.tolist()}
     names = [edition.view.offers[row].offer_id for row in sorted(rows)]
     levels = {name: stock.levels[name] for name in names if name in stock.levels}
-    return {**stock._asdict(), "levels": levels}
+    return {
+        "levels": levels,
+        "day": stock.day,
+        "day_from_us": stock.day_from_us,
+        "day_until_us": stock.day_until_us,
+    }
 
 
 def _support(drafted: Drafted, counted: Counted) -> Mapping[str, Any]:
