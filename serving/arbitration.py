@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import BrokenRelease
+from serving.compiled import compiled, read_only
 from serving.learning.beliefs import Beliefs
 from serving.settings import Settings
 
@@ -53,24 +54,54 @@ def worth_of(
 
     `BrokenRelease` if the models, or what was learned, give no finite number: greater or less then means nothing.
     """
-    p_accept = p_model * beliefs.factor
-    np.maximum(p_accept, SMALLEST, out=p_accept)  # two steps: np.clip costs more than both
-    np.minimum(p_accept, 1.0 - SMALLEST, out=p_accept)
     one = view.ones
     lever, context_weight = levers.weights(asked) if levers is not None else (one, one)
     wish = wish_of(view, customer.less_like)
-    moved = p_accept * view.value
-    for factor in (context_weight, lever, wish):
-        if factor is not one:  # most decisions have none
-            moved *= factor
     gain = retention_gain(view, saved_value(p_churn, customer, settings.customer_value), settings.save_rate)
-    if wish is not one:
+    if wish is not one and gain is not view.zeros:
         gain = gain * wish
-    score = moved + gain
-    if not np.isfinite(score).all():
-        row = int(np.flatnonzero(~np.isfinite(score))[0])
+    p_accept, moved, score = np.empty((3, len(view)))
+    shape, rate = beliefs.shape, beliefs.rate
+    row = _worth(p_model, shape, rate, view.value, context_weight, lever, wish, gain, p_accept, moved, score)
+    if row >= 0:
         raise BrokenRelease(f"the score of {view.offers[row].offer_id} is not a finite number")
     return Worth(p_accept, view.value, context_weight, lever, wish, gain, moved, score)
+
+
+@compiled
+def _worth(  # type: ignore[no-untyped-def]
+    p_model, shape, rate, value, context_weight, lever, wish, gain, p_accept, moved, score
+):
+    """Writes the last three, shapes (n_offers,); the first row whose score is not finite, -1 if all are."""
+    wrong = -1
+    for i in range(len(score)):
+        p = p_model[i] * (shape[i] / rate[i])
+        if p < SMALLEST:
+            p = SMALLEST
+        elif p > 1.0 - SMALLEST:
+            p = 1.0 - SMALLEST
+        p_accept[i] = p
+        moved[i] = p * value[i] * context_weight[i] * lever[i] * wish[i]
+        score[i] = moved[i] + gain[i]
+        if wrong < 0 and not np.isfinite(score[i]):
+            wrong = i
+    return wrong
+
+
+@compiled
+def _gain(retention, save_rate, usual, saved, gain):  # type: ignore[no-untyped-def]
+    for i in range(len(gain)):
+        rate = usual if np.isnan(save_rate[i]) else save_rate[i]
+        gain[i] = saved * rate if retention[i] else 0.0
+
+
+def warm() -> None:
+    """Compile the loops, or load them from the machine's cache, before a decision waits for them."""
+    one, out = read_only(np.ones(1)), np.ones(1)
+    for believed in (one, out):
+        for gain in (one, out):
+            _worth(out, believed, believed, out, one, one, one, gain, out, out, out)
+    _gain(np.ones(1, np.bool_), out, 0.1, 1.0, out)
 
 
 def wish_of(view: CatalogueView, less_like: frozenset[str]) -> Numbers:
@@ -82,7 +113,7 @@ def wish_of(view: CatalogueView, less_like: frozenset[str]) -> Numbers:
     alike = np.isin(view.category, categories[categories >= 0])
     wish = np.where(alike, LESS_OF_CATEGORY, 1.0)
     wish[rows] = LESS_OF_OFFER
-    return wish
+    return read_only(wish)
 
 
 def saved_value(p_churn: float | None, customer: CustomerNow, customer_value: str) -> float:
@@ -99,10 +130,11 @@ def saved_value(p_churn: float | None, customer: CustomerNow, customer_value: st
 
 def retention_gain(view: CatalogueView, saved: float, save_rate: float) -> Numbers:
     """Per offer what showing it is expected to keep, shape (n_offers,): 0 but for retention offers."""
-    if saved == 0.0 or not view.retention.any():
+    if saved == 0.0 or not view.any_retention:
         return view.zeros
-    rate = np.where(np.isnan(view.save_rate), save_rate, view.save_rate)
-    return np.where(view.retention, saved * rate, 0.0)
+    gain = np.empty(len(view))
+    _gain(view.retention, view.save_rate, save_rate, saved, gain)
+    return gain
 
 
 def _amount(customer_value: str, customer: CustomerNow) -> float:

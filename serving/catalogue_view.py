@@ -33,6 +33,7 @@ class CatalogueView:
         codes = {name: code for code, name in enumerate(self.category_names)}
         self.category = np.array([codes[o.category] if o.category is not None else -1 for o in self.offers], np.int64)
         self.retention = np.array([o.retention for o in self.offers], dtype=bool)
+        self.any_retention = bool(self.retention.any())
         self.save_rate = np.array([_save_rate(o) for o in self.offers], np.float64)  # NaN where the offer names none
         self.ones, self.zeros = np.ones(len(self.offers)), np.zeros(len(self.offers))
         for shared in (self.ones, self.zeros):

@@ -16,6 +16,7 @@ from features.errors import BadInput
 from features.events import to_us
 from serving.arbitration import Worth, worth_of
 from serving.catalogue_view import CatalogueView
+from serving.compiled import compiled, read_only
 from serving.customer import CustomerNow
 from serving.decision import DecisionRequest
 from serving.edition import Edition, Scores, context_of
@@ -133,8 +134,7 @@ def _draft_one(
 ) -> Drafted:
     view = edition.view
     allowed, dropped_by = edition.rules.eligible(asked)
-    allowed &= ~taken
-    n_eligible = int(allowed.sum())
+    n_eligible = _left_out(allowed, taken)
     context = context_of(asked.now_us, asked.channel, placement.placement_id)
     scores = edition.score(customer.customer_id, customer.features, context)
     beliefs = edition.beliefs(segment)
@@ -144,7 +144,8 @@ def _draft_one(
     if fallback >= 0 and placement.fallback_offer_id not in placement.guaranteed_offer_ids:
         allowed[fallback] = False  # it does not compete; it stands in when nothing else may be shown
     guaranteed = tuple([view.row[o] for o in placement.guaranteed_offer_ids if o in view.row])
-    is_new = beliefs.n_seen < settings.new_offer_impressions
+    is_new = np.empty(len(view), np.bool_)
+    _fewer(beliefs.n_seen, settings.new_offer_impressions, is_new)
     in_draw = allowed
     if n_eligible > settings.shortlist:
         in_draw = _shortlisted(view, allowed, worth, is_new, guaranteed, limit, settings, rng)
@@ -153,7 +154,7 @@ def _draft_one(
     chances = chances_of(settings.policy, outlook, in_draw, tuning, rng)
     picks = fill(
         worth.score,
-        in_draw.copy(),
+        copied(in_draw),
         limit,
         chances,
         rng,
@@ -202,6 +203,30 @@ def _shortlisted(
         new_quota=math.ceil(settings.shortlist * settings.new_offer_share),
         turn=rng.getrandbits(31),
     )
+
+
+@compiled
+def _left_out(allowed, taken):  # type: ignore[no-untyped-def]
+    """Takes out of `allowed` what is taken; how many are left."""
+    n = 0
+    for i in range(len(allowed)):
+        allowed[i] = allowed[i] and not taken[i]
+        n += allowed[i]
+    return n
+
+
+@compiled
+def _fewer(n_seen, than, is_new):  # type: ignore[no-untyped-def]
+    for i in range(len(is_new)):
+        is_new[i] = n_seen[i] < than
+
+
+def warm() -> None:
+    """Compile the loops, or load them from the machine's cache, before a decision waits for them."""
+    mask, none = np.zeros(1, np.bool_), np.zeros(1)
+    _left_out(mask, mask)
+    for n_seen in (none, read_only(none.copy())):
+        _fewer(n_seen, 200, mask)
 
 
 def tuning_of(settings: Settings) -> Tuning:

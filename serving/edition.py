@@ -73,6 +73,7 @@ class Edition:
         self._believe, self._offer_features = believe, offer_features
         self.inputs: Mapping[str, str] = inputs or {}  # digests of what it was made from, kept for replay
         self._bare: Edition | None = None
+        self._nothing_learned = Beliefs.none(len(view), NOTHING_LEARNED)
         self._offers_known = frozenset(release.offer_map if release is not None else ())
         self._no_affinity = np.zeros(len(view), np.float32)
         if release is None:
@@ -107,7 +108,7 @@ class Edition:
     def beliefs(self, segment: str) -> Beliefs:
         """What was learned since the release about each offer, among this segment."""
         if self._believe is None:
-            return Beliefs.none(len(self.view), NOTHING_LEARNED)
+            return self._nothing_learned
         return self._believe(self.view, self.release_number, segment)
 
     def score(self, customer_id: str, features: Mapping[str, Any], context: Mapping[str, Any]) -> Scores:

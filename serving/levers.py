@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +16,7 @@ from features.errors import BadRule
 from features.events import to_us
 from features.language import Expression, Names, Program, parse, variables
 from serving.catalogue_view import FOREVER_US
+from serving.compiled import read_only
 
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
@@ -24,6 +27,7 @@ logger = logging.getLogger(__name__)
 MOST = 1e9  # all levers together weigh an offer by no more than this, and by no less than its inverse
 EVERYWHERE = parse("true")
 NOWHERE = parse("false")
+KEPT_NUMBERS = 1_000_000  # per edition
 
 
 class Applied(NamedTuple):
@@ -48,6 +52,14 @@ class _Running:
         return self.starts_us <= now_us < self.ends_us
 
 
+class _Kept(NamedTuple):
+    """What the levers came to in one combination of conditions."""
+
+    of_offers: Numbers  # from which it began: held, so that its id stays its own
+    lever: Numbers
+    context_weight: Numbers
+
+
 class Levers:
     """All levers of one version of the catalogue. Where a lever's condition is unknown, it does not weigh."""
 
@@ -70,25 +82,41 @@ class Levers:
         )
         self._outcome_of = self._program.outcome_of.reshape(len(asking), len(view))
         edges = {edge for running, _ in fixed for edge in (running.starts_us, running.ends_us)}
-        self._changes = np.array(sorted(edges), np.int64)
+        self._changes = sorted(edges)
         self._product: tuple[int, Numbers] | None = None
+        # Most customers find one of a few combinations of conditions that hold.
+        self._kept: dict[tuple[int, bytes, bytes], _Kept] = {}
+        self._most_kept = max(KEPT_NUMBERS // max(len(view), 1), 1)
 
     def weights(self, asked: Asked) -> tuple[Numbers, Numbers]:
         """What levers over offers and customers, and those over the context, multiply each offer's worth by.
 
         Shapes (n_offers,), (n_offers,); not to be written to.
         """
-        lever, context_weight = self._of_offers(asked.now_us), self._one
-        holds = self._holds(asked)
-        for at, running in enumerate(self._asking):
-            if holds is None or not running.now(asked.now_us):
-                continue
-            factor = np.where(holds, running.factor, 1.0).take(self._outcome_of[at])
-            if running.of_context:
-                context_weight = _bounded(context_weight * factor)
-            else:
-                lever = _bounded(lever * factor)
-        return lever, context_weight
+        of_offers = self._of_offers(asked.now_us)
+        running = [one.now(asked.now_us) for one in self._asking]
+        if not any(running):
+            return of_offers, self._one
+        outcomes = self._program.outcomes(asked)
+        key = (id(of_offers), bytes(running), outcomes.tobytes())
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = _Kept(of_offers, *self._weighed(of_offers, running, outcomes))
+            if len(self._kept) >= self._most_kept:
+                self._kept = {}
+            self._kept[key] = kept
+        return kept.lever, kept.context_weight
+
+    def _weighed(self, lever: Numbers, running: Sequence[bool], outcomes: NDArray[np.int8]) -> tuple[Numbers, Numbers]:
+        context_weight, holds = self._one, np.equal(outcomes, 1)
+        for at, one in enumerate(self._asking):
+            if running[at]:
+                factor = np.where(holds, one.factor, 1.0).take(self._outcome_of[at])
+                if one.of_context:
+                    context_weight = _bounded(context_weight * factor)
+                else:
+                    lever = _bounded(lever * factor)
+        return read_only(lever), read_only(context_weight)
 
     def factors(self, row: int, asked: Asked) -> tuple[Applied, ...]:
         """The levers that weigh on one offer now, by id."""
@@ -111,15 +139,14 @@ class Levers:
         """The product of those that the offers alone decide about; kept until one starts or ends."""
         if not self._fixed:
             return self._one
-        span = int(np.searchsorted(self._changes, now_us, side="right"))
+        span = bisect_right(self._changes, now_us)
         kept = self._product
         if kept is None or kept[0] != span:
             product = self._one
             for running, rows in self._fixed:
                 if running.now(now_us):
                     product = _bounded(np.where(rows, running.factor, 1.0) * product)
-            product.setflags(write=False)
-            kept = self._product = span, product
+            kept = self._product = span, read_only(product)
         return kept[1]
 
 

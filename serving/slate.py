@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from serving.compiled import compiled
 from serving.learning.beliefs import Beliefs
 from serving.policies import POLICIES, chances_of, control_share
+from serving.policies.best_first import BestFirst
 from serving.policies.outlook import Outlook, Tuning
 from serving.rules import Taking
+from serving.rules.masks import copied
 
 Scores = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+NO_CHANCE = "no offer has a chance: the scores of eligible offers must be finite"
 Chances = Callable[[Mask], NDArray[np.float64]]  # of a policy with all bound but the offers left: `chances_of`
 
 
@@ -37,7 +40,7 @@ def draw(chance: NDArray[np.float64], u: float) -> int:
     """
     row = int(_drawn(chance, u))
     if row < 0:
-        raise ValueError("no offer has a chance: the scores of eligible offers must be finite")
+        raise ValueError(NO_CHANCE)
     return row
 
 
@@ -60,7 +63,7 @@ def fill(
     share of its draws that the policy spreads evenly, see `control_share`: picks that came out of it are marked.
     """
     picks: list[Pick] = []
-    free = eligible.copy() if rooms else eligible
+    free = copied(eligible) if rooms else eligible
 
     def take(pick: Pick) -> None:
         picks.append(pick)
@@ -73,16 +76,24 @@ def fill(
     for row in guaranteed:
         if len(picks) < limit and free[row]:
             take(Pick(row, 1.0, why="guaranteed"))
-    front = np.empty_like(free)
+    front = np.empty(0 if isinstance(chances, BestFirst) else len(free), np.bool_)
     while len(picks) < limit:
-        n, best = _take_front(free, priority, scores, front)
-        if n == 0:
-            break
-        chance = chances(front)
-        row = draw(chance, rng.random())
+        if isinstance(chances, BestFirst):
+            row, chance, n, best = chances.draw(free, priority, rng.random())
+            if n == 0:
+                break
+            if row < 0:
+                raise ValueError(NO_CHANCE)
+        else:
+            n, highest = _take_front(free, priority, scores, front)
+            if n == 0:
+                break
+            among = chances(front)
+            row = draw(among, rng.random())
+            chance, best = float(among[row]), bool(scores[row] == highest)
         # Of this offer's chance, control / n came from the control: drawn in two steps, for the same joint law.
-        random = rng.random() * float(chance[row]) < control / n
-        take(Pick(row, float(chance[row]), best=bool(scores[row] == best), random=random))
+        random = rng.random() * chance < control / n
+        take(Pick(row, chance, best=best, random=random))
     return picks
 
 

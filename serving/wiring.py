@@ -19,7 +19,7 @@ from features.group_commit import GroupCommit
 from features.live import US_PER_HOUR, offer_features_of
 from features.log import Log, SqliteLog
 from features.online import SNAPSHOT, open_online
-from serving import decision_log, metrics, reasons, rules, slate
+from serving import arbitration, decision_log, drafting, metrics, reasons, rules, slate
 from serving.answering import Answering
 from serving.catalogue_view import CatalogueView
 from serving.customer import CustomerReader
@@ -116,6 +116,8 @@ class Service:
         self.learner.start()
         rules.warm()
         slate.warm()
+        arbitration.warm()
+        drafting.warm()
         reasons.warm()
         decision_log.warm()
         metrics.warm()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.compiled import read_only
+
 Numbers = NDArray[np.float64]
 
 
@@ -30,5 +32,5 @@ class Beliefs:
     @classmethod
     def none(cls, n_offers: int, strength: float) -> Beliefs:
         """Before any evidence: a factor of 1, as sure of it as `strength` expected acceptances make one."""
-        same = np.full(n_offers, strength)
-        return cls(same, same, np.zeros(n_offers))
+        same = read_only(np.full(n_offers, strength))
+        return cls(same, same, read_only(np.zeros(n_offers)))

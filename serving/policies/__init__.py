@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import BadSettings
+from serving.policies.best_first import BestFirst
 from serving.policies.epsilon_greedy import epsilon_greedy
 from serving.policies.greedy import greedy
 from serving.policies.outlook import Outlook, Tuning
@@ -36,6 +37,7 @@ POLICIES: Mapping[str, Policy] = {
     "softmax": softmax,
     "thompson": thompson,
 }
+BEST_FIRST = frozenset({"greedy", "epsilon_greedy"})  # the best shares what the floors leave
 UNEXPLORING = frozenset({"greedy"})  # no control share, no exploration budget
 
 
@@ -60,4 +62,7 @@ def chances_of(
     """
     if name == "softmax" and outlook.spread is None:
         outlook = replace(outlook, spread=float(spread_of(outlook.scores, taking_part)))
-    return partial(policy_named(name), outlook, tuning=tuning, rng=rng)
+    policy = policy_named(name)
+    if name in BEST_FIRST:
+        return BestFirst(policy, outlook, tuning, rng, explores=name not in UNEXPLORING)
+    return partial(policy, outlook, tuning=tuning, rng=rng)

@@ -7,6 +7,8 @@ from functools import partial
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from serving.policies import POLICIES, chances_of, control_share
 from serving.policies.outlook import Outlook, Tuning
@@ -100,6 +102,33 @@ def test_no_offers_at_all_give_an_empty_slate(slate):
 def test_scores_that_are_no_numbers_are_refused_rather_than_drawn_from(slate):
     with pytest.raises(ValueError, match="must be finite"):
         slate([float("nan"), float("nan")], 1, policy="greedy")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.5, 1.0, 2.0, -1.0]), st.booleans(), st.integers(-1, 1), st.booleans()),
+        min_size=1,
+        max_size=9,
+    ),
+    st.sampled_from(["greedy", "epsilon_greedy"]),
+    st.sampled_from([0.0, 0.1, 0.7]),
+    st.sampled_from([0.0, 0.05, 0.3]),
+    st.integers(0, 2**32),
+)
+def test_a_draw_at_once_is_the_draw_from_all_chances(offers, policy, epsilon, budget, seed):
+    scores, eligible, priority, is_new = (np.array(column) for column in zip(*offers, strict=True))
+    tuning = Tuning(epsilon=epsilon, new_offer_share=budget)
+    outlook = Outlook(scores, scores, is_new=is_new)
+    slates = []
+    for at_once in (True, False):
+        rng = random.Random(seed)
+        bound = chances_of(policy, outlook, eligible, tuning, rng)
+        chances = bound if at_once else partial(POLICIES[policy], outlook, tuning=tuning, rng=rng)
+        room = [Room(is_new, 2, "test")]
+        given = {"priority": priority, "rooms": room, "control": control_share(policy, tuning)}
+        slates.append(fill(scores, eligible.copy(), 4, chances, rng, **given))
+    assert slates[0] == slates[1]
 
 
 def test_picks_are_taken_out_of_what_is_eligible():
