@@ -13,6 +13,7 @@ from typing import Any
 from weakref import WeakSet
 
 from features.errors import StoreUnavailable
+from serving.state.known import Known
 from serving.state.sqlite import open_wal
 
 SHORTEST_S, LONGEST_S = 0.0001, 0.001  # SQLite's own waiting soon sleeps for 25 ms, longer than anybody writes
@@ -28,7 +29,7 @@ class Connections:
     def __init__(self, path: Path, schema: str, wait_s: float, prepare: Callable[[sqlite3.Connection], None]) -> None:
         self.path, self._schema, self._wait_s, self._prepare = path, schema, wait_s, prepare
         self._local = threading.local()
-        self._open: WeakSet[_Held] = WeakSet()
+        self._open: WeakSet[Held] = WeakSet()
         self._guard = threading.Lock()
         self._writing = threading.Lock()  # threads of one process need not fight for the file
         self._inode = 0
@@ -43,24 +44,47 @@ class Connections:
             except sqlite3.DatabaseError as error:
                 self._wait(error, deadline)
 
+    def known(self) -> Known:
+        """What this thread's connection knows, without what somebody else has written over since."""
+        deadline = time.monotonic() + self._wait_s
+        while True:
+            try:
+                return self._held().up_to_date()
+            except sqlite3.DatabaseError as error:
+                self._wait(error, deadline)
+
+    def known_before(self) -> Known:
+        """The same as of the last time: somebody else may have written since."""
+        deadline = time.monotonic() + self._wait_s
+        while True:
+            try:
+                return self._held().known
+            except sqlite3.DatabaseError as error:
+                self._wait(error, deadline)
+
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, alone among writers."""
+    def writing(self) -> Iterator[Held]:
+        """All or nothing, alone among writers, who keep up to date what the connection knows."""
         deadline = time.monotonic() + self._wait_s
         if not self._writing.acquire(timeout=self._wait_s):
             raise StoreUnavailable(f"{self.path.name} did not answer: another thread has written for {self._wait_s} s")
         try:
-            db = self._begun(deadline)
+            held = self._begun(deadline)
+            stands = False
             try:
-                yield db
-                db.execute("COMMIT")
+                held.up_to_date()
+                yield held
+                held.sqlite.execute("COMMIT")
+                stands = True
             except sqlite3.DatabaseError as error:
                 if isinstance(error, OURS):
                     raise
                 raise self._unavailable(error) from error
             finally:
-                if db.in_transaction:
-                    db.rollback()
+                if not stands:
+                    held.known.lost()
+                    if held.sqlite.in_transaction:
+                        held.sqlite.rollback()
         finally:
             self._writing.release()
 
@@ -83,12 +107,12 @@ class Connections:
                 held.close()
             self.generation += 1
 
-    def _begun(self, deadline: float) -> sqlite3.Connection:
+    def _begun(self, deadline: float) -> Held:
         while True:
             try:
-                db = self._connection()
-                db.execute("BEGIN IMMEDIATE")
-                return db
+                held = self._held()
+                held.sqlite.execute("BEGIN IMMEDIATE")
+                return held
             except sqlite3.DatabaseError as error:
                 self._wait(error, deadline)
 
@@ -105,12 +129,15 @@ class Connections:
         return StoreUnavailable(f"the state {self.path.name} did not answer: {error}")
 
     def _connection(self) -> sqlite3.Connection:
-        held: _Held | None = getattr(self._local, "held", None)
+        return self._held().sqlite
+
+    def _held(self) -> Held:
+        held: Held | None = getattr(self._local, "held", None)
         if held is None or held.generation != self.generation:
             held = self._local.held = self._opened()
-        return held.sqlite
+        return held
 
-    def _opened(self) -> _Held:
+    def _opened(self) -> Held:
         generation = self.generation
         db = open_wal(self.path, synchronous="NORMAL", busy_timeout_s=self._wait_s)
         try:
@@ -120,7 +147,7 @@ class Connections:
         except BaseException:
             db.close()
             raise
-        held = _Held(db, generation)
+        held = Held(db, generation)
         with self._guard:
             self._open.add(held)
             if not self._inode:
@@ -148,11 +175,21 @@ class Connections:
                 time.sleep(random.uniform(SHORTEST_S, LONGEST_S))
 
 
-class _Held:
-    """One thread's connection, closed when its thread ends."""
+class Held:
+    """One thread's connection and what it knows, closed when its thread ends."""
 
     def __init__(self, db: sqlite3.Connection, generation: int) -> None:
         self.sqlite, self.generation = db, generation
+        self.known = Known()
+        self._version = -1
+
+    def up_to_date(self) -> Known:
+        """SQLite counts what others have committed; what this connection wrote it knows."""
+        (version,) = self.sqlite.execute("PRAGMA data_version").fetchone()
+        if version != self._version:
+            self.known.moved()
+            self._version = version
+        return self.known
 
     def close(self) -> None:
         self.sqlite.close()

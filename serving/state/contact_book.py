@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from serving.state.contacts import Claim, Claimed, Contact, ContactHistory
+from serving.state.known import REMEMBERED, Known
 from serving.state.outcomes import DECIDED
+from serving.state.sqlite import insert
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS contacts (
@@ -23,8 +25,7 @@ CREATE TABLE IF NOT EXISTS claims (
 """
 FOUND = "SELECT customer_id, history, joined_to FROM contacts WHERE customer_id IN"
 OWNERS = "SELECT decision_id, customer_id FROM claims WHERE decision_id IN"
-WRITE = """
-INSERT INTO contacts VALUES (?, ?, NULL, ?)
+WRITTEN = """
 ON CONFLICT (customer_id) DO UPDATE SET history = excluded.history, newest_us = max(newest_us, excluded.newest_us)
 """
 JOINED_TO = """
@@ -33,7 +34,6 @@ SELECT id FROM them
 """
 AT_ONCE = 500  # values in one query
 TIDIED_AT_ONCE = 2_000  # rows looked at in one transaction
-REMEMBERED = 10_000  # customers whose decoded history is kept beside its bytes
 EMPTY = ContactHistory()
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(tuple[Contact, ...]).decode
@@ -71,9 +71,25 @@ class Remembered:
         self._known = {}
 
 
-def load(read: Read, remembered: Remembered, customer_ids: Iterable[str]) -> dict[str, Loaded]:
+def load(read: Read, remembered: Remembered, known: Known, customer_ids: Iterable[str]) -> dict[str, Loaded]:
     """The contacts of each customer asked for, wherever they are kept by now."""
     wanted = list(dict.fromkeys(customer_ids))
+    found = {name: _known(known, name) for name in wanted}
+    unknown = [name for name, one in found.items() if one is None]
+    if unknown:
+        read_now = _loaded(read, remembered, unknown)
+        for name, one in read_now.items():
+            known.keep(name, one.customer_id, one.history)
+        found.update(read_now)
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def _known(known: Known, name: str) -> Loaded | None:
+    owner = known.owners.get(name)
+    return None if owner is None else Loaded(owner, known.histories[owner])
+
+
+def _loaded(read: Read, remembered: Remembered, wanted: Sequence[str]) -> dict[str, Loaded]:
     found = {name: Loaded(name, EMPTY) for name in wanted}
     elsewhere: dict[str, str] = {}
     for name, blob, joined_to in _of_many(read, FOUND, wanted):
@@ -82,7 +98,7 @@ def load(read: Read, remembered: Remembered, customer_ids: Iterable[str]) -> dic
         else:
             found[name] = Loaded(name, remembered.decoded(name, blob))
     if elsewhere:  # a join leads on to somebody who is not joined, or was joined later
-        there = load(read, remembered, elsewhere.values())
+        there = _loaded(read, remembered, list(dict.fromkeys(elsewhere.values())))
         found.update({name: there[to] for name, to in elsewhere.items()})
     return found
 
@@ -90,22 +106,23 @@ def load(read: Read, remembered: Remembered, customer_ids: Iterable[str]) -> dic
 class ContactBook:
     """The books within one transaction."""
 
-    def __init__(self, db: sqlite3.Connection, remembered: Remembered) -> None:
-        self._db, self._remembered = db, remembered
+    def __init__(self, db: sqlite3.Connection, remembered: Remembered, known: Known) -> None:
+        self._db, self._remembered, self._known = db, remembered, known
 
     def load(self, customer_ids: Iterable[str]) -> dict[str, Loaded]:
-        return load(self._read, self._remembered, customer_ids)
+        return load(self._read, self._remembered, self._known, customer_ids)
 
     def write(self, histories: Mapping[str, ContactHistory], now_us: int = 0) -> None:
         """Replace what is kept of these customers, who must not be joined to others; something happened to them now."""
         rows = [(name, encode(one.contacts), now_us) for name, one in histories.items()]
-        self._db.executemany(WRITE, rows)
+        insert(self._db, "INSERT INTO contacts (customer_id, history, newest_us)", rows, WRITTEN)
         for name, blob, _ in rows:
             self._remembered.keep(name, blob, histories[name])
+            self._known.keep(name, name, histories[name])
 
     def note(self, decisions: Sequence[tuple[str, str, int]]) -> None:
         """Whom decisions were made for, and until when that is to be known."""
-        self._db.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", decisions)
+        insert(self._db, "INSERT OR REPLACE INTO claims", decisions)
 
     def owners(self, decision_ids: Iterable[str]) -> dict[str, str]:
         """Whom the decisions were made for, as far as that is still known."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, tzinfo
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -18,12 +17,13 @@ from features.log import Log, LogEvent
 from serving.rules.windows import day_of
 from serving.settings import Clock
 from serving.state import contact_book, stock_book
-from serving.state.connections import Connections
+from serving.state.connections import Connections, Held
 from serving.state.contact_book import ContactBook, Remembered
 from serving.state.contacts import Claim, Claimed, ContactHistory, Level, Limits, Needs, Stock, Take
-from serving.state.keeping import FULL, KEPT_US, kept
+from serving.state.keeping import FULL, KEPT_US, THINNED_ABOVE, kept
+from serving.state.known import Known, Row
 from serving.state.outcomes import KEEPS, matters, taken_in
-from serving.state.stock_book import Hold, Row, StockBook
+from serving.state.stock_book import Hold, StockBook
 
 SCHEMA = (
     contact_book.SCHEMA
@@ -40,20 +40,11 @@ DAY_US, MOST_DAYS = 86_400_000_000, 36_500
 CLAIM_KEPT_US = 3_600_000_000  # after it lapsed; later events are their own customer's
 EVENTS_AT_ONCE, EVENTS_AT_MOST = 200, 2_000  # per transaction, so that claims need not wait, and per call
 CALLS_AT_MOST = 5  # one after the other: whoever keeps house has other things to do
-POSITIONS_UNSAVED = 10_000  # decisions are passed over without a write, up to so many
 CHECKPOINT_PAGES = 4_000
 SWEPT_AT_ONCE, SWEPT_BY_A_CLAIM = 500, 20  # holds per transaction; somebody waits for a claim
 TIDIED_EVERY_US = 10_000_000
 TIDIED_AT_MOST = 20  # transactions per time
-
-
-class _Seen(NamedTuple):
-    """The stock as last read."""
-
-    generation: int
-    version: int
-    rows: Mapping[str, Row]
-    stock: Stock
+NOTHING = Row()
 
 
 class SqliteContacts:
@@ -86,32 +77,19 @@ class SqliteContacts:
         self._needs: Needs | None = None  # of the limits of the last claim
         self._tidy_from = 0
         self._remembered = Remembered()
-        self._stock: _Seen | None = None
         self._files.read("SELECT 1")  # fails here rather than in the first decision
 
     def histories(self, customer_ids: Sequence[str]) -> list[ContactHistory]:
-        found = contact_book.load(self._files.read, self._remembered, customer_ids)
+        found = contact_book.load(self._files.read, self._remembered, self._files.known(), customer_ids)
         return [found[customer_id].history for customer_id in customer_ids]
 
     def stock(self, now_us: int) -> Stock:
-        day, from_us, until_us = day_of(now_us, self._zone)
+        known = self._files.known()
         with suppress(StoreUnavailable):  # nobody can write: what is due counts a moment longer, and gives nothing away
-            self._sweep_if_due(self._horizon_us(now_us))
-        seen, generation = self._stock, self._files.generation
-        if seen is None or seen.generation != generation:
-            seen = _Seen(generation, 0, {}, Stock({}, day, from_us, until_us))
-        changed = self._files.read(stock_book.CHANGED, (seen.version,))
-        if not changed and seen.stock.day == day:
-            self._stock = seen
-            return seen.stock
-        rows = {**seen.rows, **{offer_id: Row(*rest) for _, offer_id, *rest in changed}}
-        if seen.stock.day == day:
-            levels = {**seen.stock.levels, **{one[1]: Row(*one[2:]).on(day).level() for one in changed}}
-        else:
-            levels = {offer_id: row.on(day).level() for offer_id, row in rows.items()}
-        version = max((one[0] for one in changed), default=seen.version)
-        self._stock = _Seen(generation, version, rows, Stock(levels, day, from_us, until_us))
-        return self._stock.stock
+            self._sweep_if_due(known, self._horizon_us(now_us))
+        if not known.rows_are_new:
+            known.take_changed(self._files.read(stock_book.CHANGED, (known.stock_version,)))
+        return known.stock(*day_of(now_us, self._zone))
 
     def claim(self, claims: Sequence[Claim], limits: Limits) -> list[Sequence[Claimed]]:
         self._needs = limits.needs
@@ -122,14 +100,17 @@ class SqliteContacts:
             if (take := limits.take(pick.offer_id)) is not None
         }
         newest_us = max((claim.decided_us for claim in claims), default=0)
-        with self._files.transaction() as db:
-            book, customers = StockBook(db), ContactBook(db, self._remembered)
+        with self._files.writing() as held:
+            book, customers = self._books(held)
             if takes:
                 due_us = self._horizon_us(min(claim.decided_us for claim in claims))
-                self._sweep(db, book, due_us, SWEPT_BY_A_CLAIM)
-            rows = book.rows(takes)
+                self._sweep(book, due_us, SWEPT_BY_A_CLAIM)
+            rows = book.rows(takes) if takes else {}
             loaded = customers.load(claim.customer_id for claim in claims)
-            histories = {one.customer_id: self._thinned(one.history, newest_us) for one in loaded.values()}
+            histories = {
+                one.customer_id: self._thinned_if_grown(held.known, one.customer_id, one.history, newest_us)
+                for one in loaded.values()
+            }
             results: list[Sequence[Claimed]] = []
             decisions: list[tuple[str, str, int]] = []
             holds: list[Hold] = []
@@ -144,47 +125,48 @@ class SqliteContacts:
                 day = day_of(claim.decided_us, self._zone)[0]
                 for pick in made:
                     if (take := takes.get(pick.offer_id)) is not None:
-                        row = rows[pick.offer_id] = rows.get(pick.offer_id, Row()).on(day).with_one(take)
-                        hold = Hold(claim.decision_id, pick.offer_id, take, row.day, claim.lapses_us)
-                        holds.append(hold._replace(window_us=self._own_window_us(take)))
+                        row = rows.get(pick.offer_id, NOTHING).on(day).plus(take.units, take.micros)
+                        rows[pick.offer_id] = row
+                        window_us = self._own_window_us(take)
+                        hold = Hold(claim.decision_id, pick.offer_id, take, row.day, claim.lapses_us, window_us)
+                        holds.append(hold)
             customers.write({owner: histories[owner] for _, owner, _ in decisions}, newest_us)
             customers.note(decisions)
             if holds:
-                book.take(rows, {hold.offer_id: hold.take for hold in holds})
-                book.hold(holds)
+                book.take(rows, holds)
         return results
 
     def cancel(self, decision_ids: Sequence[str]) -> None:
-        with self._files.transaction() as db:
-            book = StockBook(db)
+        with self._files.writing() as held:
+            book, customers = self._books(held)
             for decision_id in decision_ids:
                 book.give_back(decision_id)
-            ContactBook(db, self._remembered).cancel(decision_ids)
+            customers.cancel(decision_ids)
+            held.known.moved()
 
     def catch_up(self, log: Log) -> int:
         now_us = to_us(self._clock())  # before the log is read: what comes into it later was not there yet
-        self._files.replaced()
         if self._scanned_generation != self._files.generation:
-            self._scanned, self._scanned_generation = 0, self._files.generation
-        n_taken, last = 0, log.last_position()
-        while last > self._scanned and n_taken < EVENTS_AT_MOST:
-            applied = int(self._files.read(APPLIED)[0][0])
-            after = max(applied, self._scanned)
-            events = log.events_after(after, EVENTS_AT_ONCE)
+            generation = self._files.generation
+            self._scanned = int(self._files.read(APPLIED)[0][0])
+            self._scanned_generation = generation
+        n_taken, at_the_end = 0, False
+        while not at_the_end and n_taken < EVENTS_AT_MOST:
+            events = log.events_after(self._scanned, EVENTS_AT_ONCE)
             if events:
-                n_taken += self._take_in(events)
+                applied = int(self._files.read(APPLIED)[0][0])
+                if new := [event for event in events if event.position > applied]:
+                    n_taken += self._take_in(new)
                 self._scanned = max(events[-1].position, self._scanned)
-            if len(events) < EVENTS_AT_ONCE:
-                self._scanned = max(last, self._scanned)
-                if self._scanned - applied > POSITIONS_UNSAVED:
-                    self._take_in([], self._scanned)
-        if last <= self._scanned:
+            at_the_end = len(events) < EVENTS_AT_ONCE
+        if at_the_end:
             self._settled_us = max(now_us, self._settled_us or 0)
-            self._sweep_if_due(self._horizon_us(now_us))
+            self._sweep_if_due(self._files.known_before(), self._horizon_us(now_us))
         return n_taken
 
     def keep_house(self, log: Log) -> None:
         """Catch up; now and then forget what is over, some at a time, and write back the WAL."""
+        self._files.replaced()
         for _ in range(CALLS_AT_MOST):
             if not self.catch_up(log):
                 break
@@ -195,26 +177,38 @@ class SqliteContacts:
         self._remembered.forget()  # also those whom another process has erased
         claims = ""
         for _ in range(TIDIED_AT_MOST):  # decision ids sort by time, so the oldest come first
-            with self._files.transaction() as db:
-                claims = ContactBook(db, self._remembered).forget_claims(now_us, claims)
+            with self._files.writing() as held:
+                claims = self._books(held)[1].forget_claims(now_us, claims)
             if not claims:
                 break
         if self._needs is not None:
             before_us = now_us - max(self._needs.longest_us, KEPT_US)
-            with self._files.transaction() as db:
-                self._tidy_from = ContactBook(db, self._remembered).forget_customers(before_us, self._tidy_from)
+            with self._customers() as customers:
+                self._tidy_from = customers.forget_customers(before_us, self._tidy_from)
         self._files.read("PRAGMA wal_checkpoint(PASSIVE)")
 
     def join(self, from_id: str, to_id: str) -> int:
-        with self._files.transaction() as db:
-            return ContactBook(db, self._remembered).join(from_id, to_id)
+        with self._customers() as customers:
+            return customers.join(from_id, to_id)
 
     def erase(self, customer_id: str) -> int:
-        with self._files.transaction() as db:
-            return ContactBook(db, self._remembered).erase(customer_id)
+        with self._customers() as customers:
+            return customers.erase(customer_id)
 
     def close(self) -> None:
         self._files.close()
+
+    def _books(self, held: Held) -> tuple[StockBook, ContactBook]:
+        return StockBook(held.sqlite, held.known), ContactBook(held.sqlite, self._remembered, held.known)
+
+    @contextmanager
+    def _customers(self) -> Iterator[ContactBook]:
+        """A transaction on the customers' books after which the connection knows nothing by heart."""
+        with self._files.writing() as held:
+            try:
+                yield self._books(held)[1]
+            finally:
+                held.known.moved()
 
     def _judged(
         self,
@@ -245,15 +239,24 @@ class SqliteContacts:
         contacts = kept(history.contacts, self._needs, now_us, self._horizon_us(now_us))
         return history if contacts is history.contacts else ContactHistory(tuple(contacts))
 
-    def _take_in(self, events: Sequence[LogEvent], position: int = 0) -> int:
+    def _thinned_if_grown(self, known: Known, owner: str, history: ContactHistory, now_us: int) -> ContactHistory:
+        n_contacts = len(history.contacts)
+        if n_contacts < FULL and n_contacts > THINNED_ABOVE and not known.has_grown(owner, n_contacts):
+            return history
+        thinned = self._thinned(history, now_us)
+        if n_contacts > THINNED_ABOVE:
+            known.was_thinned(owner, len(thinned.contacts))
+        return thinned
+
+    def _take_in(self, events: Sequence[LogEvent]) -> int:
         """One transaction for the events and the position they bring us to; how many were new to all processes."""
-        with self._files.transaction() as db:
-            (applied,) = db.execute(APPLIED).fetchone()
+        with self._files.writing() as held:
+            (applied,) = held.sqlite.execute(APPLIED).fetchone()
             new = [event for event in events if event.position > applied]
-            if events and not new:
+            if not new:
                 return 0
             about = [event for event in new if matters(event)]
-            book, customers = StockBook(db), ContactBook(db, self._remembered)
+            book, customers = self._books(held)
             owners = customers.owners({event.decision_id for event in about if event.decision_id is not None})
             people = [owners.get(event.decision_id or "", event.customer_id) for event in about]
             loaded = customers.load(people)
@@ -271,8 +274,9 @@ class SqliteContacts:
                     self._keep(book, event)
             newest_us = max((event.received_us for event in about), default=0)
             customers.write({owner: ContactHistory(tuple(contacts[owner])) for owner in changed}, newest_us)
-            reached = max(position, applied, new[-1].position if new else 0)
-            db.execute("INSERT OR REPLACE INTO applied_position VALUES (1, ?)", (reached,))
+            held.sqlite.execute("INSERT OR REPLACE INTO applied_position VALUES (1, ?)", (new[-1].position,))
+            if any(event.decision_id is not None for event in about):
+                held.known.rows_are_new = held.known.due_is_known = False
         return len(new)
 
     def _keep(self, book: StockBook, event: LogEvent) -> None:
@@ -299,13 +303,19 @@ class SqliteContacts:
         """What lapsed by then has lapsed for good."""
         return now_us if self._settled_us is None else min(now_us, self._settled_us)
 
-    def _sweep_if_due(self, until_us: int) -> None:
-        while (first := self._files.read(stock_book.FIRST_DUE)[0][0]) is not None and first <= until_us:
-            with self._files.transaction() as db:
-                self._sweep(db, StockBook(db), until_us, SWEPT_AT_ONCE)
+    def _sweep_if_due(self, known: Known, until_us: int) -> None:
+        while (first := self._first_due_us(known)) is not None and first <= until_us:
+            with self._files.writing() as held:
+                known = held.known
+                self._sweep(self._books(held)[0], until_us, SWEPT_AT_ONCE)
 
-    def _sweep(self, db: sqlite3.Connection, book: StockBook, until_us: int, most: int) -> None:
-        first = db.execute(stock_book.FIRST_DUE).fetchone()[0]
+    def _first_due_us(self, known: Known) -> int | None:
+        if not known.due_is_known:
+            known.first_due_us, known.due_is_known = self._files.read(stock_book.FIRST_DUE)[0][0], True
+        return known.first_due_us
+
+    def _sweep(self, book: StockBook, until_us: int, most: int) -> None:
+        first = book.first_due_us()
         if first is not None and first <= until_us:
             book.sweep(until_us, self._window_us, most)
 

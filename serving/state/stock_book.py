@@ -7,13 +7,14 @@ given back, for as long as a late event may ask for it again. What is kept for g
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from serving.state.contacts import Level, Take
+from serving.state.contacts import Take
+from serving.state.known import Known, Row
+from serving.state.sqlite import insert
 
 CLAIMED, SEEN, LAPSED = 0, 1, 2
-MICROS = 1_000_000
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS stock (
     offer_id TEXT PRIMARY KEY,
@@ -38,11 +39,9 @@ FIRST_DUE = "SELECT min(due_us) FROM holds"
 DUE = "SELECT decision_id, offer_id, state, units, spent, day FROM holds WHERE due_us <= ? ORDER BY due_us LIMIT ?"
 HELD = "SELECT state, units, spent, day, per_accept, window_us FROM holds WHERE decision_id = ? AND offer_id = ?"
 HELD_BY = "SELECT offer_id, state, units, spent, day FROM holds WHERE decision_id = ?"
-HOLD = "INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 MOVE = "UPDATE holds SET state = ?, due_us = ?, day = ? WHERE decision_id = ? AND offer_id = ?"
 DROP = "DELETE FROM holds WHERE decision_id = ? AND offer_id = ?"
-TAKE = """
-INSERT INTO stock VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+TAKEN = """
 ON CONFLICT (offer_id) DO UPDATE SET units = excluded.units, spent = excluded.spent, day = excluded.day,
     today = excluded.today, inventory = excluded.inventory, budget = excluded.budget, daily = excluded.daily,
     version = excluded.version
@@ -61,25 +60,6 @@ RETURNING day
 """
 
 
-class Row(NamedTuple):
-    """What one offer has used; money in millionths of the currency."""
-
-    units: int = 0
-    spent: int = 0
-    day: str = ""
-    today: int = 0
-
-    def on(self, day: str) -> Row:
-        """As seen on a day. A clock that is behind another worker's goes on in the later day."""
-        return self if self.day >= day else Row(self.units, self.spent, day, 0)
-
-    def level(self) -> Level:
-        return Level(self.units, self.spent / MICROS, self.today / MICROS)
-
-    def with_one(self, take: Take) -> Row:
-        return Row(self.units + take.units, self.spent + take.micros, self.day, self.today + take.micros)
-
-
 class Hold(NamedTuple):
     """What one decision took of one offer."""
 
@@ -94,42 +74,57 @@ class Hold(NamedTuple):
 class StockBook:
     """The books within one transaction."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+    def __init__(self, db: sqlite3.Connection, known: Known) -> None:
+        self._db, self._known = db, known
         self._version = 0
 
     @property
     def version(self) -> int:
         """The number of this transaction's changes: readers ask for what is newer than they have seen."""
-        if not self._version:
+        if not self._version and self._known.rows_are_new:
+            self._version = self._known.stock_version + 1
+        elif not self._version:
             (self._version,) = self._db.execute("SELECT coalesce(max(version), 0) + 1 FROM stock").fetchone()
         return self._version
 
     def rows(self, offer_ids: Iterable[str]) -> dict[str, Row]:
-        wanted = tuple(offer_ids)
-        marks = ", ".join("?" * len(wanted))
-        query = f"SELECT offer_id, units, spent, day, today FROM stock WHERE offer_id IN ({marks})"
-        return {offer_id: Row(*rest) for offer_id, *rest in self._db.execute(query, wanted)} if wanted else {}
+        if not self._known.rows_are_new:
+            self._known.take_changed(self._db.execute(CHANGED, (self._known.stock_version,)))
+        known = self._known.rows
+        return {offer_id: known[offer_id] for offer_id in offer_ids if offer_id in known}
 
-    def take(self, rows: dict[str, Row], takes: dict[str, Take]) -> None:
-        """Write the rows of these offers as they have become."""
-        self._db.executemany(
-            TAKE,
+    def take(self, rows: Mapping[str, Row], holds: Sequence[Hold]) -> None:
+        """Write the rows of these offers as they have become, and note what was taken."""
+        version = self.version
+        takes = {hold.offer_id: hold.take for hold in holds}
+        insert(
+            self._db,
+            "INSERT INTO stock",
             [
-                (offer_id, *rows[offer_id], take.inventory, take.budget, int(take.daily), self.version)
+                (offer_id, *rows[offer_id], take.inventory, take.budget, int(take.daily), version)
                 for offer_id, take in takes.items()
             ],
+            TAKEN,
         )
-
-    def hold(self, holds: Sequence[Hold]) -> None:
-        """Note what was taken."""
-        self._db.executemany(
-            HOLD,
+        insert(
+            self._db,
+            "INSERT INTO holds",
             [
                 (decision_id, offer_id, CLAIMED, take.units, take.micros, day, int(take.per_accept), due_us, window_us)
                 for decision_id, offer_id, take, day, due_us, window_us in holds
             ],
         )
+        for offer_id in takes:
+            self._known.put(offer_id, rows[offer_id])
+        self._known.stock_version = version
+        for due_us in {hold.lapses_us for hold in holds}:
+            self._known.due_at(due_us)
+
+    def first_due_us(self) -> int | None:
+        if not self._known.due_is_known:
+            self._known.first_due_us = self._db.execute(FIRST_DUE).fetchone()[0]
+            self._known.due_is_known = True
+        return self._known.first_due_us
 
     def keep(self, decision_id: str, offer_id: str, outcome: bool, at_us: int, day: str) -> None:
         """An event names decision and offer: what is held is kept, and what lapsed is taken again if it is there.
@@ -161,6 +156,8 @@ class StockBook:
     def sweep(self, until_us: int, remembered_us: int, most: int) -> int:
         """Give back what was due by then; how many holds were looked at, at most `most`."""
         due = self._db.execute(DUE, (until_us, most)).fetchall()
+        self._known.due_is_known = False
+        self._known.rows_are_new = self._known.rows_are_new and not due
         for decision_id, offer_id, state, units, spent, day in due:
             if state == LAPSED:
                 self._db.execute(DROP, (decision_id, offer_id))
