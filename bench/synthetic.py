@@ -27,6 +27,7 @@ from features.definitions import FeatureSet
 from features.facts import Facts
 from features.home import Home
 from features.online import PROJECT, VIEWS, entity_key, open_online
+from features.packed import PACKED
 from training.encoder import Column, Encoder, Source
 from training.linear import Linear
 from training.scorers import (
@@ -129,6 +130,10 @@ def copy_customers(online: Path, n: int) -> None:
             f"INSERT INTO {table} (entity_key, feature_name, value, event_ts, created_ts) "
             "SELECT copies.entity_key, feature_name, value, event_ts, created_ts "
             f"FROM copies CROSS JOIN {table} AS old ON old.entity_key = copies.source"
+        )
+        db.execute(
+            f"INSERT INTO {PACKED} SELECT copies.entity_key, as_of_us, columns "
+            f"FROM copies CROSS JOIN {PACKED} AS old ON old.entity_key = copies.source"
         )
         db.commit()
 

@@ -22,6 +22,7 @@ from features.facts import Facts
 from features.home import Home
 from features.log import ErasedRows
 from features.online import PROJECT, SNAPSHOT, VIEWS, entity_key, read_snapshot
+from features.packed import PACKED
 
 ERASURES = "erasures"  # key in facts.db: how many there were; another number means that caches are to be dropped
 FILES = ("lake_events", "lake_decisions", "lake_refused", "features")  # places that are Parquet
@@ -121,7 +122,7 @@ def erase_online(home: Home, facts: Facts, keys: Sequence[str]) -> int:
 
 def _erase_entities(db: sqlite3.Connection, entities: Sequence[tuple[bytes]]) -> int:
     """How many of these entities one online file held."""
-    tables = [f"{PROJECT}_{VIEWS[view]}" for view in VIEWS if view != "offer"]
+    tables = [PACKED, *(f"{PROJECT}_{VIEWS[view]}" for view in VIEWS if view != "offer")]
     present = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     held: set[bytes] = set()
     try:

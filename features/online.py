@@ -1,7 +1,8 @@
-"""The fast read of one customer from Feast's SQLite online store, by its documented layout, without Feast.
+"""The fast read of what Feast materialized, without Feast: customers from their packed rows, offers from Feast's own.
 
-Source: https://github.com/feast-dev/feast/blob/master/docs/specs/online_store_format.md; a test holds it equal to
-`get_online_features`. A row per entity and feature: serialized entity key (version 3), name, serialized `ValueProto`.
+Feast's layout: a row per entity and feature of serialized entity key (version 3), name, serialized `ValueProto`.
+Source: https://github.com/feast-dev/feast/blob/master/docs/specs/online_store_format.md; a test holds both reads equal
+to `get_online_features`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from features.events import to_us
 from features.facts import Facts
 from features.home import Home
 from features.live import StoredRow
+from features.packed import NAMES, ONE, unpack
 
 PROJECT = "nbo"
 VIEWS: dict[View, str] = {"customer": "customer_days", "profile": "customer_profile", "offer": "offer_days"}
@@ -90,17 +92,9 @@ class SqliteOnlineStore:
         self._local = threading.local()
         self._opening = threading.Lock()
         self._file: int | None = None
-        table = f'"{project}_{VIEWS["customer"]}"'
-        self._names = (
-            f"SELECT feature_name FROM {table} "
-            f"WHERE entity_key = (SELECT entity_key FROM {table} LIMIT 1) ORDER BY feature_name"
-        )
-        # Names and times are the same for all, and every column more costs a sixth of the read.
-        self._one = f"SELECT value FROM {table} WHERE entity_key = ? ORDER BY feature_name"
-        self._named = f"SELECT feature_name, value, event_ts FROM {table} WHERE entity_key = ?"
         self._all_offers = f'SELECT entity_key, feature_name, value, event_ts FROM "{project}_{VIEWS["offer"]}"'
         self._at = {entity: _positions(feature_set, entity) for entity in ("customer", "offer")}
-        self._order: tuple[int, ...] | None = None
+        self._order: tuple[tuple[int, ...], bool] | None = None
         self._kept = lru_cache(maxsize=ROWS_KEPT)(self._read)
 
     def customer(self, key: str) -> StoredRow | None:
@@ -111,34 +105,24 @@ class SqliteOnlineStore:
         return self._kept(key, self._version())
 
     def _read(self, key: str, version: bytes) -> StoredRow | None:
-        order = self._column_order()
-        rows = self._rows(self._one, (entity_key("customer_id", key),))
+        rows = self._rows(ONE, (entity_key("customer_id", key),))
         if not rows:
             return None
-        if self.snapshot is None or len(rows) != len(order):
-            return self._read_by_name(key)
-        columns: list[Any] = [None] * (len(self._at["customer"]) + 1)  # the last takes what this set does not know
-        for at, (value,) in zip(order, rows, strict=True):
-            columns[at] = _DECODED[value]
-        del columns[-1]
-        return StoredRow(columns, self.snapshot.as_of_us)
+        ((as_of_us, packed),) = rows
+        columns, order = unpack(packed), self._column_order()
+        if order is not None:
+            columns.append(None)  # what the file does not have
+            columns = [columns[at] for at in order]
+        return StoredRow(columns, as_of_us)
 
-    def _read_by_name(self, key: str) -> StoredRow | None:
-        """For a file that no snapshot describes, and a customer of whom some columns were not written."""
-        columns: list[Any] = [None] * len(self._at["customer"])
-        rows = self._rows(self._named, (entity_key("customer_id", key),))
-        for name, value, _ in rows:
-            position = self._at["customer"].get(name)
-            if position is not None:
-                columns[position] = _DECODED[value]
-        return StoredRow(columns, _instant_us(rows[0][2])) if rows else None
-
-    def _column_order(self) -> tuple[int, ...]:
-        """Per value of a customer, in the order of names, its position; -1 for names that this set does not know."""
+    def _column_order(self) -> tuple[int, ...] | None:
+        """Where the file has each column of this set, -1 where it has not; None if all stand where they should."""
         if self._order is None:
-            at = self._at["customer"]
-            self._order = tuple(at.get(name, -1) for (name,) in self._rows(self._names, ()))
-        return self._order
+            position = {name: at for at, (name,) in enumerate(self._rows(NAMES, ()))}
+            order = tuple([position.get(name, -1) for name in self._at["customer"]])
+            self._order = (order, list(order) == list(range(len(position))))
+        order, as_is = self._order
+        return None if as_is else order
 
     def _version(self) -> bytes:
         """Another value means that the file was changed since, by whichever process."""
@@ -182,7 +166,8 @@ class SqliteOnlineStore:
         try:
             return self._connection().execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"the online store {self.path} did not answer: {error}") from error
+            advice = "; run `nbo features materialize`" if "no such table" in str(error) else ""  # of an older version
+            raise StoreUnavailable(f"the online store {self.path} did not answer: {error}{advice}") from error
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
@@ -269,16 +254,6 @@ def _integers(data: bytes, at: int, end: int) -> list[int]:
         number, at = _varint(data, at)
         found.append(_signed(number))
     return found
-
-
-class _Decoded(dict[bytes, Any]):
-    """Small whole numbers and nothing, which most values are, are looked up; the others are decoded."""
-
-    def __missing__(self, data: bytes) -> Any:
-        return decode_value(data)
-
-
-_DECODED = _Decoded({bytes((0x20, number)): number for number in range(128)} | {b"": None})
 
 
 @lru_cache(maxsize=1024)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +24,7 @@ from features.feast_repo.apply import check_applied, open_feast_for_bulk, write_
 from features.home import Home
 from features.log import LogEvent, SqliteLog
 from features.online import SERVED, SNAPSHOT, VIEWS, Snapshot, read_snapshot
+from features.packed import make_packed
 
 Progress = Callable[[int, int, str], None]
 START = datetime(1970, 1, 1, tzinfo=UTC)
@@ -86,6 +88,8 @@ def _load(
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of Ibis with DuckDB 2: fetch_arrow_table
         store.apply(feast_objects(features, files_of(home, features)))  # makes the tables
+        with closing(sqlite3.connect(home.feast / online)) as db, db:
+            make_packed(db, [column.name for column in features.stored("customer")])
         for n, view in enumerate(views):
             progress(n, len(views) + 1, VIEWS[view])
             since, until = (START, as_of) if view == "profile" else (at, at)

@@ -30,6 +30,7 @@ from features.online import (
     open_online,
     read_snapshot,
 )
+from features.packed import PACKED, pack, unpack
 from tests.features.histories import FIRST, at, event, open_home, write_lake
 
 CUSTOMERS = ["a", "ä'\"", "\x1fvisitor", "x" * 256, "nobody"]
@@ -167,31 +168,36 @@ def test_a_row_is_read_once_until_the_file_changes(made, tmp_path):
     online = SqliteOnlineStore(path, PROJECT, open_online(home, facts).feature_set, snapshot)
     assert online.customer("a") is online.customer("a")
     with closing(sqlite3.connect(path)) as other:
-        other.execute(
-            f"DELETE FROM {PROJECT}_{VIEWS['customer']} WHERE entity_key = ?", (entity_key("customer_id", "a"),)
-        )
+        other.execute(f"DELETE FROM {PACKED} WHERE entity_key = ?", (entity_key("customer_id", "a"),))
         other.commit()
     assert online.customer("a") is None
     assert online.customer("ä'\"") is not None
 
 
-def test_a_customer_of_whom_some_columns_are_missing_is_read_by_their_names(made, tmp_path):
+def test_a_file_without_packed_rows_says_what_to_run(made, tmp_path):
     home, facts = made
     snapshot = read_snapshot(facts)
     path = tmp_path / "copy.db"
     shutil.copy(home.feast / snapshot.online, path)
-    features = open_online(home, facts).feature_set
-    before = SqliteOnlineStore(path, PROJECT, features, snapshot).customer("a")
     with closing(sqlite3.connect(path)) as other:
-        other.execute(
-            f"DELETE FROM {PROJECT}_{VIEWS['customer']} WHERE entity_key = ? AND feature_name = 'purchases_ever'",
-            (entity_key("customer_id", "a"),),
-        )
+        other.execute(f"DROP TABLE {PACKED}")
         other.commit()
-    after = SqliteOnlineStore(path, PROJECT, features, snapshot).customer("a")
-    names = [column.name for column in features.stored("customer")]
-    changed = [n for n, x, y in zip(names, before.columns, after.columns, strict=True) if x != y]
-    assert changed == ["purchases_ever"]
+    online = SqliteOnlineStore(path, PROJECT, open_online(home, facts).feature_set, snapshot)
+    with pytest.raises(StoreUnavailable, match="nbo features materialize"):
+        online.customer("a")
+
+
+def test_everybody_whom_feast_holds_is_packed_and_nobody_else(made):
+    home, facts = made
+    with closing(sqlite3.connect(home.feast / read_snapshot(facts).online)) as db:
+        theirs = db.execute(f"SELECT DISTINCT entity_key FROM {PROJECT}_{VIEWS['customer']} ORDER BY 1").fetchall()
+        ours = db.execute(f"SELECT entity_key FROM {PACKED} ORDER BY 1").fetchall()
+    assert ours == theirs != []
+
+
+@given(st.dictionaries(st.sampled_from("abc"), ODD_INTEGERS | st.lists(st.text()) | st.floats(allow_nan=False)))
+def test_what_is_packed_is_unpacked_and_what_is_missing_is_none(values):
+    assert unpack(pack(values, "abc")) == [values.get(name) for name in "abc"]
 
 
 def test_the_request_path_loads_no_heavy_library():
