@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -26,8 +27,9 @@ from features.events import Event, from_us, to_us
 from features.fingerprint import fingerprint
 
 EVENT, DECISION = 0, 1  # kinds: an id is unique within its kind, so that no client's event can swallow a decision
-VERSION = 2
+VERSION = 3
 BUSY_TIMEOUT_S = 10.0
+DECISIONS_AT_ONCE = 64  # in one statement, so that the interpreter is let go, and waited for, once for all of them
 TAIL_ROWS_PER_COMMIT = 2_000  # the write lock is let go between, so that a materialization does not stop the log
 
 
@@ -59,6 +61,14 @@ class DecisionRow(NamedTuple):
     decided_us: int
     payload: bytes
     position: int = 0  # set when read
+
+
+class Decided(NamedTuple):
+    """That a decision was logged, without what was decided."""
+
+    position: int
+    decision_id: str
+    decided_us: int
 
 
 class Batch(NamedTuple):
@@ -105,6 +115,10 @@ class Log(Protocol):
 
     def decisions_after(self, position: int, limit: int) -> list[DecisionRow]: ...
 
+    def decided_after(self, position: int, limit: int) -> list[Decided]:
+        """The same decisions without their payloads, which are large."""
+        ...
+
     def last_position(self) -> int:
         """0 when empty."""
         ...
@@ -139,8 +153,9 @@ CREATE TABLE IF NOT EXISTS log (
     payload BLOB,
     UNIQUE (kind, id)
 ) STRICT;
-CREATE INDEX IF NOT EXISTS log_by_time ON log (customer_id, kind, occurred_us);
+CREATE INDEX IF NOT EXISTS log_by_time ON log (customer_id, occurred_us) WHERE kind = 0;
 CREATE INDEX IF NOT EXISTS log_by_arrival ON log (customer_id, kind);
+CREATE INDEX IF NOT EXISTS log_events ON log (position) WHERE kind = 0;
 CREATE TABLE IF NOT EXISTS tail (
     generation INTEGER NOT NULL,
     customer_id TEXT NOT NULL,
@@ -158,17 +173,14 @@ CREATE TABLE IF NOT EXISTS tail_generation (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS erased (hash BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS pepper (value BLOB NOT NULL) STRICT;
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 """
 COLUMNS = (
     "id, event_type, customer_id, occurred_us, decision_id, offer_id, placement_id, session_id, channel, category, "
     "value_e4, currency, properties, received_us"
 )
 INSERT_EVENT = f"INSERT INTO log (kind, {COLUMNS}) VALUES ({EVENT}{', ?' * 14}) ON CONFLICT (kind, id) DO NOTHING"
-INSERT_DECISION = (
-    "INSERT INTO log (kind, id, customer_id, occurred_us, received_us, payload) "
-    f"VALUES ({DECISION}, ?, ?, ?, ?, ?) ON CONFLICT (kind, id) DO NOTHING"
-)
+DECISION_VALUES = f"({DECISION}, ?, ?, ?, ?, ?)"
 INSERT_TAIL = f"INSERT INTO tail (generation, {COLUMNS}) VALUES (?{', ?' * 14}) ON CONFLICT DO NOTHING"
 RECENT = f"""
 SELECT * FROM (SELECT position, {COLUMNS} FROM log INDEXED BY log_by_time
@@ -182,7 +194,13 @@ SELECT * FROM (SELECT 0, {COLUMNS} FROM tail
   WHERE generation = (SELECT max(generation) FROM tail_generation WHERE current = 1)
     AND customer_id = :customer AND occurred_us >= :since ORDER BY occurred_us DESC LIMIT :limit)
 """
-EVENTS_AFTER = f"SELECT position, {COLUMNS} FROM log WHERE position > ? AND kind = {EVENT} ORDER BY position LIMIT ?"
+EVENTS_AFTER = f"""
+SELECT position, {COLUMNS} FROM log INDEXED BY log_events
+WHERE position > ? AND kind = {EVENT} ORDER BY position LIMIT ?
+"""
+DECIDED_AFTER = f"""
+SELECT position, id, occurred_us FROM log NOT INDEXED WHERE position > ? AND kind = {DECISION} ORDER BY position LIMIT ?
+"""
 DECISION_COLUMNS = "SELECT id, customer_id, occurred_us, payload, position FROM log"
 
 
@@ -195,8 +213,11 @@ class SqliteLog:
         self._open: WeakSet[_Connection] = WeakSet()
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
-        if self._read("PRAGMA user_version", ())[0][0] != VERSION:
+        if self._version() != VERSION:
             with self._transaction() as connection:
+                if self._version() == VERSION:
+                    return  # by somebody else meanwhile
+                connection.execute("DROP INDEX IF EXISTS log_by_time")  # up to version 2 it held decisions too
                 for statement in SCHEMA.split(";\n"):
                     connection.execute(statement)
 
@@ -208,12 +229,11 @@ class SqliteLog:
                 [row[2] not in known and connection.execute(INSERT_EVENT, row).rowcount == 1 for row in batch]
                 for batch in rows
             ]
-            for batch in batches:
-                for row in batch.decisions:
-                    if row.customer_id in known:
-                        continue
-                    decision = (row.decision_id, row.customer_id, row.decided_us, row.decided_us, row.payload)
-                    connection.execute(INSERT_DECISION, decision)
+            decisions = [row for batch in batches for row in batch.decisions if row.customer_id not in known]
+            for start in range(0, len(decisions), DECISIONS_AT_ONCE):
+                some = decisions[start : start + DECISIONS_AT_ONCE]
+                values = [(one[0], one[1], one[2], one[2], one[3]) for one in some]
+                connection.execute(_inserting_decisions(len(some)), [value for row in values for value in row])
         return new
 
     def append(self, events: Sequence[Event], received_at: datetime) -> list[bool]:
@@ -240,8 +260,11 @@ class SqliteLog:
         return [_event_of(row) for row in self._read(EVENTS_AFTER, (position, limit))]
 
     def decisions_after(self, position: int, limit: int) -> list[DecisionRow]:
-        query = f"{DECISION_COLUMNS} WHERE position > ? AND kind = {DECISION} ORDER BY position LIMIT ?"
+        query = f"{DECISION_COLUMNS} NOT INDEXED WHERE position > ? AND kind = {DECISION} ORDER BY position LIMIT ?"
         return [DecisionRow(*row) for row in self._read(query, (position, limit))]
+
+    def decided_after(self, position: int, limit: int) -> list[Decided]:
+        return [Decided(*row) for row in self._read(DECIDED_AFTER, (position, limit))]
 
     def last_position(self) -> int:
         return int(self._read("SELECT coalesce(max(position), 0) FROM log", ())[0][0])
@@ -297,6 +320,9 @@ class SqliteLog:
                 held.close()
         self._local = threading.local()
 
+    def _version(self) -> int:
+        return int(self._read("PRAGMA user_version", ())[0][0])
+
     def _connection(self) -> sqlite3.Connection:
         held: _Connection | None = getattr(self._local, "held", None)
         if held is None:
@@ -323,6 +349,14 @@ class SqliteLog:
         finally:
             if connection.in_transaction:
                 connection.rollback()
+
+
+@lru_cache(maxsize=DECISIONS_AT_ONCE)
+def _inserting_decisions(n_rows: int) -> str:
+    return (
+        "INSERT INTO log (kind, id, customer_id, occurred_us, received_us, payload) "
+        f"VALUES {', '.join([DECISION_VALUES] * n_rows)} ON CONFLICT (kind, id) DO NOTHING"
+    )
 
 
 class _Known:

@@ -15,7 +15,7 @@ from features.erasure import erasures
 from features.errors import StoreUnavailable
 from features.events import to_us, visitor_key
 from features.facts import Facts
-from features.group_commit import GroupCommit
+from features.group_commit import COMPANY_S, GroupCommit
 from features.live import US_PER_HOUR, offer_features_of
 from features.log import Log, SqliteLog
 from features.online import SNAPSHOT, open_online
@@ -80,7 +80,7 @@ class Service:
         self.keys = Keys(settings.home.facts_db)
         self.currency = self.facts.data_settings().currency
         self.log_store: Log = SqliteLog(settings.home.log_db)
-        self.log = GroupCommit(self.log_store)
+        self.log = GroupCommit(self.log_store, company_s=0.0 if settings.durable_decisions else COMPANY_S)
         self.idempotency = Idempotency(settings.home.state_db, self.clock)
         self.broken: str | None = None  # why the newest release or snapshot is not served
         self._seen: Seen | None = None

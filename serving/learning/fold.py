@@ -10,11 +10,11 @@ Nobody's word counts for much: see `Caution`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from features.events import BY_NAME, US_PER_DAY
-from features.log import DecisionRow, Log, LogEvent
+from features.log import Decided, Log, LogEvent
 from serving.learning.delays import Arrived, one_more, parts_of
 from serving.learning.evidence import Change, Rules, Shown, Sighting, Tally, Waiting, faded, key_of, shown_by
 
@@ -81,15 +81,15 @@ def fold(memory: Memory, log: Log, rules: Rules, limit: int) -> int:
     """Take in the next part of the log, at most `limit` events; how many rows there were."""
     last = log.last_position()  # read first: what arrives meanwhile is left for the next time
     events = [one for one in log.events_after(memory.position, limit) if one.position <= last]
-    decisions = [one for one in log.decisions_after(memory.position, limit) if one.position <= last]
+    decisions = [one for one in log.decided_after(memory.position, limit) if one.position <= last]
     for full in (events, decisions):
         if len(full) == limit:
             last = min(last, full[-1].position)
-    step = Step(memory, log, rules, {row.decision_id: row for row in decisions})
+    step = Step(memory, log, rules)
     n = 0
     for row in _in_order(events, decisions, last):
         n += 1
-        if isinstance(row, DecisionRow):
+        if isinstance(row, Decided):
             step.decided(row)
         else:
             step.happened(row)
@@ -97,10 +97,8 @@ def fold(memory: Memory, log: Log, rules: Rules, limit: int) -> int:
     return n
 
 
-def _in_order(
-    events: Sequence[LogEvent], decisions: Sequence[DecisionRow], last: int
-) -> Iterator[LogEvent | DecisionRow]:
-    rows: list[LogEvent | DecisionRow] = [*events, *decisions]
+def _in_order(events: Sequence[LogEvent], decisions: Sequence[Decided], last: int) -> Iterator[LogEvent | Decided]:
+    rows: list[LogEvent | Decided] = [*events, *decisions]
     rows.sort(key=lambda row: row.position)
     return (row for row in rows if row.position <= last)
 
@@ -108,17 +106,17 @@ def _in_order(
 class Step:
     """One pass over a part of the log."""
 
-    def __init__(self, memory: Memory, log: Log, rules: Rules, at_hand: Mapping[str, DecisionRow]) -> None:
-        self.memory, self.log, self.rules, self._at_hand = memory, log, rules, at_hand
+    def __init__(self, memory: Memory, log: Log, rules: Rules) -> None:
+        self.memory, self.log, self.rules = memory, log, rules
         self._position = 0
         self._shown: dict[str, dict[str, Shown]] = {}
 
-    def decided(self, row: DecisionRow) -> None:
+    def decided(self, row: Decided) -> None:
         """A decision is on record: impressions that came before it can be judged now."""
         self._at(row.position, row.decided_us)
         waiting = self.memory.waiting_for_decision(key_of(row.decision_id))
-        if waiting:
-            shown = shown_by(row)
+        shown = self._shown_by(row.decision_id) if waiting else None
+        if shown is not None:  # else its customer was erased meanwhile
             for impression in waiting:
                 self._seen(row.decision_id, impression, shown)
 
@@ -154,7 +152,7 @@ class Step:
     def _shown_by(self, decision_id: str) -> dict[str, Shown] | None:
         """What a decision showed; None if the log did not hold it yet at the present position."""
         if decision_id not in self._shown:
-            row = self._at_hand.get(decision_id) or self.log.decision(decision_id)
+            row = self.log.decision(decision_id)
             if row is None or row.position > self._position:
                 return None
             self._shown[decision_id] = shown_by(row)

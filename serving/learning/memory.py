@@ -75,6 +75,7 @@ class SqliteMemory:
         self._tallies: dict[tuple[int, str], Tally] = {}  # of one step, written at its end
         self._segments: set[tuple[str, str]] = set()
         self._next_due_us: int | None = None  # not looked up yet
+        self._waits_for_decision: bool | None = None  # whether anything does; not looked up yet
         self.arrived = nothing_arrived()
         try:
             self._db = open_wal(path, synchronous="NORMAL", busy_timeout_s=WAIT_S)  # it can be made anew from the log
@@ -98,7 +99,7 @@ class SqliteMemory:
         """One fold, all or nothing; `StoreUnavailable` while another worker is at it."""
         with self._writing():
             self.position, self.clock_us = self._meta("position"), self._meta("clock_us")
-            self._tallies, self._segments, self._next_due_us = {}, set(), None
+            self._tallies, self._segments, self._next_due_us, self._waits_for_decision = {}, set(), None, None
             self.arrived = [self._meta(f"arrived_{n}", of_none) for n, of_none in enumerate(nothing_arrived())]
             yield
             self._db.executemany(
@@ -143,9 +144,15 @@ class SqliteMemory:
         self._tallies[customer, offer_id] = tally
 
     def wait_for_decision(self, decision: int, pair: int, impression: Waiting) -> None:
+        self._waits_for_decision = True
         self._wait(decision, pair, impression)
 
     def waiting_for_decision(self, decision: int) -> list[Waiting]:
+        if self._waits_for_decision is None:
+            query = "SELECT 1 FROM waiting WHERE decision IS NOT NULL LIMIT 1"
+            self._waits_for_decision = self._db.execute(query).fetchone() is not None
+        if not self._waits_for_decision:
+            return []
         query = "SELECT customer, offer_id, occurred_us, received_us, n FROM waiting WHERE decision = ? ORDER BY n"
         rows = self._db.execute(query, (decision,)).fetchall()
         if rows:

@@ -125,6 +125,8 @@ def test_positions_page_through_the_log(log: Log) -> None:
     assert ids(first + rest) == [f"e-{n}" for n in range(5)]
     assert log.last_position() == 6
     assert log.decisions_after(0, 10)[0].position == 6
+    assert [tuple(one) for one in log.decided_after(0, 10)] == [(6, "d", 1)]
+    assert log.decided_after(6, 10) == []
 
 
 def tail_event(event_id: str, at: datetime = NOW, customer_id: str = "c-1") -> LogEvent:

@@ -231,3 +231,41 @@ def test_decisions_wait_for_a_store_that_is_away_and_are_written_when_it_is_back
     assert (writer.delayed_s, writer.n_lost, writer.error) == (0.0, 0, None)
     log.close()
     blocker.close()
+
+
+def test_a_file_of_the_version_before_is_brought_up_to_date_and_keeps_what_it_holds(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db")
+    event = Event(event_id="e", event_type="view", customer_id="c", occurred_at=NOW, category="shoes")
+    log.append([event], NOW)
+    log.append_decisions([DecisionRow("d", "c", 1, b"{}")])
+    old = (
+        "DROP INDEX log_by_time",
+        "DROP INDEX log_events",
+        "CREATE INDEX log_by_time ON log (customer_id, kind, occurred_us)",
+        "PRAGMA user_version = 2",
+    )
+    for statement in old:
+        log._connection().execute(statement)
+    log.close()
+    log = SqliteLog(tmp_path / "log.db")
+    assert [one.event_id for one in log.recent("c", 0, 0)] == [one.event_id for one in log.events_after(0, 9)] == ["e"]
+    assert log.decision("d") == log.decisions_after(0, 9)[0]
+    indexes = dict(log._read("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL", ()))
+    assert indexes["log_by_time"].endswith("(customer_id, occurred_us) WHERE kind = 0")
+    assert "log_events" in indexes
+    log.close()
+
+
+def test_decisions_wait_for_company_and_events_do_not(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db")
+    writer = GroupCommit(log, company_s=30.0)
+    decided = writer.submit_decisions([DecisionRow("d", "c", 1, b"{}")])
+    with pytest.raises(TimeoutError):
+        decided.result(0.05)
+    event = Event(event_id="e", event_type="view", customer_id="c", occurred_at=NOW, category="shoes")
+    assert writer.submit([event], NOW).result(5) == [True]
+    assert decided.result(5) == []
+    last = writer.submit_decisions([DecisionRow("last", "c", 1, b"{}")])
+    writer.close()  # does not wait either
+    assert last.result(0) == []
+    log.close()
