@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from features.errors import BrokenRelease
@@ -26,8 +26,7 @@ LESS_OF_OFFER = 0.2  # what an offer counts that the customer wants to see less 
 LESS_OF_CATEGORY = 0.6  # and the others of its category
 
 
-@dataclass(frozen=True, slots=True)
-class Worth:
+class Worth(Struct, frozen=True, eq=False):
     """What each offer is worth here and now, with the factors that made it; shapes (n_offers,), all finite."""
 
     p_accept: Numbers  # the model's estimate, corrected by what was learned since

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
+from functools import lru_cache
 from random import Random
 from zoneinfo import ZoneInfo
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from features.catalogue import Placement
@@ -40,8 +42,7 @@ class Known:
     stock: Stock | None = field(default_factory=Stock)
 
 
-@dataclass(frozen=True, slots=True)
-class Drafted:
+class Drafted(Struct, frozen=True, eq=False):
     """One placement, with all that its answer, its log and its explanation are made of; arrays (n_offers,)."""
 
     placement: Placement
@@ -230,11 +231,13 @@ def warm() -> None:
 
 
 def tuning_of(settings: Settings) -> Tuning:
+    return _tuning(settings.epsilon, settings.temperature, settings.draws, settings.new_offer_share)
+
+
+@lru_cache(maxsize=8)  # settings stay as they are while a process runs
+def _tuning(epsilon: float, temperature: float, draws: int, new_offer_share: float) -> Tuning:
     return Tuning(
-        epsilon=settings.epsilon,
-        temperature=settings.temperature,
-        draws=settings.draws,
-        new_offer_share=min(settings.new_offer_share, 1.0 - settings.epsilon),
+        epsilon=epsilon, temperature=temperature, draws=draws, new_offer_share=min(new_offer_share, 1.0 - epsilon)
     )
 
 
@@ -284,7 +287,7 @@ def _asked(
         refused=customer.refused,
         muted_categories=customer.muted_categories,
         features=customer.features,
-        features_known=all(code != "features_unavailable" for code, _ in customer.degraded),
+        features_known=not customer.degraded or all(code != "features_unavailable" for code, _ in customer.degraded),
         attributes=customer.attributes,
         consent=customer.consent,
         context=request.context,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from serving.decision import OfferWhy, PlacementWhy
@@ -48,7 +48,7 @@ def explain(attempt: Attempt) -> tuple[PlacementWhy, ...]:
 def factors_of(edition: Edition, drafted: Drafted, row: int) -> dict[str, Any]:
     """What made the score of one offer, in the order of the calculation."""
     worth, beliefs = drafted.worth, drafted.beliefs
-    of_worth = {one.name: float(getattr(worth, one.name)[row]) for one in fields(worth) if one.name != "moved"}
+    of_worth = {name: float(getattr(worth, name)[row]) for name in worth.__struct_fields__ if name != "moved"}
     levers = [one._asdict() for one in edition.levers.factors(row, drafted.asked)]
     return {
         "p_model": float(drafted.scores.p_model[row]),
@@ -131,5 +131,5 @@ def _afterwards(attempt: Attempt, drafted: Drafted) -> Asked:
     coming = tuple(contact_of(one, question, asked.now_us) for one in mine)
     earlier = (*asked.earlier, *(one.offer_id for one in mine))
     if asked.history is None:
-        return replace(asked, earlier=earlier)
-    return replace(asked, earlier=earlier, history=ContactHistory(asked.history.contacts + coming))
+        return structs.replace(asked, earlier=earlier)
+    return structs.replace(asked, earlier=earlier, history=ContactHistory(asked.history.contacts + coming))

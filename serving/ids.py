@@ -6,6 +6,7 @@ import os
 from random import Random
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 # Seeded by the system once: to ask it at every decision gives up Python's lock, which may take long to come back.
 _random = Random(os.urandom(32))
 if hasattr(os, "register_at_fork"):
@@ -15,7 +16,7 @@ if hasattr(os, "register_at_fork"):
 def new_id(now_us: int) -> str:
     """26 characters of Crockford base 32: 48 bits of milliseconds, 80 random bits. Source: the ULID specification."""
     number = ((now_us // 1000) & ((1 << 48) - 1)) << 80 | _random.getrandbits(80)
-    return "".join([_ALPHABET[(number >> shift) & 31] for shift in range(125, -5, -5)])
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -10, -10)])
 
 
 def new_seed() -> int:

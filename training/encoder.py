@@ -225,12 +225,17 @@ def _entries(
     of_column, of, values = array("q"), array("q"), array("d")
     for column, key, _ in columns:
         counts = features.get(key)
-        for name, n in counts.items() if isinstance(counts, dict) else ():
-            at = position.get(name)
-            if at is not None:
-                of_column.append(column)
-                of.append(at)
-                values.append(n)
+        if not isinstance(counts, dict) or not counts:
+            continue
+        try:
+            of.fromlist(list(map(position.__getitem__, counts)))
+            held = list(counts.values())
+        except KeyError:  # some are not on offer
+            known = [name for name in counts if name in position]
+            of.fromlist([position[name] for name in known])
+            held = [counts[name] for name in known]
+        values.fromlist(held)
+        of_column.extend(array("q", [column]) * len(held))
     if not values:
         return NO_ENTRIES
     return Entries(np.frombuffer(of_column, np.int64), np.frombuffer(of, np.int64), np.frombuffer(values))

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from features.catalogue import Offer
 from features.definitions import FeatureSet
 from features.errors import BrokenRelease
+from training.calibrated import between, sigmoid
 from training.encoder import Encoder, OfferSide, offer_fields
 from training.factors import boost, customer_vector, matvec
 from training.linear import Linear
@@ -232,9 +233,12 @@ class Calibration:
     y: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # probabilities
 
     def __call__(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
-        isotonic = self.kind == "isotonic"
-        p = np.interp(raw, self.x, self.y) if isotonic else logistic(self.slope * raw + self.intercept)
-        return np.clip(p, SMALLEST, 1.0 - SMALLEST)
+        p = np.empty(len(raw))
+        if self.kind == "isotonic":
+            between(raw, self.x, self.y, SMALLEST, p)
+        else:
+            sigmoid(raw, float(self.slope), float(self.intercept), SMALLEST, p)
+        return p
 
     def one(self, raw: float) -> float:
         if self.kind == "isotonic":
@@ -313,6 +317,7 @@ class AcceptanceScorer:
     ) -> RawForOffers:
         """`offer_features` as of `now_us`; anew when the catalogue or the offers' statistics change."""
         encoder = self.classifier.encoder
+        self.classifier.calibration(np.zeros(1))  # compiled now, not by the first customer
         return self.classifier.model.prepare(encoder, encoder.prepare(offers, offer_features))
 
     def p_accept(

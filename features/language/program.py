@@ -18,6 +18,8 @@ from features.language.names import Names, Scope
 from features.language.sheet import Sheet, time_or_nan
 from features.language.syntax import Expression
 
+NOTHING_GIVEN = np.zeros(0, np.int8)
+
 
 class Program:
     """One rule per offer, None for everybody. Safe to share between threads."""
@@ -58,7 +60,9 @@ class Program:
     def outcomes(self, scope: Scope) -> NDArray[np.int8]:
         """The same for each rule that is different, of which there may be few; `outcome_of` says whose is whose."""
         slots = self._sheet.read(scope)
-        given = np.array([OF_TRUTH[interpret(one, scope, None, self._names)] for one in self._given], np.int8)
+        given = NOTHING_GIVEN
+        if self._given:
+            given = np.array([OF_TRUTH[interpret(one, scope, None, self._names)] for one in self._given], np.int8)
         table, out = np.empty(self._n_table, np.int8), np.empty(len(self._roots), np.int8)
         run(
             float(scope.now_us), slots, given, self._groups, self._literal, self._set_start, self._set_codes,

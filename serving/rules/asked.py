@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Any
+
+from msgspec import Struct, field
 
 from serving.state.contacts import ContactHistory, Stock
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True, eq=False):
     """One placement of one request."""
 
     placement_id: str
