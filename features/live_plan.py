@@ -298,14 +298,18 @@ def as_is(counts: Counts) -> Counts:
 
 
 def _favourite(counts: Counts) -> str | None:
-    return min(counts, key=lambda key: (-counts[key], key)) if counts else None
+    if not counts:
+        return None
+    most = max(counts.values())
+    return min([key for key, n in counts.items() if n == most])
 
 
 def _diversity(counts: Counts) -> float:
     if len(counts) < 2:
         return 0.0
     total = math.fsum(counts.values())
-    return -math.fsum(n / total * math.log(n / total) for n in counts.values())
+    shares = [n / total for n in counts.values()]
+    return -math.fsum([share * math.log(share) for share in shares])
 
 
 def _size(counts: Counts) -> float:

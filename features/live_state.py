@@ -68,7 +68,7 @@ def add_events(plan: Plan, state: State, events: Sequence[LogEvent], now_day: in
 
 
 def _counts(row: Sequence[Any], keyed: Keyed) -> Counts:
-    if keyed.counts_at < 0 or not (numbers := row[keyed.counts_at]):
+    if keyed.counts_at < 0 or not (numbers := row[keyed.counts_at]) or not any(numbers):
         return {}
     counted = compress(row[keyed.keys_at], numbers)  # loops in C: this is most of a first read
     return dict(zip(counted, map(float, filter(None, numbers)), strict=True))

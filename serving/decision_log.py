@@ -74,7 +74,7 @@ def log_row(decision: Decision, attempt: Attempt, settings: Settings) -> bytes:
         "feature_set": edition.customers.feature_set.digest,
         "inputs": edition.inputs,  # by digest, see `serving/inputs.py`
         "degraded": decision.degraded,
-        "redrawn": bool(attempt.lost),
+        "redrawn": attempt.n_draws > 1,  # a draw that follows another is chosen by what the other gave
         "lost": [sorted(lost) for lost in attempt.lost],
         "n_draws": attempt.n_draws,
         "support": [_support(*both) for both in zip(attempt.draft.placements, counted, strict=True)],
@@ -167,20 +167,26 @@ def _of_stock(names: tuple[str, ...]) -> NDArray[np.bool_]:
 def _count(dropped_by, in_draw, of_stock):  # type: ignore[no-untyped-def]
     """How many offers no rule dropped, and each; then how many were in the draw. And the rows that were out of stock.
 
-    Shapes (n_offers,), (n_offers,), (1 + n_rules,) -> (2 + n_rules,), (n_out_of_stock,). Without branches: whether a
-    rule dropped an offer is anybody's guess, a processor's too.
+    Shapes (n_offers,), (n_offers,), (1 + n_rules,) -> (2 + n_rules,), (n_out_of_stock,). Loops without branches: whether
+    a rule dropped an offer is anybody's guess, a processor's too.
     """
-    n_rules = len(of_stock) - 1
-    counts = np.zeros(n_rules + 2, np.int64)
-    rows = np.empty(len(dropped_by), np.int64)
-    n = 0
-    for row in range(len(dropped_by)):
-        rule = dropped_by[row] + 1
-        counts[rule] += 1
-        counts[n_rules + 1] += in_draw[row]
-        rows[n] = row
-        n += of_stock[rule]
-    return counts, rows[:n]
+    counts = np.zeros(len(of_stock) + 1, np.int64)
+    for rule in dropped_by:
+        counts[np.uint8(rule + 1)] += 1
+    n_in_draw = 0
+    for one in in_draw:
+        n_in_draw += one
+    counts[-1] = n_in_draw
+    n_out = 0
+    for rule in range(len(of_stock)):
+        n_out += counts[rule] * of_stock[rule]
+    rows = np.empty(n_out + 1, np.int64)  # one more: each is written where the next one goes
+    if n_out:
+        n = 0
+        for row in range(len(dropped_by)):
+            rows[n] = row
+            n += of_stock[dropped_by[row] + 1]
+    return counts, rows[:n_out]
 
 
 def warm() -> None:
