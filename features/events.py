@@ -14,6 +14,7 @@ from features.errors import BadEvent
 ANONYMOUS = "\x1f"  # customer ids hold no control characters, so no customer can collide with a visitor
 MAX_AHEAD = timedelta(minutes=5)
 US_PER_DAY = 86_400_000_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_VALUE = 1e12  # above this an amount is a unit mistake, and DECIMAL(18, 4) would overflow
 
 
@@ -121,12 +122,12 @@ def parse_time(text: Any, field: str = "occurred_at") -> datetime:
 
 def to_us(moment: datetime) -> int:
     """Whole microseconds since 1970-01-01 UTC; exact, unlike `timestamp()`."""
-    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    delta = moment - EPOCH
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
 def from_us(us: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
+    return EPOCH + timedelta(microseconds=us)
 
 
 FIELDS = (

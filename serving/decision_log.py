@@ -167,8 +167,8 @@ def _of_stock(names: tuple[str, ...]) -> NDArray[np.bool_]:
 def _count(dropped_by, in_draw, of_stock):  # type: ignore[no-untyped-def]
     """How many offers no rule dropped, and each; then how many were in the draw. And the rows that were out of stock.
 
-    Shapes (n_offers,), (n_offers,), (1 + n_rules,) -> (2 + n_rules,), (n_out_of_stock,). Loops without branches: whether
-    a rule dropped an offer is anybody's guess, a processor's too.
+    Shapes (n_offers,), (n_offers,), (1 + n_rules,) -> (2 + n_rules,), (n_out_of_stock,). Loops without branches:
+    whether a rule dropped an offer is anybody's guess, a processor's too.
     """
     counts = np.zeros(len(of_stock) + 1, np.int64)
     for rule in dropped_by:
