@@ -61,8 +61,9 @@ def worth_of(
         gain = gain * wish
     p_accept, moved, score = np.empty((3, len(view)))
     shape, rate = beliefs.shape, beliefs.rate
-    row = _worth(p_model, shape, rate, view.value, context_weight, lever, wish, gain, p_accept, moved, score)
-    if row >= 0:
+    finite = _worth(p_model, shape, rate, view.value, context_weight, lever, wish, gain, p_accept, moved, score)
+    if not finite:
+        row = int(np.flatnonzero(~np.isfinite(score))[0])
         raise BrokenRelease(f"the score of {view.offers[row].offer_id} is not a finite number")
     return Worth(p_accept, view.value, context_weight, lever, wish, gain, moved, score)
 
@@ -71,20 +72,17 @@ def worth_of(
 def _worth(  # type: ignore[no-untyped-def]
     p_model, shape, rate, value, context_weight, lever, wish, gain, p_accept, moved, score
 ):
-    """Writes the last three, shapes (n_offers,); the first row whose score is not finite, -1 if all are."""
-    wrong = -1
+    """Writes the last three, shapes (n_offers,); whether all scores are finite."""
+    finite = True
     for i in range(len(score)):
         p = p_model[i] * (shape[i] / rate[i])
-        if p < SMALLEST:
-            p = SMALLEST
-        elif p > 1.0 - SMALLEST:
-            p = 1.0 - SMALLEST
+        p = SMALLEST if p < SMALLEST else p  # NaN stays NaN
+        p = 1.0 - SMALLEST if p > 1.0 - SMALLEST else p
         p_accept[i] = p
         moved[i] = p * value[i] * context_weight[i] * lever[i] * wish[i]
         score[i] = moved[i] + gain[i]
-        if wrong < 0 and not np.isfinite(score[i]):
-            wrong = i
-    return wrong
+        finite &= np.isfinite(score[i])
+    return finite
 
 
 @compiled

@@ -211,7 +211,7 @@ def _left_out(allowed, taken):  # type: ignore[no-untyped-def]
     """Takes out of `allowed` what is taken; how many are left."""
     n = 0
     for i in range(len(allowed)):
-        allowed[i] = allowed[i] and not taken[i]
+        allowed[i] &= not taken[i]
         n += allowed[i]
     return n
 

@@ -95,22 +95,21 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
         return np.array([column.source not in SAME_FOR_ALL_OFFERS for column in self.columns], dtype=np.bool_)
 
     @cached_property
-    def _customer_numbers(self) -> tuple[NDArray[np.int64], Callable[[Mapping[str, Any]], Sequence[Any]]]:
+    def _customer_numbers(self) -> tuple[list[int], Callable[[Mapping[str, Any]], Sequence[Any]]]:
         """Where the customer's numbers stand in a row, and how to take them all out of the features at once."""
         found = [(at, key) for at, key, codes in self.of("customer") if codes is None]
-        at = np.array([at for at, _ in found], dtype=np.int64)
         keys = [key for _, key in found]
         if len(keys) > 1:
-            return at, itemgetter(*keys)
-        return at, lambda features: [features[key] for key in keys]
+            return [at for at, _ in found], itemgetter(*keys)
+        return [at for at, _ in found], lambda features: [features[key] for key in keys]
 
     @cached_property
     def _customer_codes(self) -> list[tuple[int, str, dict[str, float] | None]]:
         return [one for one in self.of("customer") if one[2] is not None]
 
     @cached_property
-    def _blank(self) -> NDArray[np.float64]:
-        return np.full(len(self.columns), np.nan)
+    def _blank(self) -> array[float]:
+        return array("d", [math.nan] * len(self.columns))
 
     def prepare(self, offers: Sequence[Offer], offer_features: Mapping[str, Mapping[str, Any]]) -> OfferSide:
         template = np.full((len(offers), len(self.columns)), np.nan)
@@ -159,12 +158,14 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
 
     def of_customer(self, features: Mapping[str, Any], context: Mapping[str, Any]) -> NDArray[np.float64]:
         """What is the same in all rows of one customer, (n_columns,); NaN where the columns differ by offer."""
-        row = self._blank.copy()
+        row = self._blank[:]
         at, taken = self._customer_numbers
         try:
-            row[at] = array("d", taken(features))  # refuses what is not a number
+            for column, value in zip(at, taken(features), strict=True):
+                row[column] = value  # refuses what is not a number
         except (KeyError, TypeError):
-            row[at] = [number(features.get(self.columns[column].key), None) for column in at.tolist()]
+            for column in at:
+                row[column] = number(features.get(self.columns[column].key), None)
         for column, key, codes in self._customer_codes:
             row[column] = number(features.get(key), codes)
         for column, key, codes in self.of("context"):
@@ -172,7 +173,7 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
         for source, name in BY_CONTEXT.items():
             for column, key, _ in self._by_source.get(source, ()):
                 row[column] = count(features.get(key), context.get(name))
-        return row
+        return np.frombuffer(row)
 
     def by_category(self, side: OfferSide, features: Mapping[str, Any]) -> Entries:
         """What the customer's features hold under the categories of the side."""

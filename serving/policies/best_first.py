@@ -40,18 +40,22 @@ class BestFirst:
 @compiled
 def _draw(scores, free, priority, is_new, epsilon, budget, u):  # type: ignore[no-untyped-def]
     """The same numbers in the same order as `best_only`, `explored` and `slate.draw` one after the other."""
+    rows, n_free = np.empty(len(free), np.int64), 0
+    for i in range(len(free)):  # without branches, which would be guessed wrongly
+        rows[n_free] = i
+        n_free += free[i]
     highest = np.iinfo(np.int64).min
     best, n, n_best, n_new = -np.inf, 0, 0, 0
     knows_new = len(is_new) > 0
-    for i in range(len(free)):
-        if not free[i] or priority[i] < highest:
+    for k in range(n_free):
+        i = rows[k]
+        if priority[i] < highest:
             continue
         if priority[i] > highest:
             highest = priority[i]
             best, n, n_best, n_new = -np.inf, 0, 0, 0
         n += 1
-        if knows_new and is_new[i]:
-            n_new += 1
+        n_new += knows_new and is_new[i]
         if scores[i] > best:
             best, n_best = scores[i], 1
         elif scores[i] == best:
@@ -63,13 +67,15 @@ def _draw(scores, free, priority, is_new, epsilon, budget, u):  # type: ignore[n
     kept = max(1.0 - epsilon - budget, 0.0)
     floor = epsilon / n
     share = budget / n_new if budget > 0.0 else 0.0
+    shared = budget > 0.0
+    of_best, of_others = 1.0 / n_best * kept + floor, 0.0 * kept + floor
     passed, last, of_last = 0.0, -1, 0.0
-    for i in range(len(free)):
-        if not free[i] or priority[i] != highest:
+    for k in range(n_free):
+        i = rows[k]
+        if priority[i] != highest:
             continue
-        chance = (1.0 / n_best if scores[i] == best else 0.0) * kept + floor
-        if share > 0.0 and is_new[i]:
-            chance += share
+        chance = of_best if scores[i] == best else of_others
+        chance += share if shared and is_new[i] else 0.0
         if chance > 0.0:
             last, of_last = i, chance
             passed += chance

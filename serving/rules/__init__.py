@@ -190,10 +190,9 @@ def _begin(from_allowed, from_dropped_by, allowed, dropped_by):  # type: ignore[
 
 @compiled
 def _drop(passed, allowed, dropped_by, index):  # type: ignore[no-untyped-def]
-    for i in range(len(passed)):
-        if allowed[i] and not passed[i]:
-            allowed[i] = False
-            dropped_by[i] = index
+    for i in range(len(passed)):  # without branches, which would be guessed wrongly
+        dropped_by[i] = index if allowed[i] & ~passed[i] else dropped_by[i]
+        allowed[i] &= passed[i]
 
 
 @compiled
