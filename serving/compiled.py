@@ -5,20 +5,11 @@ They keep Python's lock: to give it up for some microseconds costs more, as its 
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
-
 from numba import njit
-from numpy.typing import NDArray
 
-Array = TypeVar("Array", bound=NDArray[Any])
+from serving.arrays import read_only as read_only
 
 compiled = njit(cache=True, error_model="numpy")
 
 # For bounds only: sums in any order, which pays where the loop then does four offers at once.
 quickly = njit(cache=True, error_model="numpy", fastmath={"reassoc", "nsz", "nnan", "contract"})
-
-
-def read_only(array: Array) -> Array:
-    """The array itself, not to be written to any more: another type to compiled loops, so that a place has one."""
-    array.setflags(write=False)
-    return array

@@ -15,8 +15,8 @@ from features.catalogue import Lever
 from features.errors import BadRule
 from features.events import to_us
 from features.language import Expression, Names, Program, parse, variables
+from serving.arrays import read_only
 from serving.catalogue_view import FOREVER_US
-from serving.compiled import read_only
 
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView

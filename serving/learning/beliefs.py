@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.compiled import read_only
+from serving.arrays import read_only
 
 Numbers = NDArray[np.float64]
 
