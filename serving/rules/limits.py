@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from features.catalogue import Offer
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MICROS = 1_000_000
 UNUSED = Level()
+OFFER = attrgetter("offer_id")
 
 
 def micros(amount: float) -> int:
@@ -128,10 +130,18 @@ class Limits:
     def _contacted_enough(self, claim: Claim, history: ContactHistory, picks: Sequence[Claimed]) -> list[Claimed]:
         now_us, contacts = claim.decided_us, history.contacts
         tally = Tally(contacts, now_us, claim.time_zone, self.categories)
+        contacted = set(map(OFFER, contacts))
+        paused: dict[str, bool] = {}
         made: list[Claimed] = []
         lost: list[Claimed] = []
         for pick in picks:
-            if self._capped(pick, tally, made) or (contacts and self._left_alone(pick, contacts, now_us)):
+            if pick.channel not in paused:
+                paused[pick.channel] = bool(contacts) and self._paused(pick.channel, contacts, now_us)
+            if (
+                paused[pick.channel]
+                or self._capped(pick, tally, made)
+                or (pick.offer_id in contacted and self._rests(pick, contacts, now_us))
+            ):
                 lost.append(pick)
             else:
                 made.append(pick)
@@ -139,26 +149,35 @@ class Limits:
 
     def _capped(self, pick: Claimed, tally: Tally, made: Sequence[Claimed]) -> bool:
         most = len(tally) + len(made)
-        for cap in (*self.of_policies, *self.of_offer.get(pick.offer_id, ())):
-            if most < cap.limit or (cap.channels is not None and pick.channel not in cap.channels):
-                continue
-            n = tally.of(cap, pick.offer_id, pick.category, pick.placement_id, pick.channel)
-            if n + len([other for other in made if _alike(cap, pick, other)]) >= cap.limit:
+        for cap in self.of_policies:
+            if most >= cap.limit and self._reached(cap, pick, tally, made):
+                return True
+        own = self.of_offer.get(pick.offer_id, ())
+        with_offer = tally.with_offer(pick.offer_id) + len(made) if own else 0
+        for cap in own:
+            if (with_offer if cap.of == "offer" else most) >= cap.limit and self._reached(cap, pick, tally, made):
                 return True
         return False
 
-    def _left_alone(self, pick: Claimed, contacts: Sequence[Contact], now_us: int) -> bool:
-        for rest in self.rests:
-            if rest.channels is None or pick.channel in rest.channels:
-                for contact in contacts:
-                    if (
-                        contact.offer_id == pick.offer_id
-                        and rested_at(contact, rest, now_us) > now_us
-                        and (rest.channels is None or contact.channel is None or contact.channel in rest.channels)
-                    ):
-                        return True
+    def _reached(self, cap: Capping, pick: Claimed, tally: Tally, made: Sequence[Claimed]) -> bool:
+        if cap.channels is not None and pick.channel not in cap.channels:
+            return False
+        n = tally.of(cap, pick.offer_id, pick.category, pick.placement_id, pick.channel)
+        return n + len([other for other in made if _alike(cap, pick, other)]) >= cap.limit
+
+    def _rests(self, pick: Claimed, contacts: Sequence[Contact], now_us: int) -> bool:
+        with_it = [contact for contact in contacts if contact.offer_id == pick.offer_id]
         return any(
-            (one.channels is None or pick.channel in one.channels) and paused_until_us(contacts, one, now_us) > now_us
+            rested_at(contact, rest, now_us) > now_us
+            and (rest.channels is None or contact.channel is None or contact.channel in rest.channels)
+            for rest in self.rests
+            if rest.channels is None or pick.channel in rest.channels
+            for contact in with_it
+        )
+
+    def _paused(self, channel: str, contacts: Sequence[Contact], now_us: int) -> bool:
+        return any(
+            (one.channels is None or channel in one.channels) and paused_until_us(contacts, one, now_us) > now_us
             for one in self.patience
         )
 

@@ -53,7 +53,7 @@ class Tally:
     channel, one without a placement in every placement.
     """
 
-    __slots__ = ("_categories", "_chosen", "_counted", "_decided", "_live", "_now_us", "_zone")
+    __slots__ = ("_categories", "_chosen", "_counted", "_decided", "_live", "_now_us", "_offers", "_zone")
 
     def __init__(
         self, contacts: Sequence[Contact], now_us: int, zone: tzinfo, categories: Mapping[str, str | None]
@@ -61,6 +61,7 @@ class Tally:
         """`contacts` oldest first; `categories` by offer id, for contacts that do not know theirs."""
         self._live = [c for c in contacts if c.seen_us is not None or c.lapses_us > now_us]
         self._decided: list[int] | None = None
+        self._offers: list[str] | None = None
         self._now_us, self._zone, self._categories = now_us, zone, categories
         self._chosen: dict[tuple[str, Channels], list[Contact]] = {}
         self._counted: dict[tuple[str, str, Channels], Counts] = {}
@@ -68,6 +69,12 @@ class Tally:
     def __len__(self) -> int:
         """How many contacts count at all."""
         return len(self._live)
+
+    def with_offer(self, offer_id: str) -> int:
+        """How many of them were with one offer."""
+        if self._offers is None:
+            self._offers = list(map(SCOPE["offer"], self._live))
+        return self._offers.count(offer_id)
 
     def by(self, cap: Capping) -> Counts:
         """How many contacts there were, by what the cap is of."""

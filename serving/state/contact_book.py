@@ -190,17 +190,10 @@ class ContactBook:
 
 def claimed(history: ContactHistory, claim: Claim, picks: Sequence[Claimed]) -> ContactHistory:
     """The history with what the claim adds."""
+    decision_id, decided_us, lapses_us = claim.decision_id, claim.decided_us, claim.lapses_us
     new = [
-        Contact(
-            offer_id=pick.offer_id,
-            category=pick.category,
-            placement_id=pick.placement_id,
-            channel=pick.channel,
-            decision_id=claim.decision_id,
-            decided_us=claim.decided_us,
-            lapses_us=claim.lapses_us,
-        )
-        for pick in picks
+        Contact(offer_id, category, placement_id, channel, decision_id, decided_us, lapses_us)
+        for _, offer_id, category, placement_id, channel in picks
     ]
     before = history.contacts
     if before and before[-1].decided_us > claim.decided_us:  # a clock that is behind

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Answer = Literal["", "positive", "dismiss", "reject"]
 
 
-class Contact(msgspec.Struct, frozen=True, array_like=True):
+class Contact(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One offer shown, or about to be shown, to one customer."""
 
     offer_id: str
@@ -33,7 +33,7 @@ class Contact(msgspec.Struct, frozen=True, array_like=True):
     answered_us: int | None = None
 
 
-class ContactHistory(msgspec.Struct, frozen=True, array_like=True):
+class ContactHistory(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One customer's contacts as far back as any window reaches, oldest first."""
 
     contacts: tuple[Contact, ...] = ()

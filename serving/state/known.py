@@ -39,7 +39,6 @@ class Known:
     def __init__(self) -> None:
         self.owners: dict[str, str] = {}  # whose contacts a customer's are: another one's if the two were joined
         self.histories: dict[str, ContactHistory] = {}  # by owner
-        self.thinned: dict[str, int] = {}  # how many contacts were left when an owner's were last looked through
         self.rows: dict[str, Row] = {}  # of the stock, as of its version
         self.stock_version = 0
         self.rows_are_new = False
@@ -56,23 +55,13 @@ class Known:
     def lost(self) -> None:
         """What was written is not there after all."""
         self.moved()
-        self.thinned, self.rows, self.stock_version, self._snapshot = {}, {}, 0, None
+        self.rows, self.stock_version, self._snapshot = {}, 0, None
 
     def keep(self, customer_id: str, owner: str, history: ContactHistory) -> None:
         if len(self.owners) >= REMEMBERED:
             self.owners, self.histories = {}, {}
         self.owners[customer_id] = owner
         self.histories[owner] = history
-
-    def has_grown(self, owner: str, n_contacts: int) -> bool:
-        """Whether it is worth it to look through so many contacts again."""
-        left = self.thinned.get(owner, 0)
-        return n_contacts >= left + left // 8
-
-    def was_thinned(self, owner: str, n_contacts: int) -> None:
-        if len(self.thinned) >= REMEMBERED:
-            self.thinned = {}
-        self.thinned[owner] = n_contacts
 
     def take_changed(self, changed: Iterable[Sequence[Any]]) -> None:
         """All rows (version, offer id, *Row) that are newer than `stock_version`."""

@@ -100,6 +100,7 @@ class SqliteContacts:
             if (take := limits.take(pick.offer_id)) is not None
         }
         newest_us = max((claim.decided_us for claim in claims), default=0)
+        n_more = max((len(claim.picks) for claim in claims), default=0)
         with self._files.writing() as held:
             book, customers = self._books(held)
             if takes:
@@ -108,8 +109,7 @@ class SqliteContacts:
             rows = book.rows(takes) if takes else {}
             loaded = customers.load(claim.customer_id for claim in claims)
             histories = {
-                one.customer_id: self._thinned_if_grown(held.known, one.customer_id, one.history, newest_us)
-                for one in loaded.values()
+                one.customer_id: self._thinned_now_and_then(one.history, n_more, newest_us) for one in loaded.values()
             }
             results: list[Sequence[Claimed]] = []
             decisions: list[tuple[str, str, int]] = []
@@ -221,7 +221,8 @@ class SqliteContacts:
         """The picks that are lost, and those that are still to be written."""
         if len(history.contacts) >= FULL:
             return claim.picks, ()
-        made = {c.offer_id for c in history.contacts if c.decision_id == claim.decision_id}
+        decision_id = claim.decision_id
+        made = {c.offer_id for c in history.contacts if c.decision_id == decision_id}
         if made and made.issuperset(pick.offer_id for pick in claim.picks):
             return (), ()  # asked again after an answer that got lost
         day, from_us, until_us = day_of(claim.decided_us, self._zone)
@@ -239,14 +240,12 @@ class SqliteContacts:
         contacts = kept(history.contacts, self._needs, now_us, self._horizon_us(now_us))
         return history if contacts is history.contacts else ContactHistory(tuple(contacts))
 
-    def _thinned_if_grown(self, known: Known, owner: str, history: ContactHistory, now_us: int) -> ContactHistory:
+    def _thinned_now_and_then(self, history: ContactHistory, n_more: int, now_us: int) -> ContactHistory:
         n_contacts = len(history.contacts)
-        if n_contacts < FULL and n_contacts > THINNED_ABOVE and not known.has_grown(owner, n_contacts):
-            return history
-        thinned = self._thinned(history, now_us)
-        if n_contacts > THINNED_ABOVE:
-            known.was_thinned(owner, len(thinned.contacts))
-        return thinned
+        if n_contacts <= THINNED_ABOVE or n_contacts >= FULL:
+            return self._thinned(history, now_us)
+        step = 1 << (n_contacts.bit_length() - 4)  # an eighth at most: who has many that count has them looked through
+        return history if n_contacts // step == (n_contacts + n_more) // step else self._thinned(history, now_us)
 
     def _take_in(self, events: Sequence[LogEvent]) -> int:
         """One transaction for the events and the position they bring us to; how many were new to all processes."""
@@ -328,9 +327,10 @@ def _prepared(db: sqlite3.Connection) -> None:
 
 def _doubts_counted(history: ContactHistory, now_us: int, settled_us: int) -> ContactHistory:
     """Claims whose time is over, but not by the log as far as it was read, still count."""
-    if settled_us >= now_us or not any(
-        c.seen_us is None and settled_us < c.lapses_us <= now_us for c in history.contacts
-    ):
+    if settled_us >= now_us:
+        return history
+    doubts = [c for c in history.contacts if settled_us < c.lapses_us <= now_us and c.seen_us is None]
+    if not doubts:
         return history
     return ContactHistory(
         tuple(
