@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -117,6 +118,12 @@ class LakeFile(NamedTuple):
     n_rows: int
     sha256: str
     batch: str
+
+
+@lru_cache(maxsize=128)
+def marks(n: int) -> str:
+    """Places for `n` values in a statement; as few statements as there are lengths, so that they stay prepared."""
+    return ", ".join("?" * n)
 
 
 class Facts:
@@ -290,12 +297,16 @@ class Facts:
     # Customers
 
     def profile(self, customer_id: str) -> Profile | None:
+        return self.profiles_of([customer_id]).get(customer_id)
+
+    def profiles_of(self, keys: Sequence[str]) -> dict[str, Profile]:
+        """The profiles of those who have one, by their keys."""
         rows = self._rows(
             "SELECT customer_id, attributes, consent, time_zone, updated_us, muted_categories, less_like FROM profiles "
-            "WHERE customer_id = ?",
-            (customer_id,),
+            f"WHERE customer_id IN ({marks(len(keys))})",
+            keys,
         )
-        return _profile(*rows[0]) if rows else None
+        return {row[0]: _profile(*row) for row in rows}
 
     def merge_profile(
         self,
@@ -434,10 +445,19 @@ class Facts:
 
     def aliases_of(self, customer_id: str) -> tuple[str, ...]:
         """The keys of the anonymous visitors whom this customer turned out to be, the first joined first."""
+        return self.aliases_of_all([customer_id]).get(customer_id, ())
+
+    def aliases_of_all(self, keys: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """`aliases_of` for many at once; only those who have some."""
         rows = self._rows(
-            "SELECT alias FROM identities WHERE customer_id = ? ORDER BY joined_us, alias", (customer_id,)
+            f"SELECT customer_id, alias FROM identities WHERE customer_id IN ({marks(len(keys))}) "
+            "ORDER BY joined_us, alias",
+            keys,
         )
-        return tuple([row[0] for row in rows])
+        found: dict[str, tuple[str, ...]] = {}
+        for customer_id, alias in rows:
+            found[customer_id] = (*found.get(customer_id, ()), alias)
+        return found
 
     def identities(self) -> dict[str, list[tuple[str, int]]]:
         """By customer: the keys of the joined visitors, and since when each is known to be the customer (µs)."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
-from features.errors import BadInput
+from features.errors import BadInput, StoreUnavailable
 from features.events import to_us
 from serving.customer import Happened, Told
 from serving.decide import WITHHELD, Attempt, Decider
@@ -24,6 +24,7 @@ from serving.rules.limits import Limits
 from serving.state.contacts import Claim, Claimed, ContactHistory, Stock
 
 logger = logging.getLogger(__name__)
+A = TypeVar("A")
 READ_SHARE = 0.6  # of the deadline: reads that take longer are done without
 STOCK_FRESH_S = 0.02
 CLAIM_SHARE = 0.85  # of the deadline: a reservation that takes longer is given up
@@ -156,11 +157,21 @@ class Answering:
             if any(lost):
                 self._stock = None  # it was older than a last unit
         if of[History]:
-            self.decider.catch_up()
-            histories = contacts.histories([asked[at].customer_id for at in of[History]])
-            stock = self._fresh_stock(max(asked[at].now_us for at in of[History]))
-            answers.update((at, Counted(found, stock)) for at, found in zip(of[History], histories, strict=True))
+            answers.update(zip(of[History], self._counted([asked[at] for at in of[History]]), strict=True))
         return [answers.get(at, ()) for at in range(len(asked))]
+
+    def _counted(self, asked: Sequence[History]) -> Sequence[Counted | None]:
+        """None for all if they cannot be had: what the same batch has claimed stands all the same."""
+        contacts = self.decider.contacts
+        assert contacts is not None
+        try:
+            self.decider.catch_up()
+            histories = contacts.histories([one.customer_id for one in asked])
+            stock = self._fresh_stock(max(one.now_us for one in asked))
+        except StoreUnavailable as error:
+            logger.warning("contacts: %s", error)
+            return [None] * len(asked)
+        return [Counted(found, stock) for found in histories]
 
     def _fresh_stock(self, now_us: int) -> Stock:
         """The stock as of a moment ago: what is claimed meanwhile, a reservation sees."""
@@ -177,8 +188,16 @@ class Answering:
 
 
 def _happened(asked: Sequence[Asks]) -> list[Happened]:
-    return [one.reader.happened(one.customer_id, one.now_us) for one in asked]
+    return _of_each(asked, lambda reader, some: reader.happened([(one.customer_id, one.now_us) for one in some]))
 
 
 def _told(asked: Sequence[Asks]) -> list[Told]:
-    return [one.reader.told(one.customer_id) for one in asked]
+    return _of_each(asked, lambda reader, some: reader.told([one.customer_id for one in some]))
+
+
+def _of_each(asked: Sequence[Asks], read: Callable[[Customers, Sequence[Asks]], list[A]]) -> list[A]:
+    """One answer each; while editions change, a batch may ask two readers."""
+    reader = asked[0].reader
+    if all(one.reader is reader for one in asked):
+        return read(reader, asked)
+    return [answer for one in asked for answer in read(one.reader, [one])]

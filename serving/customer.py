@@ -123,29 +123,48 @@ class CustomerReader:
         """What is known now. A store that fails is named in `degraded`, and its part falls to the defaults."""
         told: Told | None
         try:
-            told = self.told(customer_id)
+            (told,) = self.told([customer_id])
         except FAILURES as error:
             logger.warning("profile: %s", error)
             told = None
-        return self.assembled(customer_id, self.happened(customer_id, now_us), told, now_us)
+        (happened,) = self.happened([(customer_id, now_us)])
+        return self.assembled(customer_id, happened, told, now_us)
 
-    def told(self, customer_id: str) -> Told:
-        """What the customer said of themselves."""
-        key = self.facts.identity_of(customer_id)
-        return Told(key, self.facts.profile(key), self.any_erased and self.facts.is_erased(key))
+    def told(self, customer_ids: Sequence[str]) -> list[Told]:
+        """What each of these customers said of themselves. In few statements: each lets the interpreter go, and then
+        waits for it.
+        """
+        keys = self.facts.identities_of(customer_ids)
+        profiles = self.facts.profiles_of(tuple(dict.fromkeys(keys.values())))
+        return [
+            Told(key, profiles.get(key), self.any_erased and self.facts.is_erased(key))
+            for key in map(keys.__getitem__, customer_ids)
+        ]
 
-    def happened(self, customer_id: str, now_us: int) -> Happened:
-        """What the customer did; a store that fails is named."""
-        degraded: list[tuple[str, str]] = []
-        stored: StoredRow | None = None
-        recent: Sequence[LogEvent] = ()
-        keys = [customer_id]
+    def happened(self, asked: Sequence[tuple[str, int]]) -> list[Happened]:
+        """What each of these customers did until each instant; a store that fails is named."""
+        customer_ids = [customer_id for customer_id, _ in asked]
+        keys: Mapping[str, Sequence[str]] = {}
+        degraded: tuple[tuple[str, str], ...] = ()
         try:
-            known = self.identities.identity_of(customer_id)
-            keys = [known, *self.identities.aliases_of(known)]
+            keys = self._keys_of(customer_ids)
         except FAILURES as error:
             logger.warning("identities: %s", error)
-            degraded.append(("features_unavailable", "what was done before joining was left out"))
+            degraded = (("features_unavailable", "what was done before joining was left out"),)
+        return [self._happened(one, keys.get(one, (one,)), now_us, degraded) for one, now_us in asked]
+
+    def _keys_of(self, customer_ids: Sequence[str]) -> dict[str, Sequence[str]]:
+        """All keys under which each of them did something."""
+        known = self.identities.identities_of(customer_ids)
+        aliases = self.identities.aliases_of_all(tuple(dict.fromkeys(known.values())))
+        return {one: (known[one], *aliases.get(known[one], ())) for one in customer_ids}
+
+    def _happened(
+        self, customer_id: str, keys: Sequence[str], now_us: int, missing: tuple[tuple[str, str], ...]
+    ) -> Happened:
+        degraded = list(missing)
+        stored: StoredRow | None = None
+        recent: Sequence[LogEvent] = ()
         try:
             if self.online is not None:
                 stored = self._stored(keys)

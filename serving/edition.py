@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,9 +39,9 @@ class Customers(Protocol):
 
     def read(self, customer_id: str, now_us: int) -> CustomerNow: ...
 
-    # The same in three parts, each of which may be late or fail for itself.
-    def happened(self, customer_id: str, now_us: int) -> Happened: ...
-    def told(self, customer_id: str) -> Told: ...
+    # The same in three parts, each of which may be late or fail for itself; the stores are asked for many at once.
+    def happened(self, asked: Sequence[tuple[str, int]]) -> list[Happened]: ...
+    def told(self, customer_ids: Sequence[str]) -> list[Told]: ...
     def assembled(self, customer_id: str, happened: Happened | None, told: Told | None, now_us: int) -> CustomerNow: ...
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -158,10 +158,10 @@ class _Nobody:
     def read(self, customer_id: str, now_us: int) -> CustomerNow:
         raise NotImplementedError
 
-    def happened(self, customer_id: str, now_us: int) -> Happened:
+    def happened(self, asked: Sequence[tuple[str, int]]) -> list[Happened]:
         raise NotImplementedError
 
-    def told(self, customer_id: str) -> Told:
+    def told(self, customer_ids: Sequence[str]) -> list[Told]:
         raise NotImplementedError
 
     def assembled(self, customer_id: str, happened: Happened | None, told: Told | None, now_us: int) -> CustomerNow:

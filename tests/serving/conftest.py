@@ -33,11 +33,11 @@ class NobodyKnown:
     def read(self, customer_id, now_us):
         return CustomerNow(customer_id, degraded=self.degraded, **self.now)
 
-    def happened(self, customer_id, now_us):
-        return Happened(None, ())
+    def happened(self, asked):
+        return [Happened(None, ()) for _ in asked]
 
-    def told(self, customer_id):
-        return Told(customer_id, None)
+    def told(self, customer_ids):
+        return [Told(customer_id, None) for customer_id in customer_ids]
 
     def assembled(self, customer_id, happened, told, now_us):
         return self.read(customer_id, now_us)

@@ -72,13 +72,13 @@ def service(decider_with, contacts):
     reader = decider.edition.customers
     reader.features_fault, reader.profile_fault = Fault(), Fault()
 
-    def happened(customer_id, now_us):
+    def happened(asked):
         reader.features_fault()
-        return Happened(None, ())
+        return [Happened(None, ()) for _ in asked]
 
-    def told(customer_id):
+    def told(customer_ids):
         reader.profile_fault()
-        return Told(customer_id, None)
+        return [Told(customer_id, None) for customer_id in customer_ids]
 
     def assembled(customer_id, happened, told, now_us):
         customer = type(reader).read(reader, customer_id, now_us)
