@@ -41,7 +41,7 @@ class Attempt:
     def claim(self) -> Claim | None:
         """What must be reserved before the answer; None if nothing of it is limited."""
         question = self.question
-        if question.request.dry_run or question.known.history is None or question.known.customer.erased:
+        if question.request.dry_run or question.known.history is None:
             return None  # without counters, only what has no limits was drawn
         picks = tuple(one for one in self.draft.claimed if self.edition.limits.covers(one))
         if not picks:
@@ -102,8 +102,10 @@ class Decider:
                 logger.warning("contacts could not catch up: %s", error)
 
     def begin(self, edition: Edition, request: DecisionRequest, known: Known, seed: int | None = None) -> Attempt:
-        """The first draw."""
+        """The first draw. Of somebody erased nothing may be kept, so nothing that must be counted is shown."""
         now = self.clock()
+        if known.customer.erased:
+            known = Known(known.customer, None, None)
         question = Question(
             request=request,
             known=known,

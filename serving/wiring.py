@@ -16,7 +16,7 @@ from features.errors import StoreUnavailable
 from features.events import to_us, visitor_key
 from features.facts import Facts
 from features.group_commit import COMPANY_S, GroupCommit
-from features.live import US_PER_HOUR, offer_features_of
+from features.live import US_PER_HOUR, StoredRow, offer_features_of
 from features.log import Log, SqliteLog
 from features.online import SNAPSHOT, open_online
 from serving import arbitration, decision_log, drafting, metrics, reasons, rules, slate
@@ -41,7 +41,7 @@ from serving.state.sqlite_contacts import SqliteContacts
 from training.scorers import Release, load_champion
 
 logger = logging.getLogger(__name__)
-RETRY_BROKEN_S = 5.0
+RETRY_BROKEN_S = 2.0
 STORE_WAIT_S = 5.0  # for another process's commit; a caller is told to try again rather than kept longer
 CONTACTS_WAIT_S = 1.0  # a decision waits for no more than its deadline lets it; the reservation is then given up
 QUICK_S = 0.1  # a catalogue whose edition takes longer is not prepared anew within the request that changed it
@@ -82,7 +82,8 @@ class Service:
         self.log_store: Log = SqliteLog(settings.home.log_db)
         self.log = GroupCommit(self.log_store, company_s=0.0 if settings.durable_decisions else COMPANY_S)
         self.idempotency = Idempotency(settings.home.state_db, self.clock)
-        self.broken: str | None = None  # why the newest release or snapshot is not served
+        self.broken: str | None = None  # why the newest release is not served
+        self.unread: str | None = None  # why offers are without their stored features
         self._seen: Seen | None = None
         self._release: Release | None = None
         self._prepared_in_s = 0.0
@@ -154,7 +155,7 @@ class Service:
         """Swap in a new edition if anything changed."""
         with self._refreshing:
             seen = self._look()
-            if seen != self._seen or (self.broken and time.monotonic() >= self._retry_at):
+            if seen != self._seen or ((self.broken or self.unread) and time.monotonic() >= self._retry_at):
                 self.decider.edition = self._next_edition(seen)
 
     def catalogue_changed(self) -> None:
@@ -178,8 +179,8 @@ class Service:
             Check("learning", behind_s == 0, f"{behind_s:.1f} s behind the log" if behind_s else "as new as the log"),
             Check(
                 "features",
-                edition.customers.has_store,
-                "online store is open" if edition.customers.has_store else "run `nbo features materialize`",
+                edition.customers.has_store and self.unread is None,
+                self.unread or ("is open" if edition.customers.has_store else "run `nbo features materialize`"),
             ),
             Check(
                 "release",
@@ -249,15 +250,29 @@ class Service:
     def _prepare(self, release: Release | None) -> Edition:
         customers = self._customers()
         view = CatalogueView(self.facts.catalogue(), customers.feature_set)
-        stored = customers.online.offers() if customers.online is not None else {}
+        stored = self._stored_offers(customers)
         # The hour, not the instant: workers that prepare at different moments must score alike, and replay again.
         now_us = to_us(self.clock()) // US_PER_HOUR * US_PER_HOUR
         offers: Mapping[str, Mapping[str, Any]] = {
             offer_id: offer_features_of(customers.feature_set, row, now_us) for offer_id, row in stored.items()
         }
-        snapshot = customers.online.snapshot if customers.online is not None else "none"
+        readable = customers.online is not None and self.unread is None
+        snapshot = customers.online.snapshot if customers.online is not None and readable else "none"
         inputs = self.inputs.keep(self.settings, customers.feature_set, snapshot, stored)
         return Edition(view, customers, release, offers, now_us, self.learner.beliefs, inputs)
+
+    def _stored_offers(self, customers: CustomerReader) -> Mapping[str, StoredRow]:
+        """The stored part of the offers' features. A file that cannot be read leaves them at their defaults for now."""
+        self.unread = None
+        if customers.online is None:
+            return {}
+        try:
+            return customers.online.offers()
+        except StoreUnavailable as error:
+            logger.warning("offers' features: %s", error)
+            self.unread = str(error)
+            self._retry_at = time.monotonic() + RETRY_BROKEN_S
+            return {}
 
     def _past(self) -> Past:
         def beliefs_at(strength: float, position: int, view: CatalogueView, release: str, segment: str) -> Beliefs:

@@ -10,10 +10,10 @@ import pytest
 
 from features.catalogue import Cap
 from features.errors import StoreUnavailable
-from serving.answering import Answering
+from serving.answering import Answering, Claiming, History
 from serving.customer import Happened, Told
 from serving.decision import DecisionRequest, PlacementRequest
-from serving.state.contacts import ContactHistory, Stock
+from serving.state.contacts import Claim, Claimed, ContactHistory, Stock
 from tests.serving.conftest import an_offer
 
 DEADLINE_S = 0.5
@@ -149,11 +149,12 @@ def test_without_counters_capped_offers_are_withheld_and_the_others_go_on(servic
 
 
 @pytest.mark.parametrize("fault", ["sleep", "fail"])
-def test_a_reservation_that_does_not_come_is_given_up_and_nothing_capped_is_shown(service, contacts, fault):
+def test_a_reservation_that_does_not_come_is_given_up_and_nothing_capped_is_shown(service, contacts, fault, logged):
     contacts.claims.sleep_s, contacts.claims.fails = (TOO_SLOW_S, False) if fault == "sleep" else (0.0, True)
     for decision, took_s in ask(service, n=5):
         assert shown(decision) == ["free"]
         assert codes(decision) == {"state_unavailable"}
+        assert logged(decision)["redrawn"]  # chosen by what the first draw gave: its chances are no weights
         assert took_s < DEADLINE_S + GRACE_S
 
 
@@ -255,3 +256,12 @@ def test_when_nothing_is_left_the_answer_is_an_empty_list(service):
     ((decision, _),) = ask(service, deadline_s=5.0)
     assert shown(decision) == []
     assert [one.code for one in decision.degraded] == ["model_unavailable"]
+
+
+def test_what_a_batch_has_claimed_stands_when_its_reads_fail(service, contacts):
+    contacts.reads.fails = True
+    edition = service.decider.edition
+    claim = Claim("d", "c", 0, 1, (Claimed(0, "capped", None, "hero", "web"),))
+    answers = service._count([History("c", 0), Claiming(claim, edition.limits)])
+    assert answers == [None, ()]
+    assert contacts.claimed == ["d"]

@@ -10,10 +10,13 @@ import msgspec
 import pytest
 
 from features.catalogue import Placement
-from features.errors import NboError
+from features.definitions import feature_set
+from features.errors import NboError, StoreUnavailable
 from features.events import check_event
 from features.facts import Facts
 from features.home import Home
+from features.online import Snapshot
+from serving import wiring
 from serving.decision import DecisionRequest, PlacementRequest
 from serving.settings import Settings
 from serving.wiring import build
@@ -211,3 +214,33 @@ def test_a_champion_that_is_repaired_is_served(home, service, monkeypatch):
     (folder / "offers.json").write_bytes(whole)
     eventually(lambda: decide(service).model_versions["release"] == "1")
     assert service.broken is None
+
+
+class LostOnline:
+    """An online store whose file is gone, until it is there again."""
+
+    feature_set = feature_set()
+    snapshot = Snapshot("2026-03-01", 0, 0, 0, "online.db", "digest")
+    is_there = False
+
+    def offers(self):
+        if not self.is_there:
+            raise StoreUnavailable("the file is gone")
+        return {}
+
+    def customer(self, key):
+        return None if self.is_there else self.offers()
+
+
+def test_a_service_without_its_online_file_starts_says_so_and_recovers(home, service, monkeypatch):
+    online = LostOnline()
+    monkeypatch.setattr(wiring, "open_online", lambda home, facts: online)
+    monkeypatch.setattr(wiring, "RETRY_BROKEN_S", 0.05)
+    service.start()
+    decision = decide(service)
+    assert decision.placements[0].offers
+    assert "features_unavailable" in {one.code for one in decision.degraded}
+    assert not {check.name: check.ok for check in service.readiness()}["features"]
+    online.is_there = True
+    eventually(lambda: {check.name: check.ok for check in service.readiness()}["features"])
+    assert "features_unavailable" not in {one.code for one in decide(service).degraded}
