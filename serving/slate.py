@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from serving.compiled import compiled
 from serving.learning.beliefs import Beliefs
 from serving.policies import POLICIES, chances_of, control_share
-from serving.policies.best_first import BestFirst
+from serving.policies.best_first import BestFirst, rows_of
 from serving.policies.outlook import Outlook, Tuning
 from serving.rules import Taking
 from serving.rules.masks import copied
 
 Scores = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+NO_ROWS = np.zeros(0, np.int64)
 NO_CHANCE = "no offer has a chance: the scores of eligible offers must be finite"
 Chances = Callable[[Mask], NDArray[np.float64]]  # of a policy with all bound but the offers left: `chances_of`
 
@@ -76,10 +77,11 @@ def fill(
     for row in guaranteed:
         if len(picks) < limit and free[row]:
             take(Pick(row, 1.0, why="guaranteed"))
-    front = np.empty(0 if isinstance(chances, BestFirst) else len(free), np.bool_)
+    at_once = isinstance(chances, BestFirst)
+    rows, front = rows_of(free) if at_once else NO_ROWS, np.empty(0 if at_once else len(free), np.bool_)
     while len(picks) < limit:
         if isinstance(chances, BestFirst):
-            row, chance, n, best = chances.draw(free, priority, rng.random())
+            row, chance, n, best = chances.draw(rows, free, priority, rng.random())
             if n == 0:
                 break
             if row < 0:
