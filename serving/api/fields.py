@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from datetime import datetime
@@ -73,6 +74,13 @@ def _parsed_by(parse: Callable[[str], object]) -> Callable[[str], str]:
     return check
 
 
+def _whole_millionths(amount: float) -> float:
+    millionths = amount * 1e6
+    if abs(millionths - round(millionths)) > 4 * math.ulp(millionths):  # sums of floats are off by so much
+        raise ValueError("must be whole millionths of the currency, 0.000001 at least or 0")
+    return amount
+
+
 ObjectId = Annotated[str, StringConstraints(pattern=OBJECT_ID)]
 CustomerId = Annotated[
     str, StringConstraints(min_length=1, max_length=LONGEST_CUSTOMER_ID), AfterValidator(_no_control_characters)
@@ -86,7 +94,7 @@ Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 Free = dict[str, Any]
 Limit = Annotated[int, Field(ge=1, le=1_000_000)]
 Units = Annotated[int, Field(ge=0, le=1_000_000_000_000)]
-Money = Annotated[float, Field(ge=0, le=MAX_VALUE, allow_inf_nan=False)]
+Money = Annotated[float, Field(ge=0, le=MAX_VALUE, allow_inf_nan=False), AfterValidator(_whole_millionths)]
 Window = Annotated[str, AfterValidator(_parsed_by(parse_window)), WithJsonSchema({"type": "string", "pattern": WINDOW})]
 Duration = Annotated[
     str, AfterValidator(_parsed_by(parse_duration)), WithJsonSchema({"type": "string", "pattern": DURATION})

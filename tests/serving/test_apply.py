@@ -186,6 +186,11 @@ def test_an_object_may_stand_once(apply):
         apply(FILE + FILE[FILE.index("offers:") :].replace("offers:", "").rstrip() + "\n")
 
 
+def test_a_cost_that_would_be_counted_as_nothing_is_refused(apply):
+    with pytest.raises(BadInput, match=r"shop\.yaml:8: .*cost.*amount.*must be whole millionths of the currency"):
+        apply(FILE.replace("    status", "    cost: {amount: 0.0000001, per: impression}\n    status"))
+
+
 def test_every_kind_of_object_can_be_applied(apply, stored):
     kinds = [("hero", "created"), ("tea", "created"), ("calm", "created"), ("push", "created")]
     assert apply(EVERYTHING) == kinds

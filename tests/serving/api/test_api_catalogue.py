@@ -259,6 +259,9 @@ def test_any_other_id_is_a_422(client, offer_id):
         ({"eligibility": "__import__('os')"}, "/eligibility"),
         ({"budget": {"amount": 1, "per": "week"}, "cost": {"amount": 1, "per": "accept"}}, "/budget/per"),
         ({"budget": {"amount": 1, "per": "day"}}, "/budget"),
+        ({"cost": {"amount": 1e-7, "per": "impression"}}, "/cost/amount"),
+        ({"cost": {"amount": 1.0000005, "per": "accept"}}, "/cost/amount"),
+        ({"budget": {"amount": 2e-7, "per": "day"}, "cost": {"amount": 1, "per": "accept"}}, "/budget/amount"),
         ({"caps": [{}]}, "/caps/0/limit"),
         ({"caps": [{"limit": 0, "window": "7d"}]}, "/caps/0/limit"),
         ({"caps": [{"limit": True, "window": "7d"}]}, "/caps/0/limit"),
@@ -307,6 +310,12 @@ def test_a_rule_may_name_an_attribute_as_soon_as_one_customer_has_it(client):
     assert client.put("/v1/offers/o-9", json=rule).status_code == 201
     text = client.put("/v1/offers/o-9", json={**rule, "eligibility": 'shoe_size == "large"'})
     assert text.json()["errors"][0]["pointer"] == "/eligibility"
+
+
+@pytest.mark.parametrize("amount", [0, 0.000001, 0.1 + 0.2, 123456.789012, 999999999999.99])
+def test_money_in_whole_millionths_is_stored_as_given(client, amount):
+    sent = OFFER | {"cost": {"amount": amount, "per": "impression"}, "budget": None}
+    assert client.put("/v1/offers/tea", json=sent).json()["cost"]["amount"] == amount
 
 
 @pytest.mark.parametrize(
