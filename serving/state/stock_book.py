@@ -158,13 +158,20 @@ class StockBook:
         due = self._db.execute(DUE, (until_us, most)).fetchall()
         self._known.due_is_known = False
         self._known.rows_are_new = self._known.rows_are_new and not due
+        back: dict[tuple[str, str], tuple[int, int]] = {}
+        over: list[tuple[str, str]] = []
+        lapsed: list[tuple[int, int, str, str, str]] = []
         for decision_id, offer_id, state, units, spent, day in due:
-            if state == LAPSED:
-                self._db.execute(DROP, (decision_id, offer_id))
-            elif state == SEEN:  # the unit was seen, only its money comes back
-                self._db.execute(GIVE_BACK, (offer_id, 0, spent, day, self.version))
-                self._db.execute(DROP, (decision_id, offer_id))
+            if state == CLAIMED:
+                lapsed.append((LAPSED, until_us + remembered_us, day, decision_id, offer_id))
             else:
-                self._db.execute(GIVE_BACK, (offer_id, units, spent, day, self.version))
-                self._db.execute(MOVE, (LAPSED, until_us + remembered_us, day, decision_id, offer_id))
+                over.append((decision_id, offer_id))
+            if state != LAPSED:  # of what was seen the unit stays, only its money comes back
+                n, money = back.get((offer_id, day), (0, 0))
+                back[offer_id, day] = n + (units if state == CLAIMED else 0), money + spent
+        if back:
+            version = self.version
+            self._db.executemany(GIVE_BACK, [(name, *both, day, version) for (name, day), both in back.items()])
+        self._db.executemany(DROP, over)
+        self._db.executemany(MOVE, lapsed)
         return len(due)
