@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
+from struct import Struct
+from struct import error as NotPacked
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -95,21 +97,24 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
         return np.array([column.source not in SAME_FOR_ALL_OFFERS for column in self.columns], dtype=np.bool_)
 
     @cached_property
-    def _customer_numbers(self) -> tuple[list[int], Callable[[Mapping[str, Any]], Sequence[Any]]]:
-        """Where the customer's numbers stand in a row, and how to take them all out of the features at once."""
+    def _customer_numbers(self) -> tuple[NDArray[np.int64], Callable[[Mapping[str, Any]], Sequence[Any]], Struct]:
+        """Where the customer's numbers stand in a row, how to take them all out of the features at once, and how to
+        make them an array, which refuses what is not a number.
+        """
         found = [(at, key) for at, key, codes in self.of("customer") if codes is None]
-        keys = [key for _, key in found]
+        at, keys = np.array([at for at, _ in found], dtype=np.int64), [key for _, key in found]
+        packed = Struct(f"{len(keys)}d")
         if len(keys) > 1:
-            return [at for at, _ in found], itemgetter(*keys)
-        return [at for at, _ in found], lambda features: [features[key] for key in keys]
+            return at, itemgetter(*keys), packed
+        return at, lambda features: [features[key] for key in keys], packed
 
     @cached_property
     def _customer_codes(self) -> list[tuple[int, str, dict[str, float] | None]]:
         return [one for one in self.of("customer") if one[2] is not None]
 
     @cached_property
-    def _blank(self) -> array[float]:
-        return array("d", [math.nan] * len(self.columns))
+    def _blank(self) -> NDArray[np.float64]:
+        return np.full(len(self.columns), np.nan)
 
     def prepare(self, offers: Sequence[Offer], offer_features: Mapping[str, Mapping[str, Any]]) -> OfferSide:
         template = np.full((len(offers), len(self.columns)), np.nan)
@@ -158,14 +163,12 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
 
     def of_customer(self, features: Mapping[str, Any], context: Mapping[str, Any]) -> NDArray[np.float64]:
         """What is the same in all rows of one customer, (n_columns,); NaN where the columns differ by offer."""
-        row = self._blank[:]
-        at, taken = self._customer_numbers
+        row = self._blank.copy()
+        at, taken, packed = self._customer_numbers
         try:
-            for column, value in zip(at, taken(features), strict=True):
-                row[column] = value  # refuses what is not a number
-        except (KeyError, TypeError):
-            for column in at:
-                row[column] = number(features.get(self.columns[column].key), None)
+            row[at] = np.frombuffer(packed.pack(*taken(features)))
+        except (KeyError, NotPacked):
+            row[at] = [number(features.get(self.columns[column].key), None) for column in at.tolist()]
         for column, key, codes in self._customer_codes:
             row[column] = number(features.get(key), codes)
         for column, key, codes in self.of("context"):
@@ -173,7 +176,7 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
         for source, name in BY_CONTEXT.items():
             for column, key, _ in self._by_source.get(source, ()):
                 row[column] = count(features.get(key), context.get(name))
-        return np.frombuffer(row)
+        return row
 
     def by_category(self, side: OfferSide, features: Mapping[str, Any]) -> Entries:
         """What the customer's features hold under the categories of the side."""
@@ -223,23 +226,22 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
 def _entries(
     columns: Sequence[tuple[int, str, Any]], features: Mapping[str, Any], position: Mapping[str, int]
 ) -> Entries:
-    of_column, of, values = array("q"), array("q"), array("d")
+    of_column: list[int] = []
+    of: list[int] = []
+    values: list[Any] = []
+    place = position.get
     for column, key, _ in columns:
         counts = features.get(key)
-        if not isinstance(counts, dict) or not counts:
-            continue
-        try:
-            of.fromlist(list(map(position.__getitem__, counts)))
-            held = list(counts.values())
-        except KeyError:  # some are not on offer
-            known = [name for name in counts if name in position]
-            of.fromlist([position[name] for name in known])
-            held = [counts[name] for name in known]
-        values.fromlist(held)
-        of_column.extend(array("q", [column]) * len(held))
+        for name, n in counts.items() if isinstance(counts, dict) else ():
+            at = place(name)
+            if at is not None:
+                of_column.append(column)
+                of.append(at)
+                values.append(n)
     if not values:
         return NO_ENTRIES
-    return Entries(np.frombuffer(of_column, np.int64), np.frombuffer(of, np.int64), np.frombuffer(values))
+    held = array("d", values)  # refuses what is not a number
+    return Entries(np.array(of_column), np.array(of), np.frombuffer(held))
 
 
 NO_ENTRIES = Entries(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
