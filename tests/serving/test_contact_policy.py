@@ -339,6 +339,33 @@ def test_a_paced_offer_waits_for_the_day(hour, today, open_):
     assert allowed(rule, asked) == ("123" if open_ else "23")
 
 
+MOVES = st.tuples(st.lists(st.tuples(st.sampled_from(["o-1", "o-2", "o-9"]), st.integers(0, 3)), max_size=2),
+                  st.integers(1, 3), st.sampled_from(["2026-03-04", "2026-03-05"]), st.booleans())  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(MOVES, max_size=8))
+def test_a_rule_that_follows_the_moves_of_a_stock_says_what_a_new_one_says(steps):
+    money = {"cost": Cost(amount=1, per="impression"), "budget": Budget(amount=2, per="day"), "pacing": True}
+    view = a_view(o1={"inventory": 2, **money}, o2={"inventory": 1, **money})
+    kinds = (InventoryRule, BudgetRule, PacingRule)
+    rules = [kind(view) for kind in kinds]
+    stock = Stock({}, **DAY, lineage=object())
+    for moved, at_once, day, looks in steps:
+        for _ in range(at_once):
+            now = {name: Level(n, float(n), float(n)) for name, n in moved}
+            anew = {name: Level(*level) for name, level in stock.levels.items()}
+            if day != stock.day:
+                anew = {name: level._replace(spent_today=0.0) for name, level in anew.items()}
+            stock = stock._replace(
+                levels={**anew, **now}, day=day, version=stock.version + 1, moves=(*stock.moves, tuple(now))[-2:]
+            )
+        if looks:
+            for kind, rule in zip(kinds, rules, strict=True):
+                asked = asked_of(stock=stock)
+                assert allowed(rule, asked) == allowed(kind(view), asked)
+
+
 def test_without_stock_limited_offers_are_withheld_and_others_go_on():
     money = {"cost": Cost(amount=1, per="impression"), "budget": Budget(amount=24, per="day"), "pacing": True}
     asked = Asked(placement_id="hero", channel="web", now_us=to_us(NOW), stock=None)
