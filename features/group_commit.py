@@ -15,6 +15,7 @@ from features.errors import NboError, StoreUnavailable
 from features.events import Event, from_us
 from features.log import Batch, DecisionRow, Log
 
+USUAL_S = 0.1  # a transaction that takes longer is worth a word
 COMPANY_S = 0.015  # with two commits, of which the first is on its way, still within the promised 50 ms
 
 
@@ -48,6 +49,7 @@ class GroupCommit:
         self._hurry = threading.Event()  # somebody waits for what is in the queue
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._kept: deque[tuple[float, DecisionRow]] = deque()
+        self._began: float | None = None  # when the transaction on its way began
         self._closed = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
@@ -63,11 +65,13 @@ class GroupCommit:
 
     @property
     def delayed_s(self) -> float:
-        """How long the oldest decision that could not be written has been waiting; 0.0 if there is none."""
+        """How long the oldest decision that is not on disk has been waiting beyond what is usual; 0.0 if none has."""
+        now, began = time.monotonic(), self._began
+        writing_s = now - began if began is not None else 0.0
         try:
-            return time.monotonic() - self._kept[0][0]
+            return max(now - self._kept[0][0], writing_s)
         except IndexError:
-            return 0.0
+            return writing_s if writing_s > USUAL_S else 0.0
 
     def close(self) -> None:
         """Writes what was submitted, tries the kept decisions once more, and ends the thread."""
@@ -93,8 +97,10 @@ class GroupCommit:
         last = False
         while not last:
             group, last = self._next_group()
+            self._began = time.monotonic()
             self._write_group([one for one in group if one.answer.set_running_or_notify_cancel()])
             self._write_kept()
+            self._began = None
 
     def _next_group(self) -> tuple[list[_Waiting], bool]:
         """What is waiting, up to `max_rows`, and whether it is the last."""

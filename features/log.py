@@ -207,8 +207,9 @@ DECISION_COLUMNS = "SELECT id, customer_id, occurred_us, payload, position FROM 
 class SqliteLog:
     """The log as one SQLite file in WAL mode: any number of reading and writing threads and processes."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, wait_s: float = BUSY_TIMEOUT_S) -> None:
+        """`wait_s` is how long another writer is waited for."""
+        self.path, self._wait_s = path, wait_s
         self._local = threading.local()
         self._open: WeakSet[_Connection] = WeakSet()
         self._lock = threading.Lock()
@@ -326,7 +327,7 @@ class SqliteLog:
     def _connection(self) -> sqlite3.Connection:
         held: _Connection | None = getattr(self._local, "held", None)
         if held is None:
-            held = self._local.held = _Connection(self.path)
+            held = self._local.held = _Connection(self.path, self._wait_s)
             with self._lock:
                 self._open.add(held)
         return held.sqlite
@@ -387,10 +388,10 @@ def _pepper(connection: sqlite3.Connection) -> bytes | None:
 class _Connection:
     """One thread's connection, which syncs every commit, and is closed when its thread ends."""
 
-    def __init__(self, path: Path) -> None:
-        deadline = time.monotonic() + BUSY_TIMEOUT_S
+    def __init__(self, path: Path, wait_s: float) -> None:
+        deadline = time.monotonic() + wait_s
         try:
-            self.sqlite = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+            self.sqlite = sqlite3.connect(path, timeout=wait_s, isolation_level=None, check_same_thread=False)
         except sqlite3.OperationalError as error:
             raise StoreUnavailable(f"the log {path} cannot be opened: {error}") from error
         while True:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from features.errors import BadInput, StoreUnavailable
@@ -22,6 +22,7 @@ from serving.edition import Customers, Edition
 from serving.lanes import Lane, all_until
 from serving.rules.limits import Limits
 from serving.state.contacts import Claim, Claimed, ContactHistory, Stock
+from serving.withdrawn import without_withdrawn
 
 logger = logging.getLogger(__name__)
 A = TypeVar("A")
@@ -104,6 +105,10 @@ class Answering:
         if request.explain:  # takes as long as there are offers: others are answered meanwhile
             return await asyncio.to_thread(self.decider.finish, attempt)
         return self.decider.finish(attempt)
+
+    async def still_allowed(self, request: DecisionRequest, answer: Mapping[str, Any]) -> dict[str, Any] | None:
+        """A kept answer without what was withdrawn or refused since; None if all of it may still be shown."""
+        return await asyncio.to_thread(without_withdrawn, self.decider, request, answer)
 
     def _begin(self, edition: Edition, request: DecisionRequest, known: Known) -> Attempt | None:
         """The first draw; with a model that fails, one by popularity; None if even that fails."""

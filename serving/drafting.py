@@ -105,7 +105,7 @@ def draft(
     for placement, limit in placements_of(edition.view, request):
         channel = request.channel or placement.channel
         earlier = tuple(one.offer_id for one in claimed)
-        asked = _asked(question, placement, channel, now_us, zone, history, earlier)
+        asked = asked_for(question, placement, channel, now_us, zone, history, earlier)
         segment = segment_of(settings.segment_by, channel, customer)
         drawn = _draft_one(edition, settings, asked, placement, limit, customer, p_churn, segment, taken, rng)
         drafted.append(drawn)
@@ -268,15 +268,16 @@ def zone_of(customer: CustomerNow, settings: Settings) -> tzinfo:
     return ZoneInfo(customer.time_zone or settings.time_zone)
 
 
-def _asked(
+def asked_for(
     question: Question,
     placement: Placement,
     channel: str,
     now_us: int,
     zone: tzinfo,
     history: ContactHistory | None,
-    earlier: tuple[str, ...],
+    earlier: tuple[str, ...] = (),
 ) -> Asked:
+    """What rules are asked about one placement; `earlier` are offers picked before in the same decision."""
     customer, request = question.known.customer, question.request
     return Asked(
         placement_id=placement.placement_id,

@@ -43,6 +43,7 @@ from training.scorers import Release, load_champion
 logger = logging.getLogger(__name__)
 RETRY_BROKEN_S = 2.0
 STORE_WAIT_S = 5.0  # for another process's commit; a caller is told to try again rather than kept longer
+LOG_WAIT_S = 2.0  # events are then answered 503, and sent again
 CONTACTS_WAIT_S = 1.0  # a decision waits for no more than its deadline lets it; the reservation is then given up
 QUICK_S = 0.1  # a catalogue whose edition takes longer is not prepared anew within the request that changed it
 
@@ -79,7 +80,7 @@ class Service:
         self.profiles, self.identities = (Facts(settings.home.facts_db, STORE_WAIT_S) for _ in range(2))
         self.keys = Keys(settings.home.facts_db)
         self.currency = self.facts.data_settings().currency
-        self.log_store: Log = SqliteLog(settings.home.log_db)
+        self.log_store: Log = SqliteLog(settings.home.log_db, LOG_WAIT_S)
         self.log = GroupCommit(self.log_store, company_s=0.0 if settings.durable_decisions else COMPANY_S)
         self.idempotency = Idempotency(settings.home.state_db, self.clock)
         self.broken: str | None = None  # why the newest release is not served

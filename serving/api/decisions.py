@@ -209,9 +209,12 @@ async def _decided_once(service: Service, key_id: str, body: DecisionIn, asked: 
         return answer
     if not kept.replayed:
         await _log(service, decided[-1])
-    elif service.log_store.decision(orjson.loads(kept.answer)["decision_id"]) is None:
+        return kept.answer
+    answer = orjson.loads(kept.answer)
+    if service.log_store.decision(answer["decision_id"]) is None:
         await _log_row(service, _row_of(kept.record))  # whoever decided it may have died before the log had it
-    return kept.answer
+    less = await service.answering.still_allowed(asked.request, answer)
+    return kept.answer if less is None else encoded(less)
 
 
 async def _decided(service: Service, asked: Question, *also_degraded: tuple[str, str]) -> tuple[bytes, Decision]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 from fastapi import Depends, Request
 
@@ -69,6 +69,10 @@ class Answers(Protocol):
     """Decides within the deadline."""
 
     async def decide(self, request: DecisionRequest, received: float) -> Decision: ...
+    async def still_allowed(self, request: DecisionRequest, answer: Mapping[str, Any]) -> dict[str, Any] | None:
+        """A kept answer without what may not be shown any more; None if all of it may."""
+        ...
+
     def start(self) -> None:
         """On the event loop that will ask."""
         ...

@@ -1,7 +1,10 @@
 """What every log promises, run over each of LOGS."""
 
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.errors import StoreUnavailable
 from features.events import Event, to_us
 from features.group_commit import GroupCommit
 from features.log import Batch, DecisionRow, Log, LogEvent, SqliteLog
@@ -310,3 +314,29 @@ def test_positions_go_on_after_an_erasure(log: Log) -> None:
     log.erase(["c-1"])
     log.append([event("c", customer_id="c-2")], NOW)
     assert ids(log.events_after(seen, 10)) == ["c"]
+
+
+def test_a_transaction_that_hangs_is_a_delay_before_it_fails(tmp_path):
+    log = SqliteLog(tmp_path / "log.db", wait_s=5.0)
+    with closing(GroupCommit(log, company_s=0.0)) as commit, closing(sqlite3.connect(log.path)) as other:
+        assert commit.delayed_s == 0.0
+        other.execute("BEGIN IMMEDIATE")
+        written = commit.submit_decisions([DecisionRow("d", "c", 0, b"{}")])
+        deadline = time.monotonic() + 4.0
+        while commit.delayed_s == 0.0:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        other.rollback()
+        assert written.result(10) is not None
+        assert commit.delayed_s == 0.0 or not commit._kept
+    log.close()
+
+
+def test_another_writer_is_waited_for_no_longer_than_said(tmp_path):
+    log = SqliteLog(tmp_path / "log.db", wait_s=0.05)
+    log.last_position()
+    with closing(sqlite3.connect(log.path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable):
+            log.append_decisions([DecisionRow("d", "c", 0, b"{}")])
+    log.close()

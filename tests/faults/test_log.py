@@ -215,12 +215,10 @@ def test_an_export_killed_at_any_step_loses_nothing_and_doubles_nothing(tmp_path
 
 
 def test_decisions_wait_for_a_store_that_is_away_and_are_written_when_it_is_back(tmp_path: Path) -> None:
-    log = SqliteLog(tmp_path / "log.db")
+    log = SqliteLog(tmp_path / "log.db", wait_s=0.05)
     writer = GroupCommit(log, retry_s=0.01)
     blocker = SqliteLog(tmp_path / "log.db")
-    log._connection()
-    with pytest.MonkeyPatch.context() as patch, blocker._transaction():
-        patch.setattr("features.log.BUSY_TIMEOUT_S", 0.05)
+    with blocker._transaction():
         answer = writer.submit_decisions([DecisionRow("d", "c", 1, b"{}")])
         with pytest.raises(Exception, match="locked"):
             answer.result(5)

@@ -69,6 +69,9 @@ class FakeAnswering:
     async def decide(self, request: DecisionRequest, received: float) -> Decision:
         return self.decider.decide(request)
 
+    async def still_allowed(self, request: DecisionRequest, answer: Any) -> None:
+        return None
+
     def start(self) -> None: ...
 
     def close(self) -> None: ...
