@@ -24,8 +24,9 @@ from features.definitions.dsl import AttributeKind
 from features.definitions.profile import common_kind, kind_of
 from features.errors import BadInput, Erased, NotFound, StaleVersion
 from features.events import from_us, is_anonymous, to_us
+from features.facts_upgrade import upgrade
 from features.fingerprint import fingerprint
-from features.profile import Profile
+from features.profile import CATEGORY, Profile, Word, with_words, words_now
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -39,7 +40,7 @@ CREATE INDEX IF NOT EXISTS history_of ON object_history (kind, id, version);
 CREATE TABLE IF NOT EXISTS object_authors (version INTEGER PRIMARY KEY, changed_by TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS profiles (
     customer_id TEXT PRIMARY KEY, attributes TEXT NOT NULL, consent TEXT NOT NULL, time_zone TEXT,
-    updated_us INTEGER NOT NULL, muted_categories TEXT NOT NULL DEFAULT '[]', less_like TEXT NOT NULL DEFAULT '[]'
+    updated_us INTEGER NOT NULL, less_like TEXT NOT NULL DEFAULT '[]', said_us TEXT NOT NULL DEFAULT '{}'
     ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS profile_history (
     customer_id TEXT NOT NULL, valid_from_us INTEGER NOT NULL, attributes TEXT NOT NULL,
@@ -55,10 +56,6 @@ CREATE TABLE IF NOT EXISTS lake_files (
     sha256 TEXT NOT NULL, batch TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS lake_by_day ON lake_files (dataset, day);
 """
-ADDED = (  # columns that older files lack: CREATE TABLE IF NOT EXISTS does not add them
-    ("profiles", "muted_categories", "TEXT NOT NULL DEFAULT '[]'"),
-    ("profiles", "less_like", "TEXT NOT NULL DEFAULT '[]'"),
-)
 PEPPER = "tombstone_pepper"  # key in meta: makes the hashes of erased ids useless elsewhere
 MOST_KEYS = 256  # attributes, or answers of consent, of one customer
 MOST_NAMES = 2_000  # attributes of all customers together that rules may name
@@ -143,9 +140,7 @@ class Facts:
             with self.transaction():
                 for statement in SCHEMA.split(";"):
                     self._db.execute(statement)
-                for table, column, declared in ADDED:
-                    if column not in {row[1] for row in self._rows(f"PRAGMA table_info({table})")}:
-                        self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {declared}")
+                upgrade(self._db)
                 self._note_attributes_of_old()
                 self.set_meta("schema", SCHEMA)
 
@@ -302,7 +297,7 @@ class Facts:
     def profiles_of(self, keys: Sequence[str]) -> dict[str, Profile]:
         """The profiles of those who have one, by their keys."""
         rows = self._rows(
-            "SELECT customer_id, attributes, consent, time_zone, updated_us, muted_categories, less_like FROM profiles "
+            "SELECT customer_id, attributes, consent, time_zone, updated_us, less_like, said_us FROM profiles "
             f"WHERE customer_id IN ({marks(len(keys))})",
             keys,
         )
@@ -316,24 +311,32 @@ class Facts:
         consent: Mapping[str, bool | None] | None = None,
         time_zone: str | None = None,
     ) -> Profile:
-        """Merge into what is known; a value of None removes its key, and a `time_zone` of "" the time zone."""
+        """Merge into what is known; a value of None removes its key, and a `time_zone` of "" the time zone.
+
+        What is said of consent is said now.
+        """
         with self.transaction():
             old = self.profile(customer_id) or Profile(customer_id=customer_id)
             new = msgspec.structs.replace(
-                old,
+                with_words(old, words_now(old, consent or {}, now)),
                 attributes=_merged(old.attributes, attributes or {}),
-                consent=_merged(old.consent, consent or {}),
                 time_zone=old.time_zone if time_zone is None else time_zone or None,
             )
             stored = self.put_profile(new, now)
             self._note_attributes(attributes or {})
             return stored
 
+    def say(self, customer_id: str, words: Sequence[Word], now: datetime) -> None:
+        """What a customer said of consent, each word at its time; a newer one stands. `Erased` for who was."""
+        with self.transaction():
+            old = self.profile(customer_id) or Profile(customer_id=customer_id)
+            new = with_words(old, words)
+            if new != old:  # what was known already writes nothing
+                self.put_profile(new, now)
+
     def put_profile(self, profile: Profile, now: datetime) -> Profile:
         """Replace what is known; attributes that changed count from now on. `Erased` for who was."""
-        for name in ("attributes", "consent", "muted_categories", "less_like"):
-            if (n := len(getattr(profile, name))) > MOST_KEYS:  # every decision reads them
-                raise BadInput(f"{name} would have {n:,} entries, at most {MOST_KEYS} are kept", f"/{name}")
+        _check_size(profile)
         new = msgspec.structs.replace(profile, updated_at=now)
         with self.transaction() as db:
             if self.is_erased(new.customer_id):
@@ -410,16 +413,16 @@ class Facts:
     @staticmethod
     def _write_profile(db: sqlite3.Connection, profile: Profile) -> None:
         db.execute(
-            "INSERT OR REPLACE INTO profiles (customer_id, attributes, consent, time_zone, updated_us, "
-            "muted_categories, less_like) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO profiles (customer_id, attributes, consent, time_zone, updated_us, less_like, "
+            "said_us) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 profile.customer_id,
                 msgspec.json.encode(profile.attributes).decode(),
                 msgspec.json.encode(profile.consent).decode(),
                 profile.time_zone,
                 to_us(profile.updated_at) if profile.updated_at else 0,
-                msgspec.json.encode(profile.muted_categories).decode(),
                 msgspec.json.encode(profile.less_like).decode(),
+                msgspec.json.encode(profile.said_us).decode(),
             ),
         )
 
@@ -549,6 +552,19 @@ def _changed(before: Catalogue, version: int, rows: Iterable[tuple[str, str, str
     return Catalogue(version, kept[Offer], kept[Placement], kept[ContactPolicy], kept[Lever])
 
 
+def _check_size(profile: Profile) -> None:
+    """`BadInput` if there is more than is kept: every decision reads it."""
+    n_muted = sum(key.startswith(CATEGORY) for key in profile.consent)
+    for name, kind, n in (
+        ("attributes", "attributes", len(profile.attributes)),
+        ("consent", "consent", len(profile.consent) - n_muted),
+        ("consent", "consent of categories", n_muted),
+        ("less_like", "less_like", len(profile.less_like)),
+    ):
+        if n > MOST_KEYS:
+            raise BadInput(f"{kind} would have {n:,} entries, at most {MOST_KEYS} are kept", f"/{name}")
+
+
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in {**old, **new}.items() if value is not None}
 
@@ -558,14 +574,14 @@ def _stored(of: type[T], body: str, version: int, updated_us: int) -> Stored[T]:
 
 
 def _profile(
-    customer_id: str, attributes: str, consent: str, time_zone: str | None, updated_us: int, muted: str, less_like: str
+    customer_id: str, attributes: str, consent: str, time_zone: str | None, updated_us: int, less_like: str, said: str
 ) -> Profile:
     return Profile(
         customer_id=customer_id,
         attributes=msgspec.json.decode(attributes),
         consent=msgspec.json.decode(consent),
+        said_us=msgspec.json.decode(said) if said != "{}" else {},
         time_zone=time_zone,
-        muted_categories=tuple(msgspec.json.decode(muted)) if muted != "[]" else (),
         less_like=tuple(msgspec.json.decode(less_like)) if less_like != "[]" else (),
         updated_at=from_us(updated_us),
     )

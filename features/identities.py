@@ -18,7 +18,7 @@ from features.errors import AlreadyJoined, Erased
 from features.events import to_us
 from features.facts import MOST_KEYS, Facts
 from features.live import StoredRow
-from features.profile import Profile
+from features.profile import CATEGORY, Profile
 
 MOST_ALIASES = 64  # browsers of one customer; every decision reads them all
 
@@ -58,21 +58,29 @@ def merged(customer: Profile, visitor: Profile) -> Profile:
     """The customer's profile with what the visitor adds. Its own word stands, but any refusal beats consent."""
     consent = {**visitor.consent, **customer.consent}
     consent |= dict.fromkeys(customer.refused | visitor.refused, False)
+    consent = _bounded(consent)
+    said_us = {
+        key: max(customer.said_us.get(key, 0), visitor.said_us.get(key, 0))  # an older word of either changes nothing
+        for key in customer.said_us.keys() | visitor.said_us.keys()
+        if key in consent or (key not in customer.consent and key not in visitor.consent)
+    }
     room = max(MOST_KEYS - len(customer.attributes), 0)
     added = {name: value for name, value in visitor.attributes.items() if name not in customer.attributes}
     return msgspec.structs.replace(
         customer,
         attributes=customer.attributes | dict(list(added.items())[:room]),
-        consent=_bounded(consent),
+        consent=consent,
+        said_us=said_us,
         time_zone=customer.time_zone or visitor.time_zone,
-        muted_categories=_union(customer.muted_categories, visitor.muted_categories),
         less_like=_union(customer.less_like, visitor.less_like),
     )
 
 
 def _bounded(consent: Mapping[str, bool]) -> dict[str, bool]:
-    """Refusals first, so that none is lost to the limit."""
-    return dict(sorted(consent.items(), key=lambda one: one[1])[:MOST_KEYS])
+    """Refusals first, so that none is lost to the limit; channels and categories have one each."""
+    first = sorted(consent.items(), key=lambda one: one[1])
+    categories = [one for one in first if one[0].startswith(CATEGORY)]
+    return dict([one for one in first if not one[0].startswith(CATEGORY)][:MOST_KEYS] + categories[:MOST_KEYS])
 
 
 def _union(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:

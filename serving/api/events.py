@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, NamedTuple
@@ -19,9 +19,9 @@ from starlette.concurrency import run_in_threadpool
 
 from features.catalogue import Offer
 from features.errors import BadEvent, Erased, NotFound
-from features.events import BY_NAME, FIELDS, Event, check_event
+from features.events import BY_NAME, FIELDS, Event, check_event, to_us
 from features.facts import Facts
-from features.profile import category_consent
+from features.profile import Word, category_consent
 from serving.api.door import BatchDoor, Caller, limiter_of, needs, problems
 from serving.api.fields import Body, Token
 from serving.api.json_body import oddities
@@ -92,9 +92,9 @@ async def accept(body: EventsIn, caller: Caller, service: Served, http: Request)
     sender = EventSender(caller, body.customer_token, time.time())
     checking = Checking(now, sender, service.facts)
     events, rejected, n_twice = await run_in_threadpool(_checked, body.events, checking)  # decisions go on meanwhile
-    events = await _with_categories(events, service)
     if any(event.event_type in CONSENT for event in events):
         await run_in_threadpool(_keep_consent, service.facts, events, now)
+    events = await _with_categories(events, service)
     new = await asyncio.wrap_future(service.log.submit(events, now)) if events else []
     n_new = sum(new)
     n_known = len(new) - n_new + n_twice
@@ -157,15 +157,27 @@ def _charge(limiter: RateLimiter, key: Key, events: list[Any]) -> None:
 
 
 def _keep_consent(facts: Facts, events: list[Event], now: datetime) -> None:
-    """What was opted out of or in to, into the profile: before the log has it, so that no crash loses a refusal."""
-    for event in sorted(events, key=lambda event: event.occurred_at):
+    """What was opted out of or in to, into the profile: before the log has it, so that no crash loses a refusal.
+
+    Each word stands at its time, so a retry, or one that comes late, changes nothing that was said since.
+    """
+    words: dict[str, list[Word]] = {}
+    for event in events:
         if event.event_type in CONSENT:
-            given = CONSENT[event.event_type]
-            channel, category = event.properties.get("channel"), event.properties.get("category") or event.category
-            consent = {str(channel): given} if channel else {}
-            consent |= {category_consent(str(category)): given} if category else {}
+            words.setdefault(event.customer_id, []).extend(_words(event))
+    with facts.transaction():
+        for customer_id, said in words.items():
             with suppress(Erased):  # since it was checked; the log takes nothing of them either
-                facts.merge_profile(event.customer_id, now, consent=consent)
+                facts.say(customer_id, said, now)
+
+
+def _words(event: Event) -> Iterator[Word]:
+    given, at_us = CONSENT[event.event_type], to_us(event.occurred_at)
+    channel, category = event.properties.get("channel"), event.properties.get("category") or event.category
+    if channel:
+        yield Word(str(channel), given, at_us)
+    if category:
+        yield Word(category_consent(str(category)), given, at_us)
 
 
 async def _with_categories(events: list[Event], service: Service) -> list[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, ClassVar
 
@@ -12,7 +13,7 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 
 from features.facts import MOST_KEYS
-from features.profile import Profile
+from features.profile import Profile, category_consent, with_words, words_now
 from serving.api.door import Door, needs, problems
 from serving.api.fields import Body, CustomerIdInPath, Label, ObjectId
 from serving.api.service import Served
@@ -28,7 +29,9 @@ class PreferencesBody(Body):
 
     read_only: ClassVar[frozenset[str]] = frozenset({"customer_id", "updated_at"})
 
-    muted_categories: Categories | None = Field(None, description="Offers of these are not shown.")
+    muted_categories: Categories | None = Field(
+        None, description="Offers of these are not shown; the same as an `opt_out` of each."
+    )
     less_like: Offers | None = Field(None, description="These offers, and milder their categories, weigh less.")
 
 
@@ -49,11 +52,11 @@ def put(customer_id: CustomerIdInPath, body: PreferencesBody, service: Served) -
     """Mutes categories, and asks for less like some offers; the next decision obeys."""
     facts = service.facts
     with facts.transaction():
+        now = service.clock()
         old = facts.profile(customer_id) or Profile(customer_id=customer_id)
-        muted = old.muted_categories if body.muted_categories is None else _each_once(body.muted_categories)
-        less_like = old.less_like if body.less_like is None else _each_once(body.less_like)
-        new = msgspec.structs.replace(old, muted_categories=muted, less_like=less_like)
-        profile = facts.put_profile(new, service.clock())
+        less_like = old.less_like if body.less_like is None else tuple(dict.fromkeys(body.less_like))
+        new = old if body.muted_categories is None else _muting(old, body.muted_categories, now)
+        profile = facts.put_profile(msgspec.structs.replace(new, less_like=less_like), now)
     return _shown(profile)
 
 
@@ -67,18 +70,22 @@ def get(customer_id: CustomerIdInPath, service: Served) -> Response:
     "", response_model=PreferencesOut, responses=problems(401, 403, 409, 422, 503), **needs("events", "admin")
 )
 def remove(customer_id: CustomerIdInPath, service: Served) -> Response:
-    """Forgets all preferences; consent stays."""
+    """Forgets all preferences; consent for channels stays."""
     facts = service.facts
     with facts.transaction():
+        now = service.clock()
         profile = facts.profile(customer_id) or Profile(customer_id=customer_id)
         if profile.muted_categories or profile.less_like:
-            none_left = msgspec.structs.replace(profile, muted_categories=(), less_like=())
-            profile = facts.put_profile(none_left, service.clock())
+            none_left = msgspec.structs.replace(_muting(profile, (), now), less_like=())
+            profile = facts.put_profile(none_left, now)
     return _shown(profile)
 
 
-def _each_once(names: list[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
+def _muting(profile: Profile, categories: Iterable[str], now: datetime) -> Profile:
+    """These categories are refused, and no others are; a mute is consent refused, however it was said."""
+    consent: dict[str, bool | None] = {category_consent(name): None for name in profile.muted_categories}
+    consent |= {category_consent(name): False for name in categories}
+    return with_words(profile, words_now(profile, consent, now))
 
 
 def _shown(profile: Profile) -> Response:

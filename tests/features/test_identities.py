@@ -15,7 +15,7 @@ from features.events import visitor_key
 from features.facts import Facts
 from features.identities import MOST_ALIASES, join, joined_row, merged
 from features.live import StoredRow, features_of
-from features.profile import Profile
+from features.profile import Profile, Word
 from tests.conftest import NOW
 from tests.features.histories import at
 
@@ -80,16 +80,19 @@ def test_the_profile_of_the_visitor_moves_and_its_history_stays(facts):
 
 def test_the_own_word_stands_but_a_refusal_beats_consent():
     customer = Profile(
-        customer_id="c", attributes={"age": 30}, consent={"web": True, "email": False}, muted_categories=("a",),
-        less_like=("o-1",),
+        customer_id="c", attributes={"age": 30}, consent={"web": True, "email": False, "category:a": False},
+        less_like=("o-1",), said_us={"web": 5, "email": 7, "category:a": 1, "gone": 3},
     )  # fmt: skip
     visitor = Profile(
-        customer_id=V, attributes={"age": 99, "size": 42}, consent={"web": False, "email": True, "app": True},
-        time_zone="Europe/Kyiv", muted_categories=("b", "a"), less_like=("o-2",),
+        customer_id=V, attributes={"age": 99, "size": 42},
+        consent={"web": False, "email": True, "app": True, "category:b": False},
+        said_us={"web": 4, "email": 9, "app": 2, "category:b": 8}, time_zone="Europe/Kyiv", less_like=("o-2",),
     )  # fmt: skip
     assert merged(customer, visitor) == Profile(
-        customer_id="c", attributes={"age": 30, "size": 42}, consent={"web": False, "email": False, "app": True},
-        time_zone="Europe/Kyiv", muted_categories=("a", "b"), less_like=("o-1", "o-2"),
+        customer_id="c", attributes={"age": 30, "size": 42},
+        consent={"web": False, "email": False, "app": True, "category:a": False, "category:b": False},
+        said_us={"web": 5, "email": 9, "app": 2, "category:a": 1, "category:b": 8, "gone": 3},
+        time_zone="Europe/Kyiv", less_like=("o-1", "o-2"),
     )  # fmt: skip
 
 
@@ -109,6 +112,27 @@ def test_refusals_are_kept_where_there_is_no_room_for_all():
     found = merged(Profile(customer_id="c", consent=mine), Profile(customer_id=V, consent=others))
     assert len(found.consent) == 256
     assert found.refused == {f"o{n}" for n in range(1, 200, 2)}
+
+
+def test_the_mutes_of_a_file_from_before_they_were_consent_are_kept(tmp_path):
+    path = tmp_path / "old.db"
+    with sqlite3.connect(path) as db:  # as release 0.2 made it
+        db.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+        db.execute("INSERT INTO meta VALUES ('schema', 'of before')")
+        db.execute(
+            "CREATE TABLE profiles (customer_id TEXT PRIMARY KEY, attributes TEXT NOT NULL, consent TEXT NOT NULL, "
+            "time_zone TEXT, updated_us INTEGER NOT NULL, muted_categories TEXT NOT NULL DEFAULT '[]', "
+            "less_like TEXT NOT NULL DEFAULT '[]') WITHOUT ROWID"
+        )
+        db.execute("""INSERT INTO profiles VALUES ('c', '{}', '{"web":true}', NULL, 7, '["toys"]', '["o-1"]')""")
+    db.close()
+    for refused in ({"category:toys"}, {"web", "category:toys"}):
+        facts = Facts(path)
+        found = facts.profile("c")
+        assert (found.refused, found.muted_categories, found.less_like) == (refused, ("toys",), ("o-1",))
+        facts.say("c", [Word("web", False, 7), Word("category:toys", True, 7)], NOW)  # at once: the refusal
+        assert facts.profile("c").refused == {"web", "category:toys"}
+        facts.close()
 
 
 def test_a_file_from_before_there_were_preferences_is_upgraded_in_place(tmp_path):

@@ -167,10 +167,30 @@ def test_preferences_and_profile_do_not_touch_each_other(preferences, put, get):
     preferences("PUT", {"muted_categories": ["shoes"], "less_like": ["o-1"]})
     put({"attributes": {"age": 31}})
     found = get().json()
-    assert (found["attributes"], found["consent"], found["muted_categories"]) == ({"age": 31}, {"web": True}, ["shoes"])
+    assert (found["attributes"], found["consent"], found["muted_categories"]) == (
+        {"age": 31}, {"web": True, "category:shoes": False}, ["shoes"],
+    )  # fmt: skip
     assert preferences("DELETE").json()["muted_categories"] == []
     found = get().json()
     assert (found["attributes"], found["consent"], found["less_like"]) == ({"age": 31}, {"web": True}, [])
+
+
+def test_a_mute_is_one_thing_however_it_is_said(client, preferences, put, get):
+    def say(event_type, at):
+        event = {"event_id": at, "event_type": event_type, "customer_id": "c-1", "occurred_at": at}
+        given = {"events": [{**event, "properties": {"category": "toys"}}]}
+        assert client.post("/v1/events", json=given).json()["accepted"] == 1
+
+    say("opt_out", "2026-03-01T11:58:00Z")
+    assert preferences("GET").json()["muted_categories"] == get().json()["muted_categories"] == ["toys"]
+    assert preferences("PUT", {"muted_categories": []}).json()["muted_categories"] == []
+    assert get().json()["consent"] == {}
+    say("opt_out", "2026-03-01T11:59:00Z")  # late: unmuted since
+    assert preferences("GET").json()["muted_categories"] == []
+    preferences("PUT", {"muted_categories": ["toys"]})
+    say("opt_in", "2026-03-01T12:00:01Z")
+    assert preferences("GET").json()["muted_categories"] == []
+    assert put({"consent": {"category:toys": False}}).json()["muted_categories"] == ["toys"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import permutations
 
 import pytest
 
@@ -186,3 +187,45 @@ def test_a_log_that_cannot_write_is_a_503_and_nothing_was_acknowledged(send, ser
     assert "/srv" not in answer.text
     assert "/srv/nbo/log.db: disk full" in caplog.text
     assert answer.headers["retry-after"]
+
+
+# Consent
+
+
+def consent_event(event_type, at, **changes):
+    return an_event(
+        f"{event_type}{at}", event_type=event_type, occurred_at=at, properties={"channel": "web"}, **changes
+    )
+
+
+IN, OUT = consent_event("opt_in", "2026-03-01T11:00:00Z"), consent_event("opt_out", "2026-03-01T11:30:00Z")
+
+
+def test_a_retried_opt_in_does_not_undo_a_later_refusal(send, service):
+    send(IN)
+    send(OUT)
+    assert send(IN).json()["duplicates"] == 1
+    assert service.facts.profile("c-1").consent == {"web": False}
+
+
+def test_a_late_word_on_consent_does_not_beat_a_newer_one(client, send, service):
+    client.put("/v1/customers/c-1", json={"consent": {"web": False, "email": True}})
+    send(IN, consent_event("opt_in", "2020-01-01T00:00:00Z"))
+    assert service.facts.profile("c-1").consent == {"web": False, "email": True}
+    client.put("/v1/customers/c-1", json={"consent": {"email": None}})
+    send(an_event(event_type="opt_in", properties={"channel": "email"}))  # of before it was taken back
+    assert service.facts.profile("c-1").consent == {"web": False}
+
+
+@pytest.mark.parametrize("order", list(permutations((IN, OUT, consent_event("opt_in", OUT["occurred_at"])))))
+@pytest.mark.parametrize("at_once", [True, False])
+def test_consent_does_not_depend_on_the_order_in_which_words_come(send, service, order, at_once):
+    send(*order) if at_once else [send(event) for event in order]
+    assert service.facts.profile("c-1").consent == {"web": False}
+
+
+def test_a_word_on_a_channel_says_nothing_of_the_offers_category(send, service):
+    offer = Offer(offer_id="o-1", name="o", value=1.0, currency="EUR", category="toys", treatments=())
+    service.facts.put(offer, NOW)
+    send(OUT)
+    assert service.facts.profile("c-1").consent == {"web": False}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from tests.serving.api.test_api_door import is_problem
@@ -53,6 +55,18 @@ def test_a_visitor_is_one_customer_only(join):
     is_problem(join(customer_id="c-2"), 409, "already_joined")
 
 
+def test_an_anonymous_id_that_reads_like_the_customers_is_another_visitor(join):
+    assert join("c-1").json()["anonymous_ids"] == ["c-1"]
+    assert join("c-1").json()["joined"] is False
+
+
+def test_who_was_erased_is_joined_in_neither_direction(join, client):
+    join()
+    client.delete("/v1/customers/c-1")
+    is_problem(join("another"), 409, "erased")  # to the erased customer
+    is_problem(join("v", customer_id="c-2"), 409, "erased")  # the visitor erased with it
+
+
 @pytest.mark.parametrize("body", [{}, {"anonymous_id": ""}, {"anonymous_id": 1}, {"anonymous_id": "a", "x": 1}])
 def test_a_faulty_body_is_a_422(client, body):
     assert client.post("/v1/customers/c/identities", json=body).status_code == 422
@@ -69,13 +83,15 @@ def test_what_the_visitor_did_and_does_is_the_customers(join, send, client, serv
 
 
 def test_an_opt_out_before_or_after_the_join_is_the_customers(join, send, service):
-    service.facts.merge_profile("c-1", service.now, consent={"web": True, "email": True})
+    long_ago = service.now - timedelta(days=1)
+    service.facts.merge_profile("c-1", long_ago, consent={"web": True, "email": True})
     send({"event_id": "1", "event_type": "opt_out", "anonymous_id": "v", "properties": {"channel": "web"}})
     join()
     assert service.facts.profile("c-1").refused == {"web"}
     send({"event_id": "2", "event_type": "opt_out", "anonymous_id": "v", "properties": {"category": "toys"}})
     assert service.facts.profile("c-1").refused == {"web", "category:toys"}
-    send({"event_id": "3", "event_type": "opt_in", "anonymous_id": "v", "properties": {"channel": "web"}})
+    later = {"occurred_at": "2026-03-01T11:59:01Z", "event_type": "opt_in", "anonymous_id": "v"}
+    send({"event_id": "3", **later, "properties": {"channel": "web"}})
     assert service.facts.profile("c-1").refused == {"category:toys"}
     assert service.facts.profile("\x1fv") is None
 
