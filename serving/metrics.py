@@ -122,6 +122,11 @@ class Meter:
                 for pick in drafted.picks:
                     counts[-1, min(pick.row, MOST_OFFERS)] += 1
 
+    def degraded(self, code: str) -> None:
+        """An answer was degraded after its decision was made."""
+        with self._lock:
+            self._counts["nbo_decisions_degraded", code] += 1
+
     def received(self, n_new: int, n_known: int, rejected: Iterable[str]) -> None:
         """Events came in; of the rejected ones the codes."""
         with self._lock:

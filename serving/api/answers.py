@@ -20,7 +20,9 @@ def answer_dict(service: Service, decision: Decision, also_degraded: Sequence[tu
     """The answer; its values are plain or structs, see `encoded`."""
     degraded = [{"code": one.code, "action": one.action} for one in decision.degraded]
     late = (LOG_DELAYED,) if service.log.delayed_s > 0 else ()
-    degraded.extend({"code": code, "action": action} for code, action in (*also_degraded, *late))
+    for code, action in (*also_degraded, *late):
+        degraded.append({"code": code, "action": action})
+        service.meter.degraded(code)
     return {
         "decision_id": decision.decision_id,
         **visitor(decision.customer_id),

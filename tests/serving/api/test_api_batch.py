@@ -7,7 +7,7 @@ import pytest
 from tests.serving.api.fakes import FakeAnswering
 
 HERO = {"placement_id": "hero"}
-ASKED = {"customer_id": "c-1", "placements": [HERO]}
+ASKED = {"deadline_ms": 5000, "customer_id": "c-1", "placements": [HERO]}
 
 
 @pytest.fixture

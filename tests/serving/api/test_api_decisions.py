@@ -204,3 +204,10 @@ def test_without_its_store_a_key_is_not_honoured_and_the_answer_says_so(decide, 
 def test_a_log_that_lags_is_said_in_the_answer(decide, service, monkeypatch):
     monkeypatch.setattr(type(service.log), "delayed_s", 1.0)
     assert [one["code"] for one in decide().json()["degraded"]] == ["log_delayed"]
+
+
+def test_a_decision_that_waits_for_the_log_says_so_and_is_counted(decide, service, monkeypatch):
+    monkeypatch.setattr(type(service.log), "delayed_s", property(lambda _: 3.0))
+    assert [one["code"] for one in decide().json()["degraded"]] == ["log_delayed"]
+    counted = {sample.labels: sample.value for sample in service.meter.samples() if sample.name.endswith("degraded")}
+    assert counted == {("log_delayed",): 1.0}
