@@ -211,8 +211,7 @@ def _needs(
     counted += [Need(cap.of, cap.limit) for cap in own if cap.of != "offer"]
     if of_offers:
         counted.append(Need("offer", 0, of_offers=of_offers))
-    counted += [Need("offer", 1, rest.channels) for rest in rests]
-    counted += [Need("all", 2 * (one.ignored + one.rejected), one.channels, seen_only=True) for one in patience]
+    counted += [Need("offer", 1, rest.channels, by_seen=True) for rest in rests if rest.impression_us]
     return Needs(
         max(
             [cap.window.longest_us for cap in (*of_policies, *own)]
@@ -222,6 +221,7 @@ def _needs(
         ),
         tuple(_distinct(counted)),
         refusals=any(rest.dismiss_us for rest in rests),
+        patience=tuple(patience),
     )
 
 
@@ -229,7 +229,7 @@ def _distinct(needs: Sequence[Need]) -> list[Need]:
     """Per kind and channels the highest number: many offers may have the same cap."""
     highest: dict[tuple[str, Channels, bool, bool], Need] = {}
     for need in needs:
-        key = (need.of, need.channels, need.of_offers is None, need.seen_only)
+        key = (need.of, need.channels, need.of_offers is None, need.by_seen)
         if key not in highest or need.most > highest[key].most:
             highest[key] = need
     return list(highest.values())

@@ -44,23 +44,40 @@ def patience_of(policies: Sequence[ContactPolicy]) -> tuple[Patience, ...]:
 
 
 def paused_until_us(contacts: Sequence[Contact], patience: Patience, now_us: int) -> int:
-    """The end of the newest pause, past or to come; 0 if there was none.
-
-    Contacts that were seen are gone through in order. One whose time is over without a yes was ignored, one that was
-    dismissed or rejected counts for both numbers; a yes starts both counts anew, and so does the pause itself.
-    """
-    wanted = [n for n in (patience.ignored, patience.rejected) if n]
-    if len(contacts) < min(wanted):
+    """The end of the newest pause, past or to come; 0 if there was none."""
+    if len(contacts) < min(n for n in (patience.ignored, patience.rejected) if n):
         return 0
-    channels, until_us, ignored, rejected = patience.channels, 0, 0, 0
-    for contact in contacts:
-        if contact.seen_us is None or (
-            channels is not None and contact.channel is not None and contact.channel not in channels
-        ):
+    return run_of(contacts, patience, now_us).until_us
+
+
+class Run(NamedTuple):
+    """Where a customer stands with one policy's pause."""
+
+    until_us: int  # the end of the newest pause; 0 if there was none
+    first: int  # of the contacts before this one, none can change anything any more
+
+
+def run_of(contacts: Sequence[Contact], patience: Patience, now_us: int, at_most: int = 0) -> Run:
+    """Contacts that were seen are gone through in order. One whose time is over without a yes was ignored, one that was
+    dismissed or rejected counts for both numbers; a yes starts both counts anew, and so does the pause itself.
+
+    `first` is where a run began, `at_most` or before: after all pauses that are over, before all that is still open.
+    """
+    policy_id, channels = patience.policy_id, patience.channels
+    until_us = ignored = rejected = first = 0
+    for at, contact in enumerate(contacts):
+        if contact.settled and policy_id in contact.settled:
+            continue
+        if channels is not None and contact.channel is not None and contact.channel not in channels:
             continue
         answer = contact.answer
+        if contact.seen_us is None:
+            if contact.lapses_us > now_us:
+                at_most = min(at, at_most)
+            continue
         if answer == "positive":
             ignored = rejected = 0
+            first = at + 1 if at < at_most else first
             continue
         if answer:
             ignored, rejected = ignored + 1, rejected + 1
@@ -68,12 +85,16 @@ def paused_until_us(contacts: Sequence[Contact], patience: Patience, now_us: int
         else:
             at_us = max(contact.lapses_us, contact.seen_us)
             if at_us > now_us:
+                at_most = min(at, at_most)
                 continue  # there is time left to answer
             ignored += 1
         if ignored == patience.ignored or rejected == patience.rejected > 0:
             until_us = max(until_us, at_us + patience.for_us)
             ignored = rejected = 0
-    return until_us
+            if at_us + patience.for_us > now_us:
+                at_most = first
+            first = at + 1 if at < at_most else first
+    return Run(until_us, first)
 
 
 class PauseRule:

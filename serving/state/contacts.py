@@ -14,6 +14,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from features.log import Log
+    from serving.rules.pause import Patience
 
 Answer = Literal["", "positive", "dismiss", "reject"]
 
@@ -31,6 +32,7 @@ class Contact(msgspec.Struct, frozen=True, array_like=True, gc=False):
     seen_us: int | None = None  # of the first event that proves the contact
     answer: Answer = ""  # the last one
     answered_us: int | None = None
+    settled: tuple[str, ...] = ()  # policies whose pause has counted it for good: their runs began anew after it
 
 
 class ContactHistory(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -102,7 +104,7 @@ class Need(NamedTuple):
     most: int
     channels: frozenset[str] | None = None  # None: all
     of_offers: Mapping[str, int] | None = None  # offer id -> most, where each has its own; None: `most`
-    seen_only: bool = False
+    by_seen: bool = False  # those seen last decide, whenever they were decided
 
 
 class Needs(NamedTuple):
@@ -111,6 +113,7 @@ class Needs(NamedTuple):
     longest_us: int = 0  # the longest window
     counted: tuple[Need, ...] = ()
     refusals: bool = False  # a dismissal counts, however many contacts came after it
+    patience: tuple[Patience, ...] = ()  # pauses count runs of contacts, from where the last run ended
 
 
 class Limits(Protocol):
