@@ -78,9 +78,15 @@ def erase_stores(home: Home, facts: Facts, log: ErasableLog, keys: Sequence[str]
 def erase_profiles(facts: Facts, keys: Sequence[str]) -> dict[str, int]:
     """How many rows there were, by place."""
     return {
-        "profile": _deleted(facts, "profiles", keys),
+        "profile": _removed(facts, keys),
         "profile_history": _deleted(facts, "profile_history", keys),
     }
+
+
+def _removed(facts: Facts, keys: Sequence[str]) -> int:
+    with facts.transaction() as db:
+        db.execute("PRAGMA secure_delete = ON")
+        return facts.remove_profiles(keys)
 
 
 def finish(facts: Facts, keys: Sequence[str]) -> list[Place]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import msgspec
 from features.catalogue import ContactPolicy, Lever, Offer, Placement
 from features.data_settings import DataSettings
 from features.definitions.dsl import AttributeKind
-from features.definitions.profile import common_kind, kind_of
+from features.definitions.profile import common_kind, kinds_moved
 from features.errors import BadInput, Erased, NotFound, StaleVersion
 from features.events import from_us, is_anonymous, to_us
 from features.facts_upgrade import upgrade
@@ -46,7 +47,7 @@ CREATE TABLE IF NOT EXISTS profile_history (
     customer_id TEXT NOT NULL, valid_from_us INTEGER NOT NULL, attributes TEXT NOT NULL,
     PRIMARY KEY (customer_id, valid_from_us)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS attribute_kinds (
-    name TEXT NOT NULL, kind TEXT NOT NULL, PRIMARY KEY (name, kind)) WITHOUT ROWID;
+    name TEXT NOT NULL, kind TEXT NOT NULL, n INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (name, kind)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS identities (
     alias TEXT PRIMARY KEY, customer_id TEXT NOT NULL, joined_us INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS identities_by_customer ON identities (customer_id, joined_us, alias);
@@ -132,7 +133,6 @@ class Facts:
         self._lock = threading.RLock()
         self._depth = 0
         self._catalogue = Catalogue(0, (), ())  # as last read
-        self._noted: set[tuple[str, str]] = set()  # attributes that are in attribute_kinds for sure
         self._db = sqlite3.connect(path, timeout=wait_s, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
@@ -141,7 +141,7 @@ class Facts:
                 for statement in SCHEMA.split(";"):
                     self._db.execute(statement)
                 upgrade(self._db)
-                self._note_attributes_of_old()
+                self._count_attributes_of_old()
                 self.set_meta("schema", SCHEMA)
 
     def close(self) -> None:
@@ -159,7 +159,6 @@ class Facts:
             except BaseException:
                 self._depth -= 1
                 if self._depth == 0:
-                    self._noted.clear()
                     self._db.execute("ROLLBACK")
                 raise
             self._depth -= 1
@@ -322,9 +321,7 @@ class Facts:
                 attributes=_merged(old.attributes, attributes or {}),
                 time_zone=old.time_zone if time_zone is None else time_zone or None,
             )
-            stored = self.put_profile(new, now)
-            self._note_attributes(attributes or {})
-            return stored
+            return self.put_profile(new, now)
 
     def say(self, customer_id: str, words: Sequence[Word], now: datetime) -> None:
         """What a customer said of consent, each word at its time; a newer one stands. `Erased` for who was."""
@@ -346,6 +343,7 @@ class Facts:
             if old is None or new.attributes != old.attributes:
                 row = (new.customer_id, to_us(now), msgspec.json.encode(new.attributes).decode())
                 db.execute("INSERT OR REPLACE INTO profile_history VALUES (?, ?, ?)", row)
+                self._count_attributes(kinds_moved(old.attributes if old is not None else {}, new.attributes))
         return new
 
     def merge_profiles(
@@ -360,6 +358,7 @@ class Facts:
         before, "from now on".
         """
         n_changed = 0
+        moved: Counter[tuple[str, AttributeKind]] = Counter()
         with self.transaction() as db:
             for n, (customer_id, attributes, valid_from_us) in enumerate(rows, start=1):
                 old = self.profile(customer_id) or Profile(customer_id=customer_id)
@@ -367,41 +366,51 @@ class Facts:
                 if old.updated_at is None or new.attributes != old.attributes:
                     n_changed += 1
                     self._write_profile(db, new)
-                    self._note_attributes(attributes)
+                    moved.update(kinds_moved(old.attributes, new.attributes))
                     unsaid = ALWAYS_US if old.updated_at is None else to_us(now)
                     since = unsaid if valid_from_us is None else valid_from_us
                     body = msgspec.json.encode(new.attributes).decode()
                     db.execute("INSERT OR REPLACE INTO profile_history VALUES (?, ?, ?)", (customer_id, since, body))
                 if on_progress is not None and n % 10_000 == 0:
                     on_progress(n)
+            self._count_attributes(moved)
         return n_changed
 
     def attribute_kinds(self) -> dict[str, AttributeKind]:
-        """The kind of each attribute that any customer ever had, so that a rule may name it."""
-        seen: dict[str, set[AttributeKind]] = {}
-        for name, kind in self._rows("SELECT name, kind FROM attribute_kinds"):
-            seen.setdefault(name, set()).add(kind)
-        return {name: common_kind(kinds) for name, kinds in seen.items()}
+        """The kind of each attribute that any customer ever had, so that a rule may name it: that of most customers."""
+        seen: dict[str, dict[AttributeKind, int]] = {}
+        for name, kind, n in self._rows("SELECT name, kind, n FROM attribute_kinds"):
+            seen.setdefault(name, {})[kind] = n
+        return {name: common_kind(counts) for name, counts in seen.items()}
 
-    def _note_attributes(self, attributes: Mapping[str, Any]) -> None:
-        """Within a transaction: remember which attributes there are."""
-        for name, value in attributes.items():
-            kind = kind_of(value)
-            if kind is None or (name, kind) in self._noted:
-                continue
-            self._db.execute(
-                "INSERT OR IGNORE INTO attribute_kinds SELECT ?, ? WHERE (SELECT count(*) FROM attribute_kinds) < ?",
-                (name, kind, MOST_NAMES),
+    def remove_profiles(self, customer_ids: Sequence[str]) -> int:
+        """How many there were; their history stays."""
+        with self.transaction() as db:
+            for profile in self.profiles_of(customer_ids).values():
+                self._count_attributes(kinds_moved(profile.attributes, {}))
+            where = f"customer_id IN ({marks(len(customer_ids))})"
+            return db.execute(f"DELETE FROM profiles WHERE {where}", customer_ids).rowcount
+
+    def _count_attributes(self, moved: Mapping[tuple[str, AttributeKind], int]) -> None:
+        """Within a transaction: how many customers more, or fewer, have an attribute of a kind."""
+        for (name, kind), n in moved.items():
+            known = self._db.execute(
+                "UPDATE attribute_kinds SET n = n + ? WHERE name = ? AND kind = ?", (n, name, kind)
             )
-            if len(self._noted) < MOST_NAMES:
-                self._noted.add((name, kind))
+            if not known.rowcount:
+                self._db.execute(
+                    "INSERT INTO attribute_kinds SELECT ?, ?, ? WHERE (SELECT count(*) FROM attribute_kinds) < ?",
+                    (name, kind, max(n, 0), MOST_NAMES),
+                )
 
-    def _note_attributes_of_old(self) -> None:
-        """For a file from before `attribute_kinds`."""
-        if self._rows("SELECT 1 FROM attribute_kinds LIMIT 1"):
+    def _count_attributes_of_old(self) -> None:
+        """For a file from before there were counts."""
+        if self._rows("SELECT 1 FROM attribute_kinds WHERE n > 0 LIMIT 1"):
             return
-        for (attributes,) in self._db.execute("SELECT attributes FROM profiles").fetchall():
-            self._note_attributes(msgspec.json.decode(attributes))
+        moved: Counter[tuple[str, AttributeKind]] = Counter()
+        for (attributes,) in self._db.execute("SELECT attributes FROM profiles"):
+            moved.update(kinds_moved({}, msgspec.json.decode(attributes)))
+        self._count_attributes(moved)
 
     def profile_history(self) -> Iterator[tuple[str, int, str]]:
         """(customer_id, valid_from_us, attributes as JSON), by customer and time."""

@@ -11,6 +11,7 @@ from features.profile import category_consent
 ADDED = (  # columns that older files lack: CREATE TABLE IF NOT EXISTS does not add them
     ("profiles", "less_like", "TEXT NOT NULL DEFAULT '[]'"),
     ("profiles", "said_us", "TEXT NOT NULL DEFAULT '{}'"),
+    ("attribute_kinds", "n", "INTEGER NOT NULL DEFAULT 0"),
 )
 
 

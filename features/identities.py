@@ -50,7 +50,7 @@ def join(facts: Facts, alias: str, customer_id: str, now: datetime) -> Joined:
         profile = merged(mine or Profile(customer_id=customer_id), others or Profile(customer_id=alias))
         if others is not None:
             profile = facts.put_profile(profile, now)
-            db.execute("DELETE FROM profiles WHERE customer_id = ?", (alias,))  # its history stays, for training
+            facts.remove_profiles([alias])  # its history stays, for training
     return Joined(profile, new=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from features.errors import BadEvent
 from features.events import parse_time, to_us
 
 MAX_ATTRIBUTES = 200
+KINDS: tuple[AttributeKind, ...] = ("number", "time", "boolean", "category")
 
 
 def profile(attributes: Mapping[str, AttributeKind], taken: Collection[str] = ()) -> Family:
@@ -38,14 +40,14 @@ def profile(attributes: Mapping[str, AttributeKind], taken: Collection[str] = ()
 def kinds_of(profiles: Iterable[Mapping[str, Any]]) -> dict[str, AttributeKind]:
     """The kind of each attribute that any profile has; lists and objects are no features and are left out.
 
-    Values of several kinds under one name are read as categories.
+    Of several kinds under one name the most frequent counts.
     """
-    seen: dict[str, set[AttributeKind]] = {}
+    seen: dict[str, Counter[AttributeKind]] = {}
     for attributes in profiles:
         for name, value in attributes.items():
             kind = kind_of(value)
             if kind is not None:
-                seen.setdefault(name, set()).add(kind)
+                seen.setdefault(name, Counter())[kind] += 1
     kept = sorted(seen)[:MAX_ATTRIBUTES]
     return {name: common_kind(seen[name]) for name in kept}
 
@@ -114,6 +116,18 @@ def _is_time(text: str) -> bool:
     return True
 
 
-def common_kind(kinds: Collection[AttributeKind]) -> AttributeKind:
-    """The kind of values that came as these: of several, a category."""
-    return next(iter(kinds)) if len(kinds) == 1 else "category"
+def kinds_moved(old: Mapping[str, Any], new: Mapping[str, Any]) -> Counter[tuple[str, AttributeKind]]:
+    """One customer more (1) or less (-1) with an attribute of a kind, where this changed."""
+    moved: Counter[tuple[str, AttributeKind]] = Counter()
+    for attributes, n in ((old, -1), (new, 1)):
+        for name, value in attributes.items():
+            if (kind := kind_of(value)) is not None:
+                moved[name, kind] += n
+    return Counter({one: n for one, n in moved.items() if n})
+
+
+def common_kind(counts: Mapping[AttributeKind, int]) -> AttributeKind:
+    """The kind of most values: one customer's odd value changes it for nobody else. A tie: the one that can be compared
+    in more ways.
+    """
+    return max(KINDS, key=lambda kind: counts.get(kind, -1))

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from features.catalogue import Lever, Offer
 from features.definitions import FeatureSet, feature_set
+from features.errors import NotFound
 from features.facts import Facts
 from features.language import BadRule, Names, check, parse
 from serving.problems import Fault
@@ -32,9 +34,20 @@ class Known:
         served = self._features() or feature_set(currency=self.currency)
         return Names.of(served, self._facts.attribute_kinds())
 
-    def rule_faults(self, text: str, pointer: str) -> Iterator[Fault]:
-        """What is wrong with a rule, if anything."""
+    def rule_faults(self, text: str, pointer: str, of: type[Offer] | type[Lever], name: str) -> Iterator[Fault]:
+        """What is wrong with the rule of this object, if anything. One that it has already is not judged again: what
+        customers have may have changed since, and whoever changes a price cannot help it.
+        """
         try:
-            check(parse(text), self.names)
+            expression = parse(text)
+            if text != self._rule_of(of, name):
+                check(expression, self.names)
         except BadRule as error:
             yield Fault(pointer, f"{pointer[1:]}: {error.detail}", error.code)
+
+    def _rule_of(self, of: type[Offer] | type[Lever], name: str) -> str | None:
+        try:
+            stored = self._facts.get(of, name).body
+        except NotFound:
+            return None
+        return stored.eligibility if isinstance(stored, Offer) else stored.where

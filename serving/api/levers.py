@@ -107,14 +107,14 @@ def page(asked: PageQuery, service: Served) -> Response:
 
 def lever_of(lever_id: str, body: LeverBody, known: Known) -> Lever:
     """The lever to store, with the checks that no single field can make."""
-    catalogue.refuse(_faults(body, known))
+    catalogue.refuse(_faults(lever_id, body, known))
     return catalogue.made(Lever, body, lever_id=lever_id)
 
 
-def _faults(body: LeverBody, known: Known) -> Iterator[Fault]:
+def _faults(lever_id: str, body: LeverBody, known: Known) -> Iterator[Fault]:
     yield from catalogue.date_faults(body.starts_at, body.ends_at)
     if body.where is not None:
-        yield from known.rule_faults(body.where, "/where")
+        yield from known.rule_faults(body.where, "/where", Lever, lever_id)
 
 
 def show(facts: Facts, stored: Stored[Lever]) -> dict[str, Any]:

@@ -183,16 +183,16 @@ def _left(offer: Offer, stock: Stock) -> dict[str, Any]:
 
 def offer_of(offer_id: str, body: OfferBody, known: Known) -> Offer:
     """The offer to store, with the checks that no single field can make."""
-    catalogue.refuse(_faults(body, known))
+    catalogue.refuse(_faults(offer_id, body, known))
     return catalogue.made(Offer, body, offer_id=offer_id, currency=known.currency)
 
 
-def _faults(body: OfferBody, known: Known) -> Iterator[Fault]:
+def _faults(offer_id: str, body: OfferBody, known: Known) -> Iterator[Fault]:
     if body.currency not in (None, known.currency):
         yield Fault("/currency", f"currency is {body.currency}, this deployment's is {known.currency}")
     yield from catalogue.date_faults(body.starts_at, body.ends_at)
     if body.eligibility is not None:
-        yield from known.rule_faults(body.eligibility, "/eligibility")
+        yield from known.rule_faults(body.eligibility, "/eligibility", Offer, offer_id)
     if body.budget is not None and body.cost is None:
         yield Fault(
             "/budget", "budget: nothing would be spent of it; say in `cost` what an impression or acceptance costs"

@@ -99,7 +99,7 @@ def test_the_kinds_of_attributes_are_found_in_the_data():
         {"age": 2.5, "vip": False, "mixed": "x", "nested": {"a": 1}, "joined": "2025-01-01T00:00:00+02:00"},
     ]
     assert kinds_of(profiles) == {
-        "age": "number", "joined": "time", "mixed": "category", "tier": "category", "vip": "boolean",
+        "age": "number", "joined": "time", "mixed": "number", "tier": "category", "vip": "boolean",
     }  # fmt: skip
 
 

@@ -167,10 +167,29 @@ def test_bulk_profiles_count_only_what_changed(facts):
 def test_the_kinds_of_attributes_are_remembered_as_they_come(facts):
     facts.merge_profile("c", NOW, {"age": 30, "city": "Ulm", "member": True, "tags": ["a"], "born": None})
     facts.merge_profiles([("d", {"since": "2026-01-01T00:00:00Z", "age": "thirty"}, None)], NOW)
-    kinds = {"age": "category", "city": "category", "member": "boolean", "since": "time"}  # numbers and texts: category
+    kinds = {"age": "number", "city": "category", "member": "boolean", "since": "time"}
     assert facts.attribute_kinds() == kinds
     facts.merge_profile("c", NOW, {"city": None})
     assert facts.attribute_kinds() == kinds
+
+
+def test_the_kind_of_an_attribute_is_that_of_most_customers(facts):
+    def age():
+        return facts.attribute_kinds()["age"]
+
+    facts.merge_profiles([(name, {"age": 30}, None) for name in "abc"], NOW)
+    for name in "def":
+        facts.merge_profile(name, NOW, {"age": "seventeen"})
+        assert age() == "number"  # a tie too
+    facts.merge_profile("g", NOW, {"age": "old"})
+    assert age() == "category"
+    facts.merge_profile("g", NOW, {"age": 80})  # corrected
+    assert age() == "number"
+    facts.merge_profile("g", NOW, {"age": None})
+    facts.remove_profiles(["a"])
+    assert age() == "category"
+    facts.remove_profiles(list("bcdefg"))
+    assert age() == "number"  # still known
 
 
 def test_an_attribute_of_a_transaction_that_failed_is_remembered_when_it_comes_again(facts):

@@ -303,6 +303,24 @@ def test_an_unknown_name_in_a_rule_is_answered_with_the_close_ones(client):
     assert "spent_30d" in error["detail"]
 
 
+def test_one_customers_odd_value_does_not_keep_a_rule_from_being_saved(client, service):
+    for n in range(3):
+        client.put(f"/v1/customers/c-{n}", json={"attributes": {"age": 20 + n}})
+    client.put("/v1/customers/odd", json={"attributes": {"age": "seventeen"}})
+    assert client.put("/v1/offers/o-9", json={**OFFER, "eligibility": "age >= 18"}).status_code == 201
+
+
+@pytest.mark.parametrize(("path", "field", "body"), [("offers", "eligibility", OFFER), ("levers", "where", LEVER)])
+def test_a_rule_that_stays_as_it_is_is_not_judged_again(client, path, field, body):
+    client.put("/v1/customers/c-1", json={"attributes": {"age": 20}})
+    assert client.put(f"/v1/{path}/x", json={**body, field: "age >= 18"}).status_code == 201
+    for n in range(2):  # now most customers have a text
+        client.put(f"/v1/customers/odd-{n}", json={"attributes": {"age": "seventeen"}})
+    assert client.put(f"/v1/{path}/x", json={**body, field: "age >= 18", "name": "another"}).status_code == 200
+    for other, rule in (("x", "age >= 19"), ("y", "age >= 18")):
+        assert client.put(f"/v1/{path}/{other}", json={**body, field: rule}).status_code == 422
+
+
 def test_a_rule_may_name_an_attribute_as_soon_as_one_customer_has_it(client):
     rule = {**OFFER, "eligibility": "shoe_size >= 38"}
     assert client.put("/v1/offers/o-9", json=rule).status_code == 422
