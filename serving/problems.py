@@ -82,8 +82,9 @@ class TooLarge(Refused):
 class TooManyRequests(Refused):
     code = "too_many_requests"
 
-    def __init__(self, wait_s: int) -> None:
-        super().__init__(f"too many requests; try again in {wait_s} s")
+    def __init__(self, wait_s: int, of_what: str = "") -> None:
+        """`of_what`: the limit that no waiting helps against."""
+        super().__init__(f"too many requests; {of_what or f'try again in {wait_s} s'}")
         self.wait_s = wait_s
         self.headers = {"Retry-After": str(wait_s)}
 

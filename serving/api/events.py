@@ -150,10 +150,9 @@ def _of(event: Event, key: str) -> Event:
 
 
 def _charge(limiter: RateLimiter, key: Key, events: list[Any]) -> None:
-    """Takes each visitor's events from what the visitor may send; `TooManyRequests`."""
+    """Takes each visitor's events from what the visitor may send; `TooManyRequests`, and nothing is taken."""
     if key.limits.visitor_per_s is not None:
-        for visitor, n in Counter(map(visitor_of, events)).items():
-            limiter.charge_visitor(key, visitor or "", n)
+        limiter.charge_visitors(key, Counter(visitor_of(event) or "" for event in events))
 
 
 def _keep_consent(facts: Facts, events: list[Event], now: datetime) -> None:

@@ -62,12 +62,21 @@ def test_without_a_rate_there_is_no_limit(clock):
         limiter.charge_visitor(key(), "v")
 
 
-def test_a_batch_above_the_burst_takes_all_there_is(clock):
+def test_a_batch_beyond_what_is_left_is_refused_and_takes_nothing(clock):
     limiter, one = RateLimiter(clock), key(visitor_per_s=10.0)
-    assert passes(limiter.charge_visitor, one, "v", 1000)
-    assert not passes(limiter.charge_visitor, one, "v", 1)
-    clock.now += 6.0
-    assert passes(limiter.charge_visitor, one, "v", 1000)
+    with pytest.raises(TooManyRequests, match="at most 60 in one request"):  # six seconds' worth
+        limiter.charge_visitor(one, "v", 61)
+    assert passes(limiter.charge_visitor, one, "v", 50)
+    with pytest.raises(TooManyRequests, match="1 s"):
+        limiter.charge_visitor(one, "v", 20)
+    assert passes(limiter.charge_visitor, one, "v", 10)
+
+
+def test_of_several_visitors_all_are_charged_or_none(clock):
+    limiter, one = RateLimiter(clock), key(visitor_per_s=1.0)
+    assert not passes(limiter.charge_visitors, one, {"v": 6, "w": 7})
+    assert passes(limiter.charge_visitors, one, {"v": 6, "w": 6})
+    assert not passes(limiter.charge_visitors, one, {"v": 1})
 
 
 def test_a_flood_of_visitors_does_not_grow_without_end(clock):
@@ -90,6 +99,6 @@ def test_over_any_span_no_more_passes_than_the_burst_and_the_rate(per_s, calls):
         clock.now += wait_s
         latest = max(latest, clock.now)
         if passes(limiter.charge_visitor, one, "v", n):
-            n_passed += min(n, most)
+            n_passed += n
     stepped_back = sum(-wait for wait, _ in calls if wait < 0)
     assert n_passed <= most + per_s * (latest - began + stepped_back) + 1e-6

@@ -234,3 +234,15 @@ def test_a_secret_key_with_a_rate_is_held_to_it_on_every_way(anybody, service):
     anybody.headers["Authorization"] = f"Bearer {token}"
     plain = {"customer_id": "c", "placements": [{"placement_id": "hero"}]}
     assert [anybody.post("/v1/decisions", json=plain).status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_every_event_of_a_visitor_counts_however_many_come_at_once(page):
+    client = page(visitor_per_s=0.5)
+
+    def send(name, n):
+        events = [{**VISIT, "event_id": f"{name}-{i}", "anonymous_id": "flood"} for i in range(n)]
+        return client.post("/v1/events", json={"events": events})
+
+    is_problem(send("a", 1000), 429, "too_many_requests")
+    accepted = sum(answer.json().get("accepted", 0) for answer in (send(f"b{n}", 3) for n in range(8)))
+    assert accepted == 3  # the burst of six seconds, which is not full again for as long
