@@ -206,8 +206,9 @@ class Ours:
         is_new = beliefs.n_seen < NEW_BELOW
         chosen = np.zeros(BATCH, np.int64)
         for n, customer in enumerate(visits.customers.tolist()):
-            scores = np.clip(self.p_model[customer] * beliefs.factor, 1e-6, 1 - 1e-6) * self.shop.world.value
-            outlook = Outlook(scores, scores, beliefs, is_new)
+            p = np.clip(self.p_model[customer] * beliefs.factor, 1e-6, 1 - 1e-6)
+            scores = p * self.shop.world.value
+            outlook = Outlook(scores, scores, beliefs, is_new, p_accept=p)
             rng = Random(int(visits.luck[0, n] * 2**53))
             chance = chances_of(self.policy, outlook, self.everything, self.tuning, rng)(self.everything)
             chosen[n] = draw(chance, visits.luck[0, n])

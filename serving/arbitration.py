@@ -10,7 +10,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from features.errors import BrokenRelease
-from serving.compiled import compiled, read_only
+from serving.arrays import read_only
+from serving.compiled import compiled
 from serving.learning.beliefs import Beliefs
 from serving.settings import Settings
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from numba import njit
 
-from serving.arrays import read_only as read_only
-
 compiled = njit(cache=True, error_model="numpy")
 
 # For bounds only: sums in any order, which pays where the loop then does four offers at once.

@@ -17,8 +17,9 @@ from features.catalogue import Placement
 from features.errors import BadInput
 from features.events import to_us
 from serving.arbitration import Worth, worth_of
+from serving.arrays import read_only
 from serving.catalogue_view import CatalogueView
-from serving.compiled import compiled, read_only
+from serving.compiled import compiled
 from serving.customer import CustomerNow
 from serving.decision import DecisionRequest
 from serving.edition import Edition, Scores, context_of
@@ -150,7 +151,7 @@ def _draft_one(
     in_draw = allowed
     if n_eligible > settings.shortlist:
         in_draw = _shortlisted(view, allowed, worth, is_new, guaranteed, limit, settings, rng)
-    outlook = Outlook(worth.score, worth.moved, beliefs, is_new)
+    outlook = Outlook(worth.score, worth.moved, beliefs, is_new, p_accept=worth.p_accept)
     tuning = tuning_of(settings)
     chances = chances_of(settings.policy, outlook, in_draw, tuning, rng)
     picks = fill(

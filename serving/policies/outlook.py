@@ -20,6 +20,7 @@ class Outlook:
     beliefs: Beliefs | None = None  # None: known exactly
     is_new: NDArray[np.bool_] | None = None  # offers that the exploration budget is for
     spread: float | None = None  # best minus worst score of all that take part, not only of those left at this rank
+    p_accept: NDArray[np.float64] | None = None  # chance of acceptance, at the belief's mean; None: small
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

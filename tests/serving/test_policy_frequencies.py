@@ -162,3 +162,14 @@ def test_a_redraw_breaks_the_probabilities_by_what_was_lost():
     redrawn = first[2] * sum(left[row] * left[row] / left[row] for row in (0, 1))
     assert kept == pytest.approx(1.0)
     assert kept + redrawn == pytest.approx(1.0 + epsilon / 3)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.5, 1.0])
+def test_thompson_varies_what_is_often_taken_less(p):
+    """The count of n answers that are yes or no varies 1 - p times as much as a Poisson count: as a belief whose
+    shape is 1 / (1 - p) times as large. Of what is taken always, 0.01 of it is left."""
+    beliefs = UNSURE.beliefs
+    told = Outlook(UNSURE.scores, UNSURE.moved, beliefs, p_accept=np.full(3, p))
+    surer = Outlook(UNSURE.scores, UNSURE.moved, Beliefs.none(3, 20.0 / max(1.0 - p, 0.01)))
+    one, other = (POLICIES["thompson"](seen, EVERYONE, FEW_DRAWS, random.Random(SEED)) for seen in (told, surer))
+    assert (one == other).all()
