@@ -174,7 +174,8 @@ class SqliteOnlineStore:
         if connection is None:
             address = f"{self.path.resolve().as_uri()}?mode=ro"
             connection = sqlite3.connect(address, uri=True, timeout=1.0, isolation_level=None, check_same_thread=False)
-            connection.execute("PRAGMA mmap_size = 268435456")
+            # Not mapped into memory: a file that is cut short would end the process instead of failing a read.
+            connection.execute("PRAGMA mmap_size = 0")
             self._local.connection = connection
         return connection
 

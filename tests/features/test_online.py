@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import struct
@@ -207,3 +208,18 @@ def test_the_request_path_loads_no_heavy_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_file_that_is_cut_short_while_it_is_read_fails_the_read_and_nothing_else(made, tmp_path):
+    home, facts = made[:2]
+    online = open_online(home, facts)
+    path = tmp_path / "online.db"
+    path.write_bytes(online.path.read_bytes())
+    store = SqliteOnlineStore(path, PROJECT, online.feature_set, online.snapshot)
+    assert store.customer("a") is not None
+    os.truncate(path, 4096)
+    with pytest.raises(StoreUnavailable):
+        for name in ("ä'\"", "x" * 256, "nobody"):
+            store.customer(name)
+    store.close()
+    online.close()
