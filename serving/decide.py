@@ -97,7 +97,7 @@ class Decider:
         """Count what the log received since; a log that does not answer leaves claims as they are, until they lapse."""
         if self.contacts is not None and self.log is not None:
             try:
-                self.contacts.catch_up(self.log)
+                self.contacts.catch_up(self.log, self.edition.limits)
             except StoreUnavailable as error:
                 logger.warning("contacts could not catch up: %s", error)
 

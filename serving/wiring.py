@@ -232,7 +232,7 @@ class Service:
 
     def _keep_house(self) -> None:
         try:
-            self.contacts.keep_house(self.log_store)
+            self.contacts.keep_house(self.log_store, self.decider.edition.limits)
         except StoreUnavailable as error:
             logger.warning("contacts could not be kept up: %s", error)
 

@@ -147,15 +147,16 @@ class Contacts(Protocol):
         """Give back what these decisions claimed: their answer was never handed out."""
         ...
 
-    def catch_up(self, log: Log) -> int:
-        """Take in what the log received since the last time, exactly once; how many events.
+    def catch_up(self, log: Log, limits: Limits | None = None) -> int:
+        """Take in what the log received since the last time, exactly once; how many events. A late one takes stock if
+        some is left of the total that the limits say; without limits, of the one at the offer's last claim.
 
         Cheap when there is nothing new, so that it may precede every read. What lapsed is given back here, after the
         log was read: an event that was logged in time is never too late.
         """
         ...
 
-    def keep_house(self, log: Log) -> None:
+    def keep_house(self, log: Log, limits: Limits | None = None) -> None:
         """Catch up and forget what is over; for a thread that nobody waits for, every second or so."""
         ...
 

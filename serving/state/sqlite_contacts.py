@@ -23,7 +23,7 @@ from serving.state.contacts import Claim, Claimed, ContactHistory, Level, Limits
 from serving.state.keeping import FULL, KEPT_US, THINNED_ABOVE, kept
 from serving.state.known import Known, Row
 from serving.state.outcomes import KEEPS, matters, taken_in
-from serving.state.stock_book import Hold, StockBook
+from serving.state.stock_book import Hold, StockBook, Total
 
 SCHEMA = (
     contact_book.SCHEMA
@@ -144,7 +144,7 @@ class SqliteContacts:
             customers.cancel(decision_ids)
             held.known.moved()
 
-    def catch_up(self, log: Log) -> int:
+    def catch_up(self, log: Log, limits: Limits | None = None) -> int:
         now_us = to_us(self._clock())  # before the log is read: what comes into it later was not there yet
         if self._scanned_generation != self._files.generation:
             generation = self._files.generation
@@ -156,7 +156,7 @@ class SqliteContacts:
             if events:
                 applied = int(self._files.read(APPLIED)[0][0])
                 if new := [event for event in events if event.position > applied]:
-                    n_taken += self._take_in(new)
+                    n_taken += self._take_in(new, limits)
                 self._scanned = max(events[-1].position, self._scanned)
             at_the_end = len(events) < EVENTS_AT_ONCE
         if at_the_end:
@@ -164,11 +164,11 @@ class SqliteContacts:
             self._sweep_if_due(self._files.known_before(), self._horizon_us(now_us))
         return n_taken
 
-    def keep_house(self, log: Log) -> None:
+    def keep_house(self, log: Log, limits: Limits | None = None) -> None:
         """Catch up; now and then forget what is over, some at a time, and write back the WAL."""
         self._files.replaced()
         for _ in range(CALLS_AT_MOST):
-            if not self.catch_up(log):
+            if not self.catch_up(log, limits):
                 break
         now_us = to_us(self._clock())
         if 0 <= now_us - self._tidied_us < TIDIED_EVERY_US:
@@ -247,7 +247,7 @@ class SqliteContacts:
         step = 1 << (n_contacts.bit_length() - 4)  # an eighth at most: who has many that count has them looked through
         return history if n_contacts // step == (n_contacts + n_more) // step else self._thinned(history, now_us)
 
-    def _take_in(self, events: Sequence[LogEvent]) -> int:
+    def _take_in(self, events: Sequence[LogEvent], limits: Limits | None) -> int:
         """One transaction for the events and the position they bring us to; how many were new to all processes."""
         with self._files.writing() as held:
             (applied,) = held.sqlite.execute(APPLIED).fetchone()
@@ -270,7 +270,7 @@ class SqliteContacts:
                 if taken_in(contacts[owner], event, room=len(contacts[owner]) < FULL):
                     changed.add(owner)
                 if event.decision_id is not None and event.event_type in KEEPS:
-                    self._keep(book, event)
+                    self._keep(book, event, limits)
             newest_us = max((event.received_us for event in about), default=0)
             customers.write({owner: ContactHistory(tuple(contacts[owner])) for owner in changed}, newest_us)
             held.sqlite.execute("INSERT OR REPLACE INTO applied_position VALUES (1, ?)", (new[-1].position,))
@@ -278,13 +278,18 @@ class SqliteContacts:
                 held.known.rows_are_new = held.known.due_is_known = False
         return len(new)
 
-    def _keep(self, book: StockBook, event: LogEvent) -> None:
+    def _keep(self, book: StockBook, event: LogEvent, limits: Limits | None) -> None:
+        total = None
+        if limits is not None:
+            take = limits.take(event.offer_id or "")
+            total = Total(take.inventory, take.budget, take.daily) if take is not None else Total()
         book.keep(
             event.decision_id or "",
             event.offer_id or "",
             event.event_type in self._outcomes,
             event.received_us,
             day_of(event.received_us, self._zone)[0],
+            total,
         )
 
     def _own_window_us(self, take: Take) -> int:

@@ -54,10 +54,19 @@ WHERE offer_id = ?1
 TAKE_LATE = """
 UPDATE stock SET units = units + ?2, spent = spent + ?3, version = ?5,
     today = CASE WHEN day < ?4 THEN ?3 ELSE today + ?3 END, day = max(day, ?4)
-WHERE offer_id = ?1 AND (inventory IS NULL OR units + ?2 <= inventory)
-    AND (budget IS NULL OR CASE WHEN NOT daily THEN spent WHEN day < ?4 THEN 0 ELSE today END + ?3 <= budget)
+WHERE offer_id = ?1 AND (?6 IS NULL OR units + ?2 <= ?6)
+    AND (?7 IS NULL OR CASE WHEN NOT ?8 THEN spent WHEN day < ?4 THEN 0 ELSE today END + ?3 <= ?7)
 RETURNING day
 """
+OF_LAST_CLAIM = "SELECT inventory, budget, daily FROM stock WHERE offer_id = ?"
+
+
+class Total(NamedTuple):
+    """How much of an offer there is."""
+
+    inventory: int | None = None  # None: endless
+    budget: int | None = None
+    daily: bool = False
 
 
 class Hold(NamedTuple):
@@ -126,8 +135,11 @@ class StockBook:
             self._known.due_is_known = True
         return self._known.first_due_us
 
-    def keep(self, decision_id: str, offer_id: str, outcome: bool, at_us: int, day: str) -> None:
-        """An event names decision and offer: what is held is kept, and what lapsed is taken again if it is there.
+    def keep(
+        self, decision_id: str, offer_id: str, outcome: bool, at_us: int, day: str, total: Total | None = None
+    ) -> None:
+        """An event names decision and offer: what is held is kept, and what lapsed is taken again if it is there: of
+        this total, or of the last claim's if nobody knows a newer one.
 
         Money that is due at the acceptance waits for the outcome until the attribution window ends.
         """
@@ -136,7 +148,8 @@ class StockBook:
             return
         state, units, spent, held_day, per_accept, window_us = held
         if state == LAPSED:
-            taken = self._db.execute(TAKE_LATE, (offer_id, units, spent, day, self.version)).fetchone()
+            of = total or self._db.execute(OF_LAST_CLAIM, (offer_id,)).fetchone()
+            taken = self._db.execute(TAKE_LATE, (offer_id, units, spent, day, self.version, *of)).fetchone()
             if taken is None:
                 return  # late, and nothing is left
             state, held_day = CLAIMED, taken[0]

@@ -85,7 +85,7 @@ class World:
         (lost,) = self.contacts.claim([claim], limits)
         return None if lost else claim.decision_id
 
-    def happens(self, event_type, offer_id, decision_id=None, customer="c-1", at=None, **more):
+    def happens(self, event_type, offer_id, decision_id=None, customer="c-1", at=None, limits=None, **more):
         self.n += 1
         money = {"value": Decimal(1), "currency": "EUR"} if event_type == "purchase" else {}
         event = Event(
@@ -93,7 +93,7 @@ class World:
             offer_id=offer_id, decision_id=decision_id, **money, **more,
         )  # fmt: skip
         self.log.append([event], self.now)
-        return self.contacts.catch_up(self.log)
+        return self.contacts.catch_up(self.log, limits)
 
     def read(self):
         return self.contacts.catch_up(self.log)
@@ -258,6 +258,37 @@ def test_a_late_event_takes_nothing_where_nothing_is_left(world):
     world.happens("impression", "o-1", late)
     assert world.level() == (1, 0.0, 0.0)
     assert world.history()[0].seen_us is not None  # and yet it counts for the customer's caps
+
+
+def costing(total, per="total"):
+    return limits_of(an_offer(cost=Cost(amount=1, per="impression"), budget=Budget(amount=total, per=per)))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "level"),
+    [
+        (limits_of(an_offer(inventory=3)), limits_of(an_offer(inventory=1)), (1, 0.0, 0.0)),
+        (limits_of(an_offer(inventory=3)), limits_of(an_offer(inventory=0)), (0, 0.0, 0.0)),
+        (costing(3), costing(2), (0, 2.0, 2.0)),
+        (costing(3), costing(1, "day"), (0, 1.0, 1.0)),
+        (limits_of(an_offer(inventory=3)), limits_of(an_offer()), (3, 0.0, 0.0)),
+    ],
+)
+def test_a_late_event_takes_of_the_present_total_not_of_that_at_the_claim(world, before, now, level):
+    late = [world.decide(before, "o-1", customer=f"c-{n}") for n in range(3)]
+    world.later(minutes=31).read()
+    for n, decision in enumerate(late):
+        world.happens("impression", "o-1", decision, customer=f"c-{n}", limits=now)
+    assert world.level() == level
+
+
+def test_a_late_event_takes_of_a_total_that_was_raised(world):
+    one, two = limits_of(an_offer(inventory=1)), limits_of(an_offer(inventory=2))
+    late = world.decide(one, "o-1")
+    world.later(minutes=31).read()
+    assert world.decide(one, "o-1", customer="c-2")
+    world.happens("impression", "o-1", late, limits=two)
+    assert world.level() == (2, 0.0, 0.0)
 
 
 def test_a_dismissal_counts_as_seen_but_keeps_no_unit(world):

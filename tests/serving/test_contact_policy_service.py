@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from features.catalogue import Budget, Cap, ContactPolicy, Cooldown, Cost, Placement
-from features.events import Event
+from features.events import Event, to_us
 from features.facts import Facts
 from features.home import Home
 from serving.decision import DecisionRequest, PlacementRequest
@@ -117,3 +117,19 @@ def test_another_worker_counts_what_this_one_gave(service_with):
     assert [shown(decide(one, customer="d"))[0] for one in (other, service)] == ["a", "b"]
     assert shown(decide(other, customer="e")) == ["b"]  # the second unit is gone
     other.close()
+
+
+@pytest.mark.parametrize(("total", "taken"), [(1, 1), (2, 2), (None, 3)])
+def test_late_impressions_take_of_the_total_as_it_was_last_put(service_with, total, taken):
+    service = service_with(an_offer("a", 9.0, inventory=3), an_offer("b", 1.0))
+    late = [decide(service, customer=f"c-{n}") for n in range(3)]
+    service.hand[0] += timedelta(minutes=31)
+    assert shown(decide(service, customer="other")) == ["a"]  # all three lapsed
+    service.hand[0] += timedelta(minutes=31)
+    service.decider.catch_up()  # gives back what "other" was shown as well
+    service.facts.put(an_offer("a", 9.0, inventory=total), NOW)
+    service.refresh()
+    for n, decision in enumerate(late):
+        happens(service, "impression", decision, "a", customer=f"c-{n}")
+    service.decider.catch_up()
+    assert service.contacts.stock(to_us(service.clock())).levels["a"].units == taken
