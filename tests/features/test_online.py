@@ -219,7 +219,6 @@ def test_a_file_that_is_cut_short_while_it_is_read_fails_the_read_and_nothing_el
     assert store.customer("a") is not None
     os.truncate(path, 4096)
     with pytest.raises(StoreUnavailable):
-        for name in ("ä'\"", "x" * 256, "nobody"):
-            store.customer(name)
+        [store.customer(name) for name in ("ä'\"", "x" * 256, "nobody")]
     store.close()
     online.close()
