@@ -4,7 +4,8 @@ A shop of honest customers decides, sees and clicks for two weeks; then flooding
 offer as all honest customers together, each on a real impression of a real decision, taking turns, and report nothing
 else. Log, fold, beliefs and policy are the service's own. The offer's share is the mean chance that the policy gives it
 among honest customers; the budget is 2 points of difference, at any step, between the shop with the flood and, from the
-same seeds, without it. `python -m bench.flood [--customers N] [--policy NAME]` prints JSON, exit 1 beyond the budget.
+same seeds, without it. `python -m bench.flood [--customers N] [--policy NAME] [--seed N]` prints
+JSON, exit 1 beyond the budget.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ STEPS_PER_DAY = 6
 BUDGET_POINTS = 2.0
 TARGET = 3
 CREDULOUS = Caution(
-    per_offer_and_day=10**6, per_day=10**6, accepted_anyway=1e9, accepted_anyway_in_all=1e9, once_taken_is_enough=False
-)  # for comparison: everybody is believed
+    per_offer_and_day=10**6, per_day=10**6, alike=0.0
+)  # for comparison: everybody is believed, however often
 
 Floats = NDArray[np.float64]
 
@@ -99,7 +100,7 @@ def expit(logit: Floats) -> Floats:
 
 
 def run(size: Size, seed: int = 7) -> Report:
-    """The days before are lived once; then the shop with the flood, without it, and with it when nobody is doubted."""
+    """The days before are lived once; then the shop with the flood, without it, and with it when all that anybody says counts."""
     started = time.perf_counter()
     shop = make_shop(size, seed)
     with tempfile.TemporaryDirectory(prefix="nbo-flood-") as folder:
@@ -189,8 +190,9 @@ class Policy:
         self.none_new = np.zeros(len(shop.value), dtype=bool)
 
     def chances(self, customer: int, beliefs: Beliefs, seed: int) -> Floats:
-        scores = self.shop.p_model[customer] * beliefs.factor * self.shop.value
-        outlook = Outlook(scores, scores, beliefs, self.none_new)
+        p = np.clip(self.shop.p_model[customer] * beliefs.factor, 1e-6, 1 - 1e-6)
+        scores = p * self.shop.value
+        outlook = Outlook(scores, scores, beliefs, self.none_new, p_accept=p)
         return chances_of(self.name, outlook, self.everything, self.tuning, Random(seed))(self.everything)
 
 
@@ -236,8 +238,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--customers", type=int, default=Size().n_customers)
     parser.add_argument("--policy", default=Size().policy)
+    parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()
-    report = run(Size(n_customers=given.customers, policy=given.policy))
+    report = run(Size(n_customers=given.customers, policy=given.policy), given.seed)
     print(json.dumps({**asdict(report), "budget_points": BUDGET_POINTS, "ok": report.ok}, indent=2))
     sys.exit(0 if report.ok else 1)
 

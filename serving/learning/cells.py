@@ -15,7 +15,7 @@ Source: Page, Continuous inspection schemes, Biometrika 41 (1954).
 
 A rise must be earned: what makes an offer rise suddenly is more often a flood of clicks than a better offer. Of an
 offer that is `KNOWN`, acceptances beyond what chance explains on one day (`CHANCE` standard deviation, and a few) are
-held back, and let in on the days that follow; those that are withdrawn meanwhile never count.
+held back, and let in on the days that follow: late, but all of them.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from serving.learning.evidence import HALF_LIFE_US, MOST_SEGMENTS, Change, faded
 
 SURE = 8.0  # by chance once in e^8 = 3,000 times that the sum rises from zero
 FALL = 0.5  # of the factor, that Page's test looks for
-KNOWN = 200.0  # expected acceptances; below, an offer may rise as quickly as its evidence says
-CHANCE, A_FEW = 1.0, 2.0
+KNOWN = 50.0  # acceptances remembered; below, an offer may rise as quickly as its evidence says
+CHANCE, A_FEW = 0.5, 2.0
 TODAY_US = US_PER_DAY // 2  # half-life of what counts as today's
 MOST_RELEASES = 8  # the newest in use; a rollback finds its evidence again
 
@@ -44,8 +44,8 @@ class Sums(msgspec.Struct, array_like=True):
     accepted: float = 0.0
 
     def add(self, expected: float, accepted: float) -> None:
-        self.expected = max(0.0, self.expected + expected)
-        self.accepted = max(0.0, self.accepted + accepted)
+        self.expected += expected
+        self.accepted += accepted
 
     def fade(self, keep: float) -> None:
         self.expected *= keep
@@ -90,20 +90,11 @@ class Cell(msgspec.Struct, array_like=True):
         if self.held:
             self._let_in(strength)
 
-    def withdraw(self, segment: str, expected: float, accepted: float) -> None:
-        """Evidence that is taken back, first from what is held back."""
-        held = self.held.get(segment, 0.0)
-        if held > accepted:
-            self.held[segment] = held - accepted
-        else:
-            self.held.pop(segment, None)
-        self.segments.setdefault(segment, Sums()).add(-expected, -max(0.0, accepted - held))
-
     def _let_in(self, strength: float) -> None:
         expected, accepted = self.all()
         waiting = sum(self.held.values())
         share = 1.0
-        if expected >= KNOWN:
+        if accepted >= KNOWN:
             usual = self.today.expected * max(accepted / expected, (strength + accepted) / (strength + expected))
             room = usual + CHANCE * math.sqrt(usual) + A_FEW - self.today.accepted
             if room < waiting:
@@ -151,15 +142,12 @@ class Cells(msgspec.Struct):
     def take(self, seq: int, change: Change) -> None:
         """One change more."""
         self.seq, self.position = seq, change.position
-        self.n_seen[change.offer_id] = max(0, self.n_seen.get(change.offer_id, 0) + change.n)
+        self.n_seen[change.offer_id] = self.n_seen.get(change.offer_id, 0) + change.n
         cell = self._release(change.release).setdefault(change.offer_id, Cell())
         if change.segment not in (heard := self.segments.setdefault(change.release, [])):
             heard.append(change.segment)
         cell.pass_time(change.at_us)
-        if change.n < 0:
-            cell.withdraw(change.segment, -change.expected, -change.accepted)
-        else:
-            cell.add(change.segment, change.expected, change.accepted, self.strength)
+        cell.add(change.segment, change.expected, change.accepted, self.strength)
 
     def _release(self, release: str) -> dict[str, Cell]:
         cells = self.releases.pop(release, None)

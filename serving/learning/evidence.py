@@ -20,7 +20,7 @@ MOST_SEGMENTS = 64  # per release; later ones share the segment ""
 
 
 class Change(NamedTuple):
-    """What one thing that happened adds to the evidence on one offer; negative where evidence is withdrawn."""
+    """What one thing that happened adds to the evidence on one offer."""
 
     position: int  # of the log
     at_us: int  # when the log received it
@@ -28,7 +28,7 @@ class Change(NamedTuple):
     segment: str
     offer_id: str
     n: int  # impressions
-    expected: float  # acceptances, by the release's estimates
+    expected: float  # acceptances, by the release's estimates, each with the weight of its impression
     accepted: float
 
 
@@ -52,21 +52,17 @@ class Sighting(NamedTuple):
     offer_id: str
     decided_us: int
     seen_us: int
-    expected: float
-    counted_us: int | None  # when it became evidence, by the log's clock; None: it is none
+    weight: float  # as evidence; 0: it is none
     taken_us: int | None = None  # when its outcome happened
-    credited_us: int | None = None  # when that became evidence
 
 
 class Tally(NamedTuple):
-    """What one customer did with one offer, or with all, in one span of days; capped or not."""
+    """Impressions of one customer, of one offer or of all, that became evidence."""
 
     span: int = -1
-    n: int = 0
-    expected: float = 0.0
-    accepted: int = 0
+    n: int = 0  # in that span of days
     day: int = -1  # since 1970, by the decision's clock
-    counted: int = 0  # impressions that became evidence on that day
+    today: int = 0  # on that day
 
 
 class Waiting(NamedTuple):
@@ -81,33 +77,27 @@ class Waiting(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caution:
-    """How much one customer can say. What is beyond it is not evidence, neither for nor against.
+    """How much one customer can say about an offer. It depends on how often the offer was shown, never on what came of
+    that: customers differ, and who stops counting once they accept leaves those who refuse to be counted.
 
-    An offer that a customer has taken says no more about it for the rest of the span, whether it is shown or taken
-    again. Counting until the first acceptance leaves the ratio of accepted to expected unbiased (optional stopping),
-    and many clicks of one account are one.
+    A customer's answers are alike, so many of them say little more than a few: n impressions in a span weigh
+    n / (1 + (n - 1) x alike) together, never more than 1 / alike. `alike` is the correlation of two answers of one
+    customer. Source: Kish, Survey Sampling (1965), 5.4 (design effect of clusters).
     """
 
-    per_offer_and_day: int = 3  # impressions of one offer
+    per_offer_and_day: int = 3  # impressions of one offer; what is beyond is no evidence
     per_day: int = 50  # impressions of all offers
-    once_taken_is_enough: bool = True  # an offer that was taken says no more
-    accepted_anyway: float = 2.0  # acceptances of one offer that nobody is doubted for
-    accepted_at_most: float = 2.0  # beyond these: times what the model expected
-    accepted_anyway_in_all: float = 10.0  # the same over all offers
-    span_days: int = 14  # over which both are counted
+    alike: float = 0.2
+    span_days: int = 14  # after which a customer is heard anew
 
-    def hears(self, of_offer: Tally, of_all: Tally) -> bool:
-        """Whether one more impression of this customer and offer is evidence."""
-        within = of_offer.counted < self.per_offer_and_day and of_all.counted < self.per_day
-        over = self.once_taken_is_enough and of_offer.accepted > 0
-        return within and not over and not any(self.doubts(of_offer, of_all))
+    def weight(self, of_offer: Tally, of_all: Tally) -> float:
+        """Of one more impression of this customer and offer, as evidence: what it adds to those before."""
+        if of_offer.today >= self.per_offer_and_day or of_all.today >= self.per_day:
+            return 0.0
+        return self._together(of_offer.n + 1) - self._together(of_offer.n)
 
-    def doubts(self, of_offer: Tally, of_all: Tally) -> tuple[bool, bool]:
-        """Whether this customer takes one offer, or offers altogether, more often than can be believed."""
-        return (
-            of_offer.accepted > self.accepted_anyway + self.accepted_at_most * of_offer.expected,
-            of_all.accepted > self.accepted_anyway_in_all + self.accepted_at_most * of_all.expected,
-        )
+    def _together(self, n: int) -> float:
+        return n / (1.0 + (n - 1) * self.alike) if n else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,11 @@
-"""From the log to changes of the evidence: which impression counts, which outcome belongs to it, whom to doubt.
+"""From the log to changes of the evidence: which impression counts, how much, and which outcome belongs to it.
 
 `fold` reads the log in the order of its positions and keeps what it must remember in a `Memory`. What it finds depends
 on the log up to the position it reached and on nothing else: not on a clock, on who folds, or in how many steps.
 
 An impression counts when it names a decision that showed the offer; the estimate that the decision logged is what was
 expected of it. Its first outcome inside the attribution window counts, whichever of the three comes to us first.
-Nobody's word counts for much: see `Caution`.
+However often, nobody's word counts for much: see `Caution`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Protocol
 from features.events import BY_NAME, US_PER_DAY
 from features.log import Decided, Log, LogEvent
 from serving.learning.delays import Arrived, one_more, parts_of
-from serving.learning.evidence import Change, Rules, Shown, Sighting, Tally, Waiting, faded, key_of, shown_by
+from serving.learning.evidence import Change, Rules, Shown, Sighting, Tally, Waiting, key_of, shown_by
 
 ALL = ""  # the tally over all offers
 
@@ -30,8 +30,8 @@ class Memory(Protocol):
 
     def sighting(self, pair: int) -> Sighting | None: ...
 
-    def sightings_of(self, customer: int, offer_id: str | None) -> list[Sighting]:
-        """By the time they were seen; of all offers if None."""
+    def sightings_of(self, customer: int, offer_id: str) -> list[Sighting]:
+        """By the time they were seen."""
         ...
 
     def keep_sighting(self, sighting: Sighting) -> None: ...
@@ -64,10 +64,6 @@ class Memory(Protocol):
 
     def due(self, until_us: int) -> list[tuple[int, float]]:
         """(pair, expected) of what has become due, in the order it did; it is no longer kept."""
-        ...
-
-    def cancel_dues(self, pair: int) -> float:
-        """What of this impression has not counted yet, and now never will."""
         ...
 
     def segment(self, release: str, segment: str) -> str:
@@ -167,32 +163,30 @@ class Step:
             return
         customer = key_of(said.customer_id)
         segment = self.memory.segment(said.release, said.segment)
-        counted_us = self.memory.clock_us if self._counts(customer, offer_id, said) else None
+        weight = self._weight(customer, offer_id, said)
         where = (said.release, segment, offer_id)
-        sighting = Sighting(pair, customer, *where, said.decided_us, impression.occurred_us, said.p_model, counted_us)
-        if counted_us is not None:
-            now, later = parts_of(said.p_model, self.memory.arrived, self.rules.window_us(offer_id))
+        sighting = Sighting(pair, customer, *where, said.decided_us, impression.occurred_us, weight)
+        if weight > 0.0:
+            now, later = parts_of(weight * said.p_model, self.memory.arrived, self.rules.window_us(offer_id))
             self._note(sighting, 1, now, 0.0)
             for delay_us, part in later:
-                self.memory.keep_due(counted_us + delay_us, pair, part)
+                self.memory.keep_due(self.memory.clock_us + delay_us, pair, part)
         self.memory.keep_sighting(sighting)
         for outcome in self.memory.waiting_for_impression(pair, customer, offer_id):
             if self._remembered(outcome.received_us) and self._joined(sighting, outcome.occurred_us):
                 self.memory.no_longer_waits(outcome)
                 return
 
-    def _counts(self, customer: int, offer_id: str, said: Shown) -> bool:
-        """Whether an impression is evidence; the customer's tallies take it in either way."""
+    def _weight(self, customer: int, offer_id: str, said: Shown) -> float:
+        """Of an impression, as evidence; the customer's tallies take it in."""
         caution, day = self.rules.caution, said.decided_us // US_PER_DAY
         of_offer = _on(self.memory.tally(customer, offer_id), day, caution.span_days)
         of_all = _on(self.memory.tally(customer, ALL), day, caution.span_days)
-        counted = caution.hears(of_offer, of_all)
-        for name, tally in ((offer_id, of_offer), (ALL, of_all)):
-            more = tally._replace(
-                n=tally.n + 1, expected=tally.expected + said.p_model, counted=tally.counted + counted
-            )
-            self.memory.keep_tally(customer, name, more)
-        return counted
+        weight = caution.weight(of_offer, of_all)
+        if weight > 0.0:
+            for name, tally in ((offer_id, of_offer), (ALL, of_all)):
+                self.memory.keep_tally(customer, name, tally._replace(n=tally.n + 1, today=tally.today + 1))
+        return weight
 
     def _taken(self, decision_id: str | None, outcome: Waiting) -> None:
         pair = key_of(decision_id, outcome.offer_id) if decision_id is not None else 0
@@ -218,31 +212,10 @@ class Step:
         if not 0 <= after_us <= self.rules.window_us(sighting.offer_id):
             return False
         self.memory.arrived = one_more(self.memory.arrived, after_us)
-        caution, day = self.rules.caution, sighting.decided_us // US_PER_DAY
-        tallies = []
-        for name in (sighting.offer_id, ALL):
-            tally = _on(self.memory.tally(sighting.customer, name), day, caution.span_days)
-            tallies.append(tally._replace(accepted=tally.accepted + 1))
-            self.memory.keep_tally(sighting.customer, name, tallies[-1])
-        of_offer, of_all = caution.doubts(*tallies)
-        credited = sighting.counted_us is not None and not of_offer and not of_all
-        credited_us = self.memory.clock_us if credited else None
-        self.memory.keep_sighting(sighting._replace(taken_us=occurred_us, credited_us=credited_us))
-        if credited:
-            self._note(sighting, 0, 0.0, 1.0)
-        if of_offer or of_all:
-            self._withdraw(sighting.customer, None if of_all else sighting.offer_id)
+        self.memory.keep_sighting(sighting._replace(taken_us=occurred_us))
+        if sighting.weight > 0.0:
+            self._note(sighting, 0, 0.0, sighting.weight)
         return True
-
-    def _withdraw(self, customer: int, offer_id: str | None) -> None:
-        """Take back what counted of this customer, each part with the weight that it still has."""
-        now_us = self.memory.clock_us
-        for one in self.memory.sightings_of(customer, offer_id):
-            if one.counted_us is not None and self._remembered(one.decided_us):
-                accepted = 0.0 if one.credited_us is None else faded(one.credited_us, now_us)
-                self.memory.keep_sighting(one._replace(counted_us=None, credited_us=None))
-                expected = one.expected - self.memory.cancel_dues(one.pair)
-                self._note(one, -1, -expected * faded(one.counted_us, now_us), -accepted)
 
     def _note(self, sighting: Sighting, n: int, expected: float, accepted: float) -> None:
         where = (sighting.release, sighting.segment, sighting.offer_id)
@@ -256,4 +229,4 @@ def _on(tally: Tally, day: int, span_days: int) -> Tally:
     span = day // span_days
     if tally.span != span:
         return Tally(span=span, day=day)
-    return tally if tally.day == day else tally._replace(day=day, counted=0)
+    return tally if tally.day == day else tally._replace(day=day, today=0)

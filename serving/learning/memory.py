@@ -24,14 +24,13 @@ CREATE TABLE IF NOT EXISTS segments (release TEXT NOT NULL, segment TEXT NOT NUL
     PRIMARY KEY (release, segment)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sightings (
     pair INTEGER PRIMARY KEY, customer INTEGER NOT NULL, release TEXT NOT NULL, segment TEXT NOT NULL,
-    offer_id TEXT NOT NULL, decided_us INTEGER NOT NULL, seen_us INTEGER NOT NULL, expected REAL NOT NULL,
-    counted_us INTEGER, taken_us INTEGER, credited_us INTEGER);
+    offer_id TEXT NOT NULL, decided_us INTEGER NOT NULL, seen_us INTEGER NOT NULL, weight REAL NOT NULL,
+    taken_us INTEGER);
 CREATE INDEX IF NOT EXISTS sightings_by_customer ON sightings (customer, offer_id, seen_us);
 CREATE INDEX IF NOT EXISTS sightings_by_age ON sightings (decided_us);
 CREATE TABLE IF NOT EXISTS tallies (
     customer INTEGER NOT NULL, offer_id TEXT NOT NULL, span INTEGER NOT NULL, n INTEGER NOT NULL,
-    expected REAL NOT NULL, accepted INTEGER NOT NULL, day INTEGER NOT NULL, counted INTEGER NOT NULL,
-    PRIMARY KEY (customer, offer_id)) WITHOUT ROWID;
+    day INTEGER NOT NULL, today INTEGER NOT NULL, PRIMARY KEY (customer, offer_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS waiting (
     n INTEGER PRIMARY KEY, decision INTEGER, pair INTEGER NOT NULL, customer INTEGER NOT NULL, offer_id TEXT NOT NULL,
     occurred_us INTEGER NOT NULL, received_us INTEGER NOT NULL);
@@ -40,7 +39,6 @@ CREATE INDEX IF NOT EXISTS waiting_by_pair ON waiting (pair, customer, offer_id)
 CREATE TABLE IF NOT EXISTS dues (n INTEGER PRIMARY KEY, due_us INTEGER NOT NULL, pair INTEGER NOT NULL,
     expected REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS dues_by_time ON dues (due_us);
-CREATE INDEX IF NOT EXISTS dues_by_pair ON dues (pair);
 CREATE TABLE IF NOT EXISTS journal (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, position INTEGER NOT NULL, at_us INTEGER NOT NULL, release TEXT NOT NULL,
     segment TEXT NOT NULL, offer_id TEXT NOT NULL, n INTEGER NOT NULL, expected REAL NOT NULL, accepted REAL NOT NULL);
@@ -48,13 +46,12 @@ CREATE INDEX IF NOT EXISTS journal_by_position ON journal (position);
 CREATE TABLE IF NOT EXISTS checkpoints (
     seq INTEGER PRIMARY KEY, position INTEGER NOT NULL, at_us INTEGER NOT NULL, body BLOB NOT NULL);
 """
-VERSION = 1
+VERSION = 2
+TABLES = ("meta", "segments", "sightings", "tallies", "waiting", "dues", "journal", "checkpoints")
 NEVER = 2**63 - 1
 WAIT_S = 0.5  # for another worker's fold, before its result is read instead
 KEEP_JOURNAL_US = 31 * US_PER_DAY  # a decision can be replayed for 30 days
-SIGHTING = (
-    "pair, customer, release, segment, offer_id, decided_us, seen_us, expected, counted_us, taken_us, credited_us"
-)
+SIGHTING = "pair, customer, release, segment, offer_id, decided_us, seen_us, weight, taken_us"
 CHANGE = "position, at_us, release, segment, offer_id, n, expected, accepted"
 
 
@@ -84,6 +81,8 @@ class SqliteMemory:
         try:
             if self._db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
                 with self._writing():
+                    for table in TABLES:  # of another version: the log makes it anew
+                        self._db.execute(f"DROP TABLE IF EXISTS {table}")
                     for statement in SCHEMA.split(";\n"):
                         self._db.execute(statement)
                     self._db.execute(f"PRAGMA user_version = {VERSION}")
@@ -103,7 +102,7 @@ class SqliteMemory:
             self.arrived = [self._meta(f"arrived_{n}", of_none) for n, of_none in enumerate(nothing_arrived())]
             yield
             self._db.executemany(
-                "INSERT OR REPLACE INTO tallies VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO tallies VALUES (?, ?, ?, ?, ?, ?)",
                 ((*key, *tally) for key, tally in self._tallies.items()),
             )
             arrived = [(f"arrived_{n}", count) for n, count in enumerate(self.arrived)]
@@ -121,22 +120,18 @@ class SqliteMemory:
         rows = self._db.execute(f"SELECT {SIGHTING} FROM sightings WHERE pair = ?", (pair,)).fetchall()
         return Sighting(*rows[0]) if rows else None
 
-    def sightings_of(self, customer: int, offer_id: str | None) -> list[Sighting]:
-        query, asked = f"SELECT {SIGHTING} FROM sightings WHERE customer = ?", (customer, offer_id)
-        if offer_id is None:
-            rows = self._db.execute(f"{query} ORDER BY seen_us, pair", asked[:1])
-        else:
-            rows = self._db.execute(f"{query} AND offer_id = ? ORDER BY seen_us, pair", asked)
-        return [Sighting(*row) for row in rows]
+    def sightings_of(self, customer: int, offer_id: str) -> list[Sighting]:
+        query = f"SELECT {SIGHTING} FROM sightings WHERE customer = ? AND offer_id = ? ORDER BY seen_us, pair"
+        return [Sighting(*row) for row in self._db.execute(query, (customer, offer_id))]
 
     def keep_sighting(self, sighting: Sighting) -> None:
-        self._db.execute(f"INSERT OR REPLACE INTO sightings ({SIGHTING}) VALUES (?{', ?' * 10})", sighting)
+        self._db.execute(f"INSERT OR REPLACE INTO sightings ({SIGHTING}) VALUES (?{', ?' * 8})", sighting)
 
     def tally(self, customer: int, offer_id: str) -> Tally:
         held = self._tallies.get((customer, offer_id))
         if held is not None:
             return held
-        query = "SELECT span, n, expected, accepted, day, counted FROM tallies WHERE customer = ? AND offer_id = ?"
+        query = "SELECT span, n, day, today FROM tallies WHERE customer = ? AND offer_id = ?"
         row = self._db.execute(query, (customer, offer_id)).fetchone()
         return Tally() if row is None else Tally(*row)
 
@@ -195,13 +190,6 @@ class SqliteMemory:
         self._db.execute("DELETE FROM dues WHERE due_us <= ?", (until_us,))
         self._next_due_us = None
         return [(int(pair), float(expected)) for pair, expected in rows]
-
-    def cancel_dues(self, pair: int) -> float:
-        rows = self._db.execute("SELECT expected FROM dues WHERE pair = ? ORDER BY n", (pair,)).fetchall()
-        if rows:
-            self._db.execute("DELETE FROM dues WHERE pair = ?", (pair,))
-            self._next_due_us = None
-        return float(sum(row[0] for row in rows))
 
     def segment(self, release: str, segment: str) -> str:
         asked = (release, segment)

@@ -124,15 +124,6 @@ def test_a_sudden_rise_does_not_drop_older_evidence():
     assert factor(cells) < 1.15
 
 
-def test_withdrawing_makes_no_offer_look_broken():
-    """A hundred doubted accounts had one acceptance each; without them the offer is what it was."""
-    cells = cells_of(*crowd(20_000, 0.05, 0.05, np.random.default_rng(2)))
-    before = cells.belief("7", "o-1", "web")
-    for one in [change(1, 0.05, 1.0)] * 100 + [change(-1, -0.05, -1.0)] * 100:
-        cells.take(1, one)
-    assert cells.belief("7", "o-1", "web") == (pytest.approx(before[0]), pytest.approx(before[1]))
-
-
 def test_an_offer_that_recovers_is_believed_again():
     rng = np.random.default_rng(3)
     cells = cells_of(*crowd(5_000, 0.05, 0.05, rng), *crowd(1_200, 0.05, 0.0, rng))
@@ -144,8 +135,8 @@ def test_an_offer_that_recovers_is_believed_again():
 
 def test_of_a_known_offer_a_sudden_rise_is_let_in_over_days():
     """500 were expected and accepted, evenly over ten days. Then 100 are accepted within a moment, of which one was
-    expected. Chance explains some sqrt(36) + 2 = 8 beyond the usual 36 (50 a day, with today's fading); the rest is let
-    in by and by."""
+    expected. Chance explains some sqrt(36) / 2 + 2 = 5 beyond the usual 36 (50 a day, with today's fading); the rest is
+    let in by and by."""
     days = [change(100, 5.0, 5.0, at=int(n * US_PER_DAY / 10)) for n in range(100)]
     cells = cells_of(*days)
     before = factor(cells)
@@ -164,13 +155,6 @@ def test_a_new_offer_may_rise_as_quickly_as_its_evidence_says():
     assert factor(cells_of(change(100, 5.0, 25.0))) == pytest.approx(45 / 25)
 
 
-def test_acceptances_held_back_are_withdrawn_first():
-    days = [change(100, 5.0, 5.0, at=int(n * US_PER_DAY / 10)) for n in range(100)]
-    calm = cells_of(*days, change(0, 0.0, 0.0, at=10 * US_PER_DAY))
-    flood = [change(n, 0.01 * n, 1.0 * n, at=10 * US_PER_DAY) for n in [1] * 60 + [-1] * 60]
-    assert factor(cells_of(*days, *flood)) == pytest.approx(factor(calm), rel=1e-3)
-
-
 def test_chance_alone_seldom_makes_evidence_be_dropped():
     """15 calibrated offers with 400 expected acceptances each, over eight days: the spread of factors is that of what
     is remembered, about sqrt(330) / 350 = 0.05; had evidence been dropped, it would be that of some forty."""
@@ -178,12 +162,6 @@ def test_chance_alone_seldom_makes_evidence_be_dropped():
     factors = [factor(cells_of(*crowd(4_000, 0.1, 0.1, rng, per_day=500))) for _ in range(15)]
     assert abs(np.mean(factors) - 1) < 0.05
     assert np.std(factors) < 0.08
-
-
-def test_what_is_withdrawn_leaves_nothing_negative():
-    cells = cells_of(change(2, 0.2, 1.0), change(-2, -0.2, -1.0), change(-1, -0.5, -3.0))
-    assert cells.belief("7", "o-1", "web") == (S, S)
-    assert cells.n_seen["o-1"] == 0
 
 
 def test_renewed_beliefs_leave_the_old_arrays_alone():
@@ -205,9 +183,7 @@ def test_a_segment_that_was_never_heard_of_has_a_stand_in_once_there_are_too_man
     assert (many.heard_as("7", "3"), many.heard_as("7", "app")) == ("3", "")
 
 
-SIZES = st.tuples(st.integers(0, 50), st.floats(0, 50), st.floats(0, 50)) | st.tuples(
-    st.integers(-2, -1), st.floats(-5, 0), st.floats(-5, 0)
-)
+SIZES = st.tuples(st.integers(0, 50), st.floats(0, 50), st.floats(0, 50))
 CHANGES = st.builds(
     lambda size, **where: change(*size, **where),
     SIZES,

@@ -38,5 +38,4 @@ def test_a_flood_of_clicks_hardly_moves_an_offers_share():
     )
     report = flood.run(size)
     assert report.n_flood_clicks == report.n_clicks > 40
-    assert abs(report.moved_points) < 2.0
-    assert abs(report.moved_points) < abs(report.moved_points_if_everybody_were_believed) / 2
+    assert report.ok
