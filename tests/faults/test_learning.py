@@ -14,7 +14,8 @@ import pytest
 from features.errors import StoreUnavailable
 from features.facts import Catalogue
 from serving.catalogue_view import CatalogueView
-from serving.learning.learner import Learner
+from serving.learning import learner as learner_module
+from serving.learning.learner import POLL_S, Learner
 from tests.conftest import ROOT
 from tests.serving.conftest import an_offer
 from tests.serving.learning_log import shop_at
@@ -32,6 +33,23 @@ class BrokenLog:
         if self.error is not None:
             raise self.error
         return getattr(self.log, name)
+
+
+class Clock:
+    """Stands in for the module `time` of the learner, so that no limit depends on how fast this machine is."""
+
+    def __init__(self):
+        self.now = 1_000.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(learner_module, "time", clock)
+    return clock
 
 
 @pytest.fixture
@@ -59,20 +77,20 @@ def factor(learner):
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("the log did not answer"), OSError("disk"), ValueError("odd")])
-def test_while_the_log_does_not_answer_beliefs_stay_and_the_delay_grows(shop, learner_of, error, caplog):
+def test_while_the_log_does_not_answer_beliefs_stay_and_the_delay_grows(shop, learner_of, clock, error, caplog):
     log = BrokenLog(shop.log)
-    learner = learner_of(log=log, poll_s=0.01)
+    learner = learner_of(log=log)
     shop.shown("d-1", taken=True)
     learner.refresh()
     believed = factor(learner)
     assert believed > 1
     log.error = error
     shop.shown("d-2", customer="c-2")
-    time.sleep(0.05)
+    clock.now += 30
     learner.refresh()
     learner.refresh()
     assert factor(learner) == believed
-    assert learner.delay_s > 0.02
+    assert learner.delay_s == 30 - 2 * POLL_S
     assert learner.error == str(error)
     assert len([r for r in caplog.records if "learning waits" in r.message]) == 1
     log.error = None
@@ -82,10 +100,10 @@ def test_while_the_log_does_not_answer_beliefs_stay_and_the_delay_grows(shop, le
     assert learner.error is None
 
 
-def test_a_learner_whose_thread_hangs_says_so_by_its_delay(shop, learner_of):
-    learner = learner_of(poll_s=0.01)
-    time.sleep(0.05)
-    assert learner.delay_s > 0.01
+def test_a_learner_whose_thread_hangs_says_so_by_its_delay(shop, learner_of, clock):
+    learner = learner_of()
+    clock.now += 30
+    assert learner.delay_s == 30 - 2 * POLL_S
     learner.refresh()
     assert learner.delay_s == 0
 

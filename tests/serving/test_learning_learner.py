@@ -15,6 +15,7 @@ from features.facts import Catalogue
 from features.log import DecisionRow
 from serving.catalogue_view import CatalogueView
 from serving.learning import learner as learner_module
+from serving.learning.cells import Cells
 from serving.learning.evidence import Shown, shown_by
 from serving.learning.learner import Learner, own_windows_of
 from serving.learning.memory import SqliteMemory
@@ -80,19 +81,20 @@ def test_a_refresh_takes_in_what_the_log_has(shop, learner_of):
     assert after.position == learner.position == shop.log.last_position() == 3
 
 
-def test_every_worker_has_learned_within_a_second(shop, learner_of):
+def test_every_worker_learns_by_itself_what_the_log_receives(shop, learner_of):
+    """Within a second, where a thread gets its turn: four times as long as it waits between two looks."""
+    assert learner_module.POLL_S <= 0.25
     workers = [learner_of(), learner_of()]
     for worker in workers:
         worker.start()
         worker.beliefs(VIEW, "7", "web")
     shop.shown("d-1", taken=True)
-    until = time.monotonic() + 1.0
+    until = time.monotonic() + 60
     while time.monotonic() < until and any(w.position < 3 for w in workers):
         time.sleep(0.01)
     assert [w.position for w in workers] == [3, 3]
     assert same(workers[0].beliefs(VIEW, "7", "web"), workers[1].beliefs(VIEW, "7", "web"))
     assert workers[0].beliefs(VIEW, "7", "web").factor[0] > 1.0
-    assert [w.delay_s for w in workers] == [0.0, 0.0]
 
 
 def test_a_view_a_release_and_a_segment_each_have_their_beliefs(shop, learner_of):
@@ -196,7 +198,7 @@ def test_workers_that_fold_at_the_same_time_find_the_same_as_one(shop, learner_o
         worker.start()
     for n in range(60):
         shop.shown(f"d-{n}", customer=f"c-{n % 7}", taken=n % 2 == 0)
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while time.monotonic() < until and any(w.position < shop.log.last_position() for w in workers):
         time.sleep(0.01)
     alone = learner_of("alone.db")
@@ -249,16 +251,17 @@ def test_learning_loads_no_training_library():
     subprocess.run([sys.executable, "-c", IMPORTS], check=True)
 
 
-def test_thousands_of_offers_are_renewed_by_what_changed_alone(shop, learner_of):
-    """A refresh after one impression leaves the other 9,999 offers of the catalogue untouched, and is quick."""
-    view = view_of(*[f"o-{n}" for n in range(10_000)])
+def test_thousands_of_offers_are_renewed_by_what_changed_alone(shop, learner_of, monkeypatch):
+    """A refresh after one impression leaves the other 1,999 offers of the catalogue untouched."""
+    view = view_of(*[f"o-{n}" for n in range(2_000)])
     learner = learner_of()
     learner.refresh()
     learner.beliefs(view, "7", "web")
     shop.shown("d-1", taken=True)
-    began = time.perf_counter()
+    renewed, belief = [], Cells.belief
+    monkeypatch.setattr(Cells, "belief", lambda cells, *which: renewed.append(which) or belief(cells, *which))
     learner.refresh()
-    assert time.perf_counter() - began < 0.5
+    assert renewed == [("7", "o-1", None)]
     factor = learner.beliefs(view, "7", "web").factor
     assert (factor != 1).sum() == 1
 
