@@ -226,6 +226,17 @@ class Facts:
         )
         return [_stored(of, *row) for row in rows]
 
+    def removed(self, of: type[T], limit: int, after: str = "") -> list[Stored[T]]:
+        """Those that were removed and did not come back, each as it last was; ordered by id, those behind `after`."""
+        kind = _KINDS[of][0]
+        rows = self._rows(
+            "SELECT body, version, changed_us FROM object_history AS h WHERE kind = ? AND id > ? AND version = (SELECT "
+            "max(version) FROM object_history WHERE kind = h.kind AND id = h.id AND body IS NOT NULL) AND NOT EXISTS "
+            "(SELECT 1 FROM objects AS o WHERE o.kind = h.kind AND o.id = h.id) ORDER BY id LIMIT ?",
+            (kind, after, limit),
+        )
+        return [_stored(of, *row) for row in rows]
+
     def remove(self, of: type[T], name: str, now: datetime, if_match: str | None = None, by: str | None = None) -> None:
         """Delete an object; its history stays. Offers are archived by `put`, not removed."""
         kind = _KINDS[of][0]

@@ -10,10 +10,11 @@ from features.language.interpret import interpret
 from features.language.names import Names, Scope
 from features.language.parse import parse
 from features.language.program import Program, warm
+from features.language.ranges import empty_ranges
 from features.language.seen import values_seen
 from features.language.syntax import Expression, Variable, variables
 
 __all__ = [
-    "BadRule", "Expression", "Names", "Program", "Scope", "Variable", "check", "interpret", "parse", "values_seen",
-    "variables", "warm",
+    "BadRule", "Expression", "Names", "Program", "Scope", "Variable", "check", "empty_ranges", "interpret", "parse",
+    "values_seen", "variables", "warm",
 ]  # fmt: skip

@@ -12,19 +12,31 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import orjson
 import pydantic
-from fastapi import Header, Query, Response
+from fastapi import Depends, Header, Query, Response
 from pydantic import Field
 
 from features.catalogue import OBJECT_ID, ContactPolicy, Lever, Offer, Placement
 from features.facts import Stored
 from serving.api.fields import Body
+from serving.api.loose_ends import loose_ends
 from serving.api.service import Service
 from serving.keys import Key
 from serving.problems import Fault, Invalid
 
 T = TypeVar("T", bound=Offer | Placement | ContactPolicy | Lever)
 Show = Callable[[Stored[T]], dict[str, Any]]
-IfMatch = Annotated[str | None, Header(alias="If-Match", description="The ETag that is to be replaced, or *.")]
+
+
+async def _if_match(
+    lines: Annotated[
+        list[str] | None, Header(alias="If-Match", description="The ETag that is to be replaced, several, or *.")
+    ] = None,
+) -> str | None:
+    """A list may be spread over several lines. Source: RFC 9110, section 5.3."""
+    return ", ".join(lines) if lines else None
+
+
+IfMatch = Annotated[str | None, Depends(_if_match)]
 ETAG = {"headers": {"ETag": {"schema": {"type": "string"}, "description": "Send it back as If-Match."}}}
 
 
@@ -44,6 +56,9 @@ class StoredOut(pydantic.BaseModel):
 
     version: int = Field(description="The catalogue version that brought this state.")
     updated_at: datetime
+    warnings: list[str] | None = Field(
+        None, description="In the answer to PUT: names that lead nowhere, ranges that leave no room. Absent: none."
+    )
 
 
 def one(stored: Stored[T], show: Show[T], status: int = 200) -> Response:
@@ -55,7 +70,9 @@ def put(service: Service, caller: Key, item: T, if_match: str | None, show: Show
     """Store the object whole, and show it."""
     stored = service.facts.put(item, service.clock(), if_match, author(caller))
     service.catalogue_changed()
-    return one(stored, show, 201 if stored.created else 200)
+    warnings = [told for _, told in loose_ends([item], service.facts.catalogue())]
+    shown = {**show(stored), **({"warnings": warnings} if warnings else {})}
+    return _json(shown, 201 if stored.created else 200, {"ETag": stored.etag})
 
 
 def remove(service: Service, caller: Key, of: type[T], name: str, if_match: str | None, show: Show[T]) -> Response:
@@ -67,9 +84,12 @@ def remove(service: Service, caller: Key, of: type[T], name: str, if_match: str 
     return one(stored, show)
 
 
-def page(service: Service, of: type[T], asked: Page, show: Show[T], name: str, key: str) -> Response:
+def page(
+    service: Service, of: type[T], asked: Page, show: Show[T], name: str, key: str, *, removed: bool = False
+) -> Response:
     """One page, ordered by id; one more row is read to know whether there is another."""
-    found = service.facts.objects(of, asked.limit + 1, _after(asked.cursor))
+    objects = service.facts.removed if removed else service.facts.objects
+    found = objects(of, asked.limit + 1, _after(asked.cursor))
     shown = [show(stored) for stored in found[: asked.limit]]
     more = len(found) > asked.limit
     return _json({name: shown, "next_cursor": _cursor(shown[-1][key]) if more else None})

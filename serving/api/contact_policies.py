@@ -62,7 +62,7 @@ class PauseBody(Body):
 
 
 class ContactPolicyBody(Body):
-    read_only: ClassVar[frozenset[str]] = frozenset({"policy_id", "version", "updated_at"})
+    read_only: ClassVar[frozenset[str]] = frozenset({"policy_id", "version", "updated_at", "warnings"})
 
     name: Name
     channels: list[Label] = Field([], description="Where it holds, and what it counts. Empty: all.")

@@ -8,13 +8,13 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from features.catalogue import Lever
 from features.facts import Change, Facts, Stored
 from serving.api import catalogue
-from serving.api.catalogue import ETAG, IfMatch, PageQuery, StoredOut
+from serving.api.catalogue import ETAG, IfMatch, Page, StoredOut
 from serving.api.door import Caller, Door, needs, problems
 from serving.api.fields import Body, Name, ObjectIdInPath, Rule, Time
 from serving.api.known import Known
@@ -26,7 +26,7 @@ MOST_CHANGES = 50  # shown of one lever, the newest
 
 
 class LeverBody(Body):
-    read_only: ClassVar[frozenset[str]] = frozenset({"lever_id", "version", "updated_at", "changes"})
+    read_only: ClassVar[frozenset[str]] = frozenset({"lever_id", "version", "updated_at", "warnings", "changes"})
 
     name: Name
     factor: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False, description="1 changes nothing.")]
@@ -52,6 +52,10 @@ class LeverOut(LeverBody, StoredOut):
 
     lever_id: str
     changes: list[LeverChange] = Field(description="The newest first, up to 50.")
+
+
+class LeverPage(Page):
+    deleted: bool = Field(False, description="Those that were deleted, instead of those in use.")
 
 
 class LeversOut(pydantic.BaseModel):
@@ -100,9 +104,11 @@ def archive(lever_id: ObjectIdInPath, service: Served, caller: Caller, if_match:
 
 
 @router.get("", response_model=LeversOut, responses=problems(401, 403, 422, 503), **needs("catalogue"))
-def page(asked: PageQuery, service: Served) -> Response:
-    """Levers ordered by id."""
-    return catalogue.page(service, Lever, asked, partial(show, service.facts), "levers", "lever_id")
+def page(asked: Annotated[LeverPage, Query()], service: Served) -> Response:
+    """Levers ordered by id; or those that were deleted, each as it last was, with its changes."""
+    return catalogue.page(
+        service, Lever, asked, partial(show, service.facts), "levers", "lever_id", removed=asked.deleted
+    )
 
 
 def lever_of(lever_id: str, body: LeverBody, known: Known) -> Lever:

@@ -73,7 +73,9 @@ class OfferCapBody(CapBody):
 
 
 class OfferBody(Body):
-    read_only: ClassVar[frozenset[str]] = frozenset({"offer_id", "version", "updated_at", "left", "budget_left"})
+    read_only: ClassVar[frozenset[str]] = frozenset(
+        {"offer_id", "version", "updated_at", "warnings", "left", "budget_left"}
+    )
 
     name: Name
     category: Label | None = None

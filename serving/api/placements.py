@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1/placements", tags=["catalogue"], route_class=Door
 
 
 class PlacementBody(Body):
-    read_only: ClassVar[frozenset[str]] = frozenset({"placement_id", "version", "updated_at"})
+    read_only: ClassVar[frozenset[str]] = frozenset({"placement_id", "version", "updated_at", "warnings"})
 
     name: Name
     channel: Label

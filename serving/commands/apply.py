@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from features.facts import Catalogue, Facts
 from features.online import served_features
 from serving.api.kinds import KINDS, CatalogueObject, Kind
 from serving.api.known import Known
-from serving.commands.loose_ends import loose_ends
+from serving.api.loose_ends import loose_ends
 from serving.commands.yaml_file import Document, documents
 from serving.problems import Fault, Invalid
 from serving.settings import load_settings
@@ -119,11 +119,31 @@ def _read_object(
         wanted.append(Wanted(kind, kind.checked(given, known), document.at(kind.group, i)))
     except Invalid as error:
         named = given.get(kind.key)
+        if kind.key not in given and (misspelt := [name for name in given if _close_key(kind, name)]):
+            at = document.at(kind.group, i, misspelt[0])
+            faults.append(f"{at}: {kind.group}[{i}]: {misspelt[0]}: is not a field that we know; close is {kind.key}")
+            return
         label = f"{kind.group}[{i}]" + (f" ({named})" if isinstance(named, str) else "")
         placed = [(_parts(fault), fault) for fault in error.faults]
         for parts, fault in sorted(placed, key=lambda one: document.line(kind.group, i, *one[0])):
             detail = fault.detail.removeprefix(f"{parts[-1]}: ") if parts else fault.detail
+            detail += _close_field(kind, given, parts) if fault.code == "unknown_field" else ""
             faults.append(f"{document.at(kind.group, i, *parts)}: {label}: {'.'.join(parts)}: {detail}")
+
+
+def _close_key(kind: Kind, name: object) -> bool:
+    """Whether a field that nobody knows was meant to be the id."""
+    known = [kind.key, *kind.body.model_fields]
+    return name not in known and difflib.get_close_matches(str(name), known, 1) == [kind.key]
+
+
+def _close_field(kind: Kind, given: Mapping[str, object], parts: Sequence[str]) -> str:
+    """Names that were meant, for a field of the object itself; for one inside, there is no list to look in."""
+    if len(parts) != 1:
+        return ""
+    unused = [name for name in (kind.key, *kind.body.model_fields) if name not in given]
+    close = difflib.get_close_matches(parts[0], unused, 1)
+    return f"; close is {close[0]}" if close else ""
 
 
 def _parts(fault: Fault) -> list[str]:

@@ -82,7 +82,8 @@ def documents(path: Path) -> Iterator[Document]:
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is not valid YAML: {error}") from None
+        told = str(error).replace('"<unicode string>"', str(path))  # as PyYAML calls what came as a text
+        raise BadInput(f"{path} is not valid YAML: {told}") from None
 
 
 def loaded(text: str) -> Iterator[Any]:

@@ -248,3 +248,26 @@ def test_a_name_that_leads_nowhere_is_said_and_kept(tmp_path, monkeypatch, capsy
         f"{path}:12: offer tea: treatments.0.placements names heroo, which is no placement; close is hero",
         "4 of 4 objects changed",
     ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("offer_id: tea", "ofer_id: tea", "ofer_id: is not a field that we know; close is offer_id"),
+        ("status: approved", "staus: approved", "staus: is not a field that we know; close is status"),
+    ],
+)
+def test_a_field_that_was_misspelt_is_answered_with_the_close_one(known, tmp_path, old, new, told):
+    path = tmp_path / "shop.yaml"
+    path.write_text(FILE.replace(old, new))
+    with pytest.raises(BadInput, match=f": {told}$"):
+        read([path], known)
+
+
+def test_what_is_no_yaml_is_told_with_the_name_of_the_file(known, tmp_path):
+    path = tmp_path / "shop.yaml"
+    path.write_text("offers: [1,\nb: 2}\n")
+    with pytest.raises(BadInput) as error:
+        read([path], known)
+    assert "unicode string" not in str(error.value)
+    assert f"in {path}, line 2" in str(error.value)

@@ -184,7 +184,44 @@ def test_what_is_shown_is_what_the_description_lists(client, service, path):
     described = client.get("/openapi.json").json()
     answer = described["paths"][f"{path}/{{{KINDS[path][1]}}}"]["put"]["responses"]["201"]["content"]
     name = answer["application/json"]["schema"]["$ref"].rpartition("/")[2]
-    assert set(described["components"]["schemas"][name]["properties"]) == set(shown)
+    assert set(described["components"]["schemas"][name]["properties"]) - {"warnings"} == set(shown)
+
+
+def test_what_leads_nowhere_is_warned_of_and_stored(client):
+    rule = (
+        'spent_30d > 65 and spent_30d < 18 and consent.emial and offer.bramd == "x" and (logins > 1 or 5 < logins < 4)'
+    )
+    body = {
+        **OFFER,
+        "placements": ["hreo"],
+        "eligibility": rule.replace("logins", "visits_7d"),
+        "attributes": {"brand": "y"},
+    }
+    client.put("/v1/placements/mail", json={"name": "mail", "channel": "email"})
+    answer = client.put("/v1/offers/o-9", json=body)
+    assert answer.status_code == 201, answer.text
+    told = answer.json()["warnings"]
+    assert [one.split(";")[0] for one in told] == [
+        "placements names hreo, which is no placement",
+        "eligibility names consent.emial, which is no channel of a placement, offer or contact policy",
+        "eligibility names offer.bramd, which no offer has among its attributes",
+        "eligibility asks of visits_7d what no value can be: the ranges leave no room",
+        "eligibility asks of spent_30d what no value can be: the ranges leave no room",
+    ]
+    assert "consent.email" in told[1]
+    assert "offer.brand" in told[2]
+    assert "warnings" not in client.get("/v1/offers/o-9").json()
+    assert "warnings" not in client.put("/v1/offers/o-9", json=OFFER | {"eligibility": "18 <= spent_30d < 65"}).json()
+    assert client.put("/v1/levers/l", json={**LEVER, "where": "offer.nope > 1"}).json()["warnings"]
+
+
+@pytest.mark.parametrize("given", ['"1", "{}"', 'W/"{}"', '"{}" , "1"', "*"])
+def test_if_match_may_be_a_list(client, given):
+    tag = client.put("/v1/offers/o-9", json=OFFER).headers["ETag"].strip('"')
+    changed = client.put("/v1/offers/o-9", json={**OFFER, "name": "x"}, headers={"If-Match": given.format(tag)})
+    assert changed.status_code == 200
+    lines = [("If-Match", '"1"'), ("If-Match", changed.headers["ETag"])]
+    assert client.put("/v1/offers/o-9", json=OFFER, headers=lines).status_code == 200
 
 
 def test_an_empty_cursor_is_the_first_page(client):

@@ -49,6 +49,21 @@ def test_each_change_says_when_why_and_what_the_newest_first(client, service):
     assert body["changes"][2]["set"] == {"factor": 1.5, "reason": "more"}
 
 
+def test_what_was_done_with_a_deleted_lever_stays_to_be_seen(client):
+    for name in ("kept", "gone", "back", "late"):
+        client.put(f"/v1/levers/{name}", json=LEVER)
+    for name in ("late", "gone", "back"):
+        client.delete(f"/v1/levers/{name}")
+    client.put("/v1/levers/back", json=LEVER)
+    page = client.get("/v1/levers?deleted=true&limit=1").json()
+    (gone,) = page["levers"]
+    assert (gone["lever_id"], gone["factor"]) == ("gone", 1.3)
+    assert [one["change"] for one in gone["changes"]] == ["removed", "created"]
+    rest = client.get(f"/v1/levers?deleted=true&cursor={page['next_cursor']}").json()
+    assert ([one["lever_id"] for one in rest["levers"]], rest["next_cursor"]) == (["late"], None)
+    assert [one["lever_id"] for one in client.get("/v1/levers").json()["levers"]] == ["back", "kept"]
+
+
 def test_the_list_of_changes_does_not_grow_for_ever(client):
     for n in range(53):
         client.put("/v1/levers/push", json={**LEVER, "factor": n + 1})
