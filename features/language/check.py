@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Literal, TypeAlias
 
@@ -62,14 +63,28 @@ def _known(variable: Variable, names: Names) -> None:
     if names.kind(variable) is not None:
         return
     name = variable.path[0]
-    close = get_close_matches(name, names.kinds, n=MOST_CLOSE, cutoff=0.6)
+    close = _close(name, names.kinds)
     if name in OFFER_FIELDS:
         close.insert(0, f"offer.{name}")
     meant = f"close names are {', '.join(close)}" if close else "no name is close"
-    others = "" if close else "; offer attributes are offer.x, the request's context is context.x"
+    others = (
+        ""
+        if close
+        else "; an attribute is known once one customer has it; offer attributes are offer.x, the request's context is "
+        "context.x"
+    )
     if name in INSTEAD:
         meant, others = INSTEAD[name], ""
     raise BadRule(f"{_short(name)} is neither a feature nor an attribute of customers; {meant}{others}", variable.at)
+
+
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    """Names that may have been meant, whatever their case."""
+    by_lower: dict[str, list[str]] = {}
+    for one in known:
+        by_lower.setdefault(one.lower(), []).append(one)
+    lower = get_close_matches(name.lower(), by_lower, n=MOST_CLOSE, cutoff=0.6)
+    return [one for found in lower for one in by_lower[found]][:MOST_CLOSE]
 
 
 def _entry(found: Entry, names: Names) -> None:
@@ -86,9 +101,10 @@ def _condition(condition: Condition, names: Names) -> None:
     match condition:
         case Compare(left, order, right, at):
             if not isinstance(left, Variable | Entry) and not isinstance(right, Variable | Entry):
-                raise BadRule(
-                    "two values are compared, which is always the same; name what you mean without quotes", at
-                )
+                meant = "name what you mean without quotes"
+                if isinstance(left, Moment) or isinstance(right, Moment):
+                    meant = "from when to when an offer or lever holds is said with starts_at and ends_at"
+                raise BadRule(f"two values are compared, and nothing of the customer or offer; {meant}", at)
             _comparable(left, order, right, names, at)
         case In(of, Variable() as among, at):
             if not isinstance(of, Variable | Entry | Text | Number):

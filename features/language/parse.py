@@ -93,7 +93,7 @@ class _Parser:
 
     def rule(self) -> Expression:
         if self._now.kind == "end":
-            raise self._fault("the rule is empty; leave it out to mean everybody")
+            raise BadRule("the rule is empty; leave it out, or write null, to mean everybody", 0)
         found = self._any_of()
         if self._now.kind != "end":
             raise self._fault("expected 'and', 'or', or the end of the rule")

@@ -45,6 +45,8 @@ def tokens_of(text: str) -> list[Token]:
         kind = match.lastgroup or ""
         token = Token(kind, match[kind], match.start(kind))
         if kind == "other":
+            if text.startswith("``", token.at):
+                raise BadRule("there is no name between the backticks", token.at)
             if token.text in "\"'`":
                 raise BadRule(f"the {token.text} that opens here is not closed", token.at)
             raise BadRule(f"{token.text!r} means nothing here", token.at)

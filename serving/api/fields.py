@@ -102,7 +102,7 @@ Duration = Annotated[
 TimeOfDay = Annotated[
     str, AfterValidator(_parsed_by(parse_time_of_day)), WithJsonSchema({"type": "string", "pattern": TIME_OF_DAY})
 ]
-Rule = Annotated[str, StringConstraints(min_length=1)]  # its own limits are the language's
+Rule = Annotated[str, WithJsonSchema({"type": "string", "minLength": 1})]  # for editors; its limits are the language's
 
 
 def _segment(raw: Any) -> Any:

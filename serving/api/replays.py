@@ -17,6 +17,13 @@ from serving.api.service import Served
 router = APIRouter(prefix="/v1/decisions", tags=["decisions"], route_class=Door)
 
 
+class ReplayQuery(pydantic.BaseModel):
+    """How to replay."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+    explain: bool = Field(False, description="Also say why each offer was chosen, and why not.")
+
+
 class DifferenceOut(pydantic.BaseModel):
     at: str = Field(description="JSON pointer into the logged decision.")
     was: Any
@@ -41,12 +48,12 @@ class ReplayOut(pydantic.BaseModel):
 def replay(
     decision_id: ObjectIdInPath,
     service: Served,
-    explain: Annotated[bool, Query(description="Also say why each offer was chosen, and why not.")] = False,
+    asked: Annotated[ReplayQuery, Query()],
 ) -> Response:
     """Make a logged decision again. With the inputs, release, catalogue, beliefs, levers, counters and seed of then;
     nothing is logged or used up. 410 `inputs_expired` when they are no longer kept.
     """
-    again = service.replayer.replay(decision_id, explain=explain)
+    again = service.replayer.replay(decision_id, explain=asked.explain)
     answer = {
         "decision_id": decision_id,
         "equal": again.equal,

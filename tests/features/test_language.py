@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.definitions import feature_set
-from features.language import BadRule, Names, check, interpret, parse, values_seen, variables
+from features.language import BadRule, Names, check, empty_ranges, interpret, parse, values_seen, variables
 from features.language.parse import MAX_CHARACTERS, MAX_DEPTH, MAX_PARTS
 from tests.conftest import ROOT
 from tests.features.rules import NOW_US, offer, scope
@@ -188,7 +188,7 @@ def test_variables_come_in_the_order_of_mention_each_once():
         ("agee > 3", "at character 1: agee is neither a feature nor an attribute of customers; close names are age"),
         ("age > 18 and contry == 'DE'", "at character 14: contry is neither .* close names are country"),
         ('category == "x"', "close names are offer.category"),
-        ("zzz > 1", "no name is close; offer attributes are offer.x"),
+        ("zzz > 1", "no name is close; an attribute is known once one customer has it; offer attributes are offer.x"),
         ('age == "x"', "at character 5: age is a number and 'x' is a text"),
         ("age", "age is a number, not a condition"),
         ("country and member", "country is a text, not a condition"),
@@ -196,7 +196,10 @@ def test_variables_come_in_the_order_of_mention_each_once():
         ("interest_by_category_90d[age] > 3", "a key is a text, age is a number"),
         ("age['x'] > 3", "age is a number, it has no entries"),
         ("offer.x['x'] > 3", "only keyed features of the customer have entries"),
-        ('"age" > 18', "two values are compared, which is always the same"),
+        ('"age" > 18', "two values are compared, .*; name what you mean without quotes"),
+        ('now > "2026-01-01"', "from when to when an offer or lever holds is said with starts_at and ends_at"),
+        ("AGE > 1", "close names are age"),
+        ("`` > 1", "at character 1: there is no name between the backticks"),
         ('country < "b"', "texts have no order"),
         ("member > false", "true and false have no order"),
         ("since > 3", "since is a time and 3 is a number"),
@@ -229,7 +232,7 @@ def test_variables_come_in_the_order_of_mention_each_once():
         ("age > 3; drop", "at character 8: ';' means nothing here"),
         ("__import__('os')", "expected 'and', 'or', or the end of the rule; found '\\('"),
         ("", "the rule is empty"),
-        ("  \n", "the rule is empty"),
+        ("  \n", "at character 1: the rule is empty; leave it out, or write null, to mean everybody"),
     ],
 )
 def test_a_fault_is_named_with_its_place_and_what_was_expected(text, message):
@@ -302,3 +305,22 @@ def test_every_rule_on_the_page_is_read_as_it_says():
     for rule in rules:
         check(parse(rule), NAMES)
     assert NOW_US == 1_785_000_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("age > 65 and age < 18", ["age"]),
+        ("65 < age < 18", ["age"]),
+        ("age > 18 and (country == 'DE' and age == 18)", ["age"]),
+        ("country == 'DE' or age < 1 and age > 2", ["age"]),
+        ("since < now - 30d and since > now - 7d", ["since"]),
+        ("age >= 18 and age <= 18", []),
+        ("age < 1 or age > 2", []),
+        ("age > 2 and not age < 1", []),
+        ("not (age > 2 and age < 1)", []),
+        ("age > 1 and since < now", []),
+    ],
+)
+def test_ranges_that_leave_no_room_are_found(text, names):
+    assert list(empty_ranges(parse(text))) == names

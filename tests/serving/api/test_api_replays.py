@@ -52,6 +52,11 @@ def test_a_replay_may_be_explained(replay):
     assert replay(query="?explain=true").status_code == 200
 
 
+def test_a_parameter_that_nobody_knows_is_a_422(client):
+    answer = client.post("/v1/decisions/01J/replay?explian=true")
+    assert (answer.status_code, answer.json()["errors"][0]["in"]) == (422, "query")
+
+
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
