@@ -4,8 +4,8 @@ A shop of honest customers decides, sees and clicks for two weeks; then flooding
 offer as all honest customers together, each on a real impression of a real decision, taking turns, and report nothing
 else. Log, fold, beliefs and policy are the service's own. The offer's share is the mean chance that the policy gives it
 among honest customers; the budget is 2 points of difference, at any step, between the shop with the flood and, from the
-same seeds, without it. `python -m bench.flood [--customers N] [--policy NAME] [--seed N]` prints
-JSON, exit 1 beyond the budget.
+same seeds, without it. `python -m bench.flood [--customers N] [--policy NAME] [--seed N]` prints JSON, exit 1
+beyond the budget.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ BUDGET_POINTS = 2.0
 TARGET = 3
 CREDULOUS = Caution(
     per_offer_and_day=10**6, per_day=10**6, alike=0.0
-)  # for comparison: everybody is believed, however often
+)  # for comparison: everybody counts, however often; a rise is slow all the same
 
 Floats = NDArray[np.float64]
 
@@ -100,7 +100,7 @@ def expit(logit: Floats) -> Floats:
 
 
 def run(size: Size, seed: int = 7) -> Report:
-    """The days before are lived once; then the shop with the flood, without it, and with it when all that anybody says counts."""
+    """The days before are lived once; then the shop with the flood, without it, and with it but no caps per customer."""
     started = time.perf_counter()
     shop = make_shop(size, seed)
     with tempfile.TemporaryDirectory(prefix="nbo-flood-") as folder:
