@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from features.catalogue import Budget, Cap, ContactPolicy, Cooldown, Cost, Offer, Placement, Treatment
+from features.catalogue import Budget, Cap, ContactPolicy, Cooldown, Cost, Offer, Pause, Placement, Treatment
 from features.data_settings import Attribution
 from features.errors import StoreUnavailable
 from features.events import Event, from_us, to_us
@@ -50,6 +50,7 @@ from serving.rules.cooldown import CooldownRule
 from serving.rules.inventory import InventoryRule
 from serving.rules.limits import Limits, take_of
 from serving.rules.pacing import PacingRule
+from serving.rules.pause import PauseRule
 from serving.state.contacts import Claim, Claimed
 from serving.state.sqlite_contacts import SqliteContacts
 
@@ -61,13 +62,15 @@ ATTRIBUTION = Attribution(window_days=0.25)
 SHORTEST_US, LONGEST_US = 12 * HOUR_US, 60 * HOUR_US  # simulated: at least one midnight and many lapses
 PER_DECISION_US = 2_000_000  # simulated time goes on with every decision, however fast the machine is
 RESTS_US, RESTS_DISMISSED_US = 5 * MINUTE_US, 24 * HOUR_US
+IGNORED, PAUSED_US = 5, HOUR_US
+CHANGEABLE = 25  # contacts after which an answer may come too late to change a run that is over
 BATCH = 16
 HOT, TAIL = 60, 20_000
 BLIND = 0.1
 EVENTS_EVERY = 4  # batches of decisions per durable write of events
 KILL_EVERY = 20_000  # decisions, at least: a new process takes a while to start
 N_OFFERS = 60
-LIMITING = (CooldownRule, CapsRule, InventoryRule, BudgetRule, PacingRule)
+LIMITING = (CooldownRule, PauseRule, CapsRule, InventoryRule, BudgetRule, PacingRule)
 AUDIT = """
 CREATE TABLE IF NOT EXISTS audit (
     seq INTEGER PRIMARY KEY, offer_id TEXT, units INTEGER, spent INTEGER, day TEXT, today INTEGER
@@ -87,6 +90,8 @@ class Granted(NamedTuple):
     decided_us: int
     placement_id: str
     offer_ids: list[str]
+    read_us: int = 0  # all that was certainly in the log then was known
+    until_us: int = 0  # nothing that came into it later was
 
 
 @dataclass
@@ -112,6 +117,9 @@ class Report:
     exhausted: int = 0  # offers that were once used up to their limit
     cap_violations: int = 0
     cooldown_violations: int = 0
+    pauses: int = 0  # that came to an end in the run, or would have
+    pauses_checked: int = 0  # decisions of which it is certain what was known
+    pause_violations: int = 0
     stock_violations: int = 0
     leaked: int = 0  # holds that nobody would ever give back, and units that nobody can account for
     uncounted_events: int = 0
@@ -119,7 +127,8 @@ class Report:
 
     @property
     def good(self) -> bool:
-        wrong = self.cap_violations, self.cooldown_violations, self.stock_violations, self.leaked, self.uncounted_events
+        contacts = self.cap_violations, self.cooldown_violations, self.pause_violations
+        wrong = *contacts, self.stock_violations, self.leaked, self.uncounted_events
         return not any(wrong) and self.granted > 0
 
     def found(self, what: str, example: str) -> None:
@@ -166,6 +175,7 @@ def run(decisions: int, processes: int, folder: Path) -> Report:
             pass
     confirmed = _confirmed(log, logged, granted)
     _check_contacts(granted, cancelled, confirmed, catalogue(decisions), report)
+    _check_pauses(log, granted, cancelled, logged, report)
     _check_stock(folder, offers, granted, cancelled, confirmed, report)
     _check_unlinked(contacts, log, report)
     contacts.close()
@@ -204,6 +214,7 @@ def catalogue(decisions: int) -> Catalogue:
             Cap(limit=20, window="calendar_day", of="placement"),
         ),
         cooldown=Cooldown(impression="5m", dismiss="1d"),
+        pause_after=Pause(ignored=IGNORED, for_="1h"),
     )
     placements = (
         Placement(placement_id="hero", name="hero", channel="web"),
@@ -275,6 +286,7 @@ def _work(n: int, quota: int, *, folder: Path, decisions: int, done: Any) -> Non
         while n_made < quota:
             if n_made % (EVENTS_EVERY * BATCH) == 0:
                 n_events += _happen(coming, clock, log, journal, f"{n}-{n_events}")
+            read_us = clock.us()
             contacts.catch_up(log)
             customers = [_customer(rng) for _ in range(min(BATCH, quota - n_made))]
             histories, stock = contacts.histories(customers), contacts.stock(clock.us())
@@ -293,6 +305,7 @@ def _work(n: int, quota: int, *, folder: Path, decisions: int, done: Any) -> Non
             began = time.perf_counter()
             results = contacts.claim(claims, limits)
             times.append(time.perf_counter() - began)
+            until_us = clock.us()
             lines = []
             for claim, lost, was_blind in zip(claims, results, blind, strict=True):
                 if lost:
@@ -302,7 +315,7 @@ def _work(n: int, quota: int, *, folder: Path, decisions: int, done: Any) -> Non
                 else:
                     offer_ids = [pick.offer_id for pick in claim.picks]
                     placement_id = claim.picks[0].placement_id
-                    lines.append(["granted", *claim[:3], placement_id, offer_ids])
+                    lines.append(["granted", *claim[:3], placement_id, offer_ids, read_us, until_us])
                     _fate(rng, coming, claim, n)
             cancelled = [line[1] for line in lines if rng.random() < 0.05]
             _note(journal, lines)
@@ -499,6 +512,79 @@ def _check_rest(contacts: list[Shown], what: str, report: Report) -> None:
             at_us, known_us = one.dismissed
             if any(known_us < after.decided_us < at_us + RESTS_DISMISSED_US for after in contacts):
                 report.found("cooldown_violations", f"{what}: again after it was dismissed at {from_us(at_us)}")
+
+
+class Said(NamedTuple):
+    """One event of a decision's offer."""
+
+    received_us: int
+    certain_us: int  # when it was certainly in the log
+    at_us: int
+    kind: str
+
+
+def _check_pauses(
+    log: SqliteLog, granted: dict[str, Granted], cancelled: set[str], logged: dict[str, int], report: Report
+) -> None:
+    """No decision within a pause, counted from the first contact on, wherever it is certain what was known."""
+    said: dict[tuple[str, str], list[Said]] = defaultdict(list)
+    for event in _events(log):
+        if event.decision_id in granted:
+            certain_us = logged.get(event.event_id, sys.maxsize)
+            at_us = min(event.occurred_us, event.received_us)
+            said[event.decision_id, event.offer_id or ""].append(
+                Said(event.received_us, certain_us, at_us, event.event_type)
+            )
+    decisions: dict[str, list[Granted]] = defaultdict(list)
+    for decision in sorted(granted.values(), key=attrgetter("decided_us")):
+        if decision.decision_id not in cancelled:
+            decisions[decision.customer_id].append(decision)
+    for customer_id, made in decisions.items():
+        shown = [(one.decided_us, said.get((one.decision_id, name), [])) for one in made for name in one.offer_ids]
+        times = [decided_us for decided_us, _ in shown]
+        ends: set[int] = set()
+        for one in made:
+            before = shown[: bisect_right(times, one.decided_us - 1)]
+            known = [event for _, events in before for event in events if event.received_us < one.until_us]
+            if any(event.certain_us > one.read_us for event in known) or _came_too_late(before, times, one):
+                continue
+            report.pauses_checked += 1
+            until_us = _paused_until_us(before, one)
+            ends.add(until_us)
+            if until_us > one.decided_us:
+                report.found("pause_violations", f"{customer_id}: {one} although paused until {from_us(until_us)}")
+        report.pauses += len(ends - {0})
+
+
+def _came_too_late(shown: list[tuple[int, list[Said]]], times: list[int], now: Granted) -> bool:
+    """Whether an event came to a contact that may have been forgotten by then."""
+    return any(
+        event.received_us < now.until_us and bisect_right(times, event.received_us) - at > CHANGEABLE
+        for at, (_, events) in enumerate(shown)
+        for event in events
+    )
+
+
+def _paused_until_us(shown: list[tuple[int, list[Said]]], now: Granted) -> int:
+    ignored = until_us = 0
+    for decided_us, events in shown:
+        known = [event for event in events if event.received_us < now.until_us]
+        if not known:
+            continue
+        first, lapses_us = known[0], decided_us + LAPSE_US
+        seen_us = first.received_us if first.received_us >= lapses_us else max(decided_us, first.at_us)
+        answers = [event for event in known if event.kind != "impression"]
+        last = max(answers, key=attrgetter("at_us")) if answers else None
+        if last is not None and last.kind != "dismiss":
+            ignored = 0
+            continue
+        at_us = max(lapses_us, seen_us) if last is None else max(decided_us, last.at_us)
+        if last is None and at_us > now.decided_us:
+            continue  # there was time left to answer
+        ignored += 1
+        if ignored == IGNORED:
+            until_us, ignored = max(until_us, at_us + PAUSED_US), 0
+    return until_us
 
 
 def _check_cap(contacts: list[Shown], cap: Cap, what: str, report: Report) -> None:

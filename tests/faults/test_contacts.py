@@ -13,7 +13,7 @@ import pytest
 from bench import caps
 from features.catalogue import Cap, Offer, Treatment
 from features.errors import StoreUnavailable
-from features.events import Event, to_us
+from features.events import Event, from_us, to_us
 from features.facts import Catalogue
 from features.log import SqliteLog
 from serving.catalogue_view import CatalogueView
@@ -78,6 +78,26 @@ def test_the_check_of_the_bench_finds_what_is_planted():
     caps._check_cap(shown, Cap(limit=2, window="1d"), "", report)
     caps._check_rest(shown[:2], "", report)
     assert (report.cap_violations, report.cooldown_violations, report.good) == (1, 1, False)
+
+
+def test_the_check_of_the_bench_finds_a_decision_within_a_pause(tmp_path):
+    log = SqliteLog(tmp_path / "log.db")
+    times = [caps.START_US + n * caps.HOUR_US for n in range(caps.IGNORED)]
+    times += [times[-1] + caps.LAPSE_US + n * caps.PAUSED_US for n in (0.5, 1)]  # within the pause, and after it
+    granted, logged = {}, {}
+    for n, at_us in enumerate(map(int, times)):
+        granted[f"d-{n}"] = caps.Granted(f"d-{n}", "c", at_us, "hero", ["o"], at_us, at_us)
+        event = Event(
+            event_id=f"e-{n}", event_type="impression", customer_id="c", occurred_at=from_us(at_us),
+            decision_id=f"d-{n}", offer_id="o",
+        )  # fmt: skip
+        log.append([event], from_us(at_us))
+        logged[f"e-{n}"] = at_us
+    log.close()
+    log, report = SqliteLog(tmp_path / "log.db"), caps.Report()
+    caps._check_pauses(log, granted, set(), logged, report)
+    log.close()
+    assert (report.pauses_checked, report.pauses, report.pause_violations) == (len(times), 1, 1)
 
 
 @pytest.mark.parametrize("n_reads", [0, 2])
