@@ -100,7 +100,7 @@ def expit(logit: Floats) -> Floats:
 
 
 def run(size: Size, seed: int = 7) -> Report:
-    """The days before are lived once; then the shop with the flood, without it, and with it but no caps per customer."""
+    """The days before are lived once; then the shop with the flood, without it, and with it, customers uncapped."""
     started = time.perf_counter()
     shop = make_shop(size, seed)
     with tempfile.TemporaryDirectory(prefix="nbo-flood-") as folder:
