@@ -63,6 +63,7 @@ SHORTEST_US, LONGEST_US = 12 * HOUR_US, 60 * HOUR_US  # simulated: at least one 
 PER_DECISION_US = 2_000_000  # simulated time goes on with every decision, however fast the machine is
 RESTS_US, RESTS_DISMISSED_US = 5 * MINUTE_US, 24 * HOUR_US
 IGNORED, PAUSED_US = 5, HOUR_US
+CLOCKS_US = 1_000_000  # by which processes that started at different moments differ, at most
 CHANGEABLE = 25  # contacts after which an answer may come too late to change a run that is over
 BATCH = 16
 HOT, TAIL = 60, 20_000
@@ -90,8 +91,18 @@ class Granted(NamedTuple):
     decided_us: int
     placement_id: str
     offer_ids: list[str]
-    read_us: int = 0  # all that was certainly in the log then was known
-    until_us: int = 0  # nothing that came into it later was
+    began_us: int = 0
+    ended_us: int = 0
+
+    @property
+    def read_us(self) -> int:
+        """All that was certainly in the log by then was known."""
+        return self.began_us - CLOCKS_US
+
+    @property
+    def until_us(self) -> int:
+        """Nothing that came into the log from then on was known."""
+        return self.ended_us + CLOCKS_US
 
 
 @dataclass
@@ -286,7 +297,7 @@ def _work(n: int, quota: int, *, folder: Path, decisions: int, done: Any) -> Non
         while n_made < quota:
             if n_made % (EVENTS_EVERY * BATCH) == 0:
                 n_events += _happen(coming, clock, log, journal, f"{n}-{n_events}")
-            read_us = clock.us()
+            began_us = clock.us()
             contacts.catch_up(log)
             customers = [_customer(rng) for _ in range(min(BATCH, quota - n_made))]
             histories, stock = contacts.histories(customers), contacts.stock(clock.us())
@@ -305,7 +316,7 @@ def _work(n: int, quota: int, *, folder: Path, decisions: int, done: Any) -> Non
             began = time.perf_counter()
             results = contacts.claim(claims, limits)
             times.append(time.perf_counter() - began)
-            until_us = clock.us()
+            ended_us = clock.us()
             lines = []
             for claim, lost, was_blind in zip(claims, results, blind, strict=True):
                 if lost:
@@ -315,7 +326,7 @@ def _work(n: int, quota: int, *, folder: Path, decisions: int, done: Any) -> Non
                 else:
                     offer_ids = [pick.offer_id for pick in claim.picks]
                     placement_id = claim.picks[0].placement_id
-                    lines.append(["granted", *claim[:3], placement_id, offer_ids, read_us, until_us])
+                    lines.append(["granted", *claim[:3], placement_id, offer_ids, began_us, ended_us])
                     _fate(rng, coming, claim, n)
             cancelled = [line[1] for line in lines if rng.random() < 0.05]
             _note(journal, lines)
@@ -433,6 +444,7 @@ class Shown(NamedTuple):
     until_us: int  # it counts until then
     placement_id: str
     dismissed: tuple[int, int] | None
+    read_us: int = 0
 
 
 def _confirmed(log: SqliteLog, logged: dict[str, int], granted: dict[str, Granted]) -> dict[tuple[str, str], Confirmed]:
@@ -483,7 +495,9 @@ def _check_contacts(
             said = confirmed.get((one.decision_id, offer_id))
             until_us = sys.maxsize if _in_time(one, said) else one.decided_us + LAPSE_US
             dismissed = said.dismissed if said is not None else None
-            shown[one.customer_id].append(Shown(one.decided_us, offer_id, until_us, one.placement_id, dismissed))
+            shown[one.customer_id].append(
+                Shown(one.decided_us, offer_id, until_us, one.placement_id, dismissed, one.read_us)
+            )
     over_all, of_category, of_placement = catalogue.contact_policies[0].caps
     for customer_id, contacts in shown.items():
         contacts.sort(key=attrgetter("decided_us"))
@@ -510,7 +524,7 @@ def _check_rest(contacts: list[Shown], what: str, report: Report) -> None:
     for one in contacts:
         if one.dismissed is not None:
             at_us, known_us = one.dismissed
-            if any(known_us < after.decided_us < at_us + RESTS_DISMISSED_US for after in contacts):
+            if any(known_us < after.read_us and after.decided_us < at_us + RESTS_DISMISSED_US for after in contacts):
                 report.found("cooldown_violations", f"{what}: again after it was dismissed at {from_us(at_us)}")
 
 
