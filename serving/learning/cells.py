@@ -15,7 +15,8 @@ Source: Page, Continuous inspection schemes, Biometrika 41 (1954).
 
 A rise must be earned: what makes an offer rise suddenly is more often a flood of clicks than a better offer. Of an
 offer that is `KNOWN`, acceptances beyond what chance explains on one day (`CHANCE` standard deviation, and a few) are
-held back, and let in on the days that follow: late, but all of them.
+held back, and let in on the days that follow: late, but all of
+them. What rises to where it was before it fell is not held back: it has recovered, or had not been answered yet.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Cell(msgspec.Struct, array_like=True):
     falling: Sums = msgspec.field(default_factory=Sums)  # since Page's sum was last zero
     page: float = 0.0
     at_us: int = 0  # of the last change
+    once: float = 0.0  # accepted / expected before the last fall: to come back to it is no sudden rise
 
     def all(self) -> tuple[float, float]:
         """(expected, accepted) over the segments."""
@@ -95,7 +97,9 @@ class Cell(msgspec.Struct, array_like=True):
         waiting = sum(self.held.values())
         share = 1.0
         if accepted >= KNOWN:
-            usual = self.today.expected * max(accepted / expected, (strength + accepted) / (strength + expected))
+            seen = accepted / expected if expected > 0.0 else 0.0
+            rate = max(seen, (strength + accepted) / (strength + expected), self.once)
+            usual = self.today.expected * rate
             room = usual + CHANCE * math.sqrt(usual) + A_FEW - self.today.accepted
             if room < waiting:
                 share = max(0.0, room) / waiting
@@ -121,6 +125,7 @@ class Cell(msgspec.Struct, array_like=True):
             return
         self.falling.add(expected, accepted)
         if self.page > SURE:
+            self.once = usual
             of_expected = min(1.0, self.falling.expected / all_expected)
             of_accepted = min(1.0, self.falling.accepted / all_accepted) if all_accepted else 0.0
             for one in self.segments.values():

@@ -133,6 +133,15 @@ def test_an_offer_that_recovers_is_believed_again():
     assert factor(cells) > 0.75
 
 
+def test_many_impressions_at_once_that_are_answered_a_minute_later_change_little():
+    """A message to all: what was expected of 100 looks like a fall until they answer, as the model said."""
+    cells = cells_of(*[change(100, 5.0, 5.0, at=int(n * US_PER_DAY / 10)) for n in range(100)])
+    for accepted in (0.0, 1.0):
+        for _ in range(100):
+            cells.take(0, change(1, 1.0 - accepted, accepted, at=10 * US_PER_DAY))
+    assert factor(cells) == pytest.approx(1.0, abs=0.05)
+
+
 def test_of_a_known_offer_a_sudden_rise_is_let_in_over_days():
     """500 were expected and accepted, evenly over ten days. Then 100 are accepted within a moment, of which one was
     expected. Chance explains some sqrt(36) / 2 + 2 = 5 beyond the usual 36 (50 a day, with today's fading); the rest is
