@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 
 from features.catalogue import ContactPolicy, Lever, Offer, Placement
 from features.errors import BadRule
@@ -29,16 +30,34 @@ def loose_ends(objects: Iterable[CatalogueObject], known: Catalogue) -> Iterator
             for field, name in _offers_of(one):
                 if name not in offers:
                     yield one, _told(field, name, "offer", offers)
+    named = _Named(objects, known)
     for one in objects:
         field, rule = _rule_of(one)
         if rule:
-            yield from ((one, f"{field} {told}") for told in _of_rule(rule, [*objects, *_objects(known)]))
+            yield from ((one, f"{field} {told}") for told in _of_rule(rule, named))
 
 
-def _objects(known: Catalogue) -> Iterator[CatalogueObject]:
-    yield from known.offers
-    yield from known.placements
-    yield from known.contact_policies
+class _Named:
+    """What rules may name of all objects together; looked up once, and only if a rule asks."""
+
+    def __init__(self, objects: Sequence[CatalogueObject], known: Catalogue) -> None:
+        self._objects, self._known = objects, known
+
+    def _all(self) -> Iterator[CatalogueObject]:
+        yield from self._objects
+        yield from self._known.offers
+        yield from self._known.placements
+        yield from self._known.contact_policies
+
+    @cached_property
+    def attributes(self) -> set[str]:
+        """Of offers."""
+        return {name for one in self._all() if isinstance(one, Offer) for name in one.attributes}
+
+    @cached_property
+    def consent(self) -> set[str]:
+        """Keys that consent may be asked for."""
+        return {key for one in self._all() for key in _consent_keys(one)}
 
 
 def _rule_of(one: CatalogueObject) -> tuple[str, str | None]:
@@ -51,35 +70,32 @@ def _rule_of(one: CatalogueObject) -> tuple[str, str | None]:
             return "", None
 
 
-def _of_rule(rule: str, objects: list[CatalogueObject]) -> Iterator[str]:
+def _of_rule(rule: str, named: _Named) -> Iterator[str]:
     try:
         expression = parse(rule)
     except BadRule:  # stored by another version
         return
     for variable in variables(expression):
         name = variable.path[0] if variable.path else ""
-        if variable.root == "offer" and name not in OFFER_FIELDS:
-            attributes = {name for one in objects if isinstance(one, Offer) for name in one.attributes}
-            if name not in attributes:
-                close = _close(name, {*attributes, *OFFER_FIELDS}, "offer.")
-                yield f"names offer.{name}, which no offer has among its attributes{close}"
-        elif variable.root == "consent" and name not in (known := set(_consent_keys(objects))):
-            close = _close(name, known, "consent.")
+        if variable.root == "offer" and name not in OFFER_FIELDS and name not in named.attributes:
+            close = _close(name, {*named.attributes, *OFFER_FIELDS}, "offer.")
+            yield f"names offer.{name}, which no offer has among its attributes{close}"
+        elif variable.root == "consent" and name not in named.consent:
+            close = _close(name, named.consent, "consent.")
             yield f"names consent.{name}, which is no channel of a placement, offer or contact policy{close}"
     for told in empty_ranges(expression):
         yield f"asks of {told} what no value can be: the ranges leave no room"
 
 
-def _consent_keys(objects: Iterable[CatalogueObject]) -> Iterator[str]:
-    for one in objects:
-        if isinstance(one, Placement):
-            yield one.channel
-        elif isinstance(one, Offer | ContactPolicy):
-            yield from one.channels
-        if isinstance(one, Offer):
-            yield from (channel for treatment in one.treatments for channel in treatment.channels)
-            if one.category is not None:
-                yield category_consent(one.category)
+def _consent_keys(one: CatalogueObject) -> Iterator[str]:
+    if isinstance(one, Placement):
+        yield one.channel
+    elif isinstance(one, Offer | ContactPolicy):
+        yield from one.channels
+    if isinstance(one, Offer):
+        yield from (channel for treatment in one.treatments for channel in treatment.channels)
+        if one.category is not None:
+            yield category_consent(one.category)
 
 
 def _placements_of(offer: Offer) -> Iterator[tuple[str, str]]:
