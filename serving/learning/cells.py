@@ -125,7 +125,7 @@ class Cell(msgspec.Struct, array_like=True):
             return
         self.falling.add(expected, accepted)
         if self.page > SURE:
-            self.once = usual
+            self.once = usual if usual * before >= KNOWN else 0.0
             of_expected = min(1.0, self.falling.expected / all_expected)
             of_accepted = min(1.0, self.falling.accepted / all_accepted) if all_accepted else 0.0
             for one in self.segments.values():
