@@ -13,7 +13,12 @@ from serving.keys import SCOPES
 from serving.settings import Settings
 from serving.wiring import build
 
-ASK = {"customer_id": "c-1", "placements": [{"placement_id": "hero", "limit": 3}], "idempotency_key": "k", "deadline_ms": 5000}
+ASK = {
+    "customer_id": "c-1",
+    "placements": [{"placement_id": "hero", "limit": 3}],
+    "idempotency_key": "k",
+    "deadline_ms": 5000,
+}
 OFFER = {"name": "n", "value": 1, "status": "approved", "treatments": [{"treatment_id": "t"}]}
 
 
