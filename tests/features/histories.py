@@ -156,7 +156,7 @@ class Recomputation:
                 told = self.attributes.get(key, {}).get(name)
                 if kind == "category":
                     return told
-                if told is None:
+                if not isinstance(told, int | float):  # unknown, or not of the kind that most customers have
                     return math.nan
                 return (now_us - told) / US_PER_DAY if kind == "time" else float(told)
         raise AssertionError(value)

@@ -55,11 +55,11 @@ def made(tmp_path_factory):
 
 
 def attributes(now_us: int) -> dict[str, dict[str, object]]:
-    """What is told of each customer strictly before an instant, as numbers and texts."""
+    """What is told of each customer strictly before an instant; most ages are numbers, so that a text is none."""
     joined = to_us(datetime(2020, 2, 3, 4, 5, 6, tzinfo=UTC))
     told: dict[str, dict[str, object]] = {
-        "a": {"age": "30", "tier": "gold", "vip": 1.0, "joined": joined},
-        "known-only-by-profile": {"age": "40", "tier": ""},
+        "a": {"age": 30.0, "tier": "gold", "vip": 1.0, "joined": joined},
+        "known-only-by-profile": {"age": 40.0, "tier": ""},
     }
     if at(3, 12) < now_us:
         told["b"] = {"age": "n/a", "vip": 0.0}
