@@ -48,13 +48,6 @@ def shortlist(
     return chosen
 
 
-def cheap_scores(affinity: NDArray[np.float32], value: Numbers) -> Numbers:
-    """What orders offers before any other model is asked: value, weighted by how the offer's affinity stands among
-    those of all offers; (n_offers,). Between 0 and the value; half of it for an offer of average affinity."""
-    scores: Numbers = _cheap(affinity, value)
-    return scores
-
-
 def _levels(eligible: Mask, priority: NDArray[np.int64] | None) -> list[Mask]:
     """The eligible offers by priority, the highest first."""
     if priority is None or not priority.size or priority.min() == priority.max():
@@ -98,21 +91,3 @@ def _rows_from(level, scores, least):  # type: ignore[no-untyped-def]
         rows[n] = i
         n += level[i] and scores[i] >= least
     return rows[:n]
-
-
-@compiled
-def _cheap(affinity, value):  # type: ignore[no-untyped-def]
-    n = len(affinity)
-    mean = 0.0
-    for i in range(n):
-        mean += affinity[i]
-    mean = mean / n if n else 0.0
-    square = 0.0
-    for i in range(n):
-        square += (affinity[i] - mean) ** 2
-    spread = np.sqrt(square / n) if n else 0.0
-    out = np.empty(n)
-    for i in range(n):
-        z = (affinity[i] - mean) / spread if spread > 1e-9 else 0.0
-        out[i] = value[i] * 0.5 * (1.0 + z / (1.0 + abs(z)))
-    return out

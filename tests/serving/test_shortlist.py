@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.shortlist import cheap_scores, shortlist
+from serving.shortlist import shortlist
 
 
 def rows(mask):
@@ -72,11 +72,3 @@ def test_new_offers_that_are_among_the_best_use_no_quota():
 def test_a_shortlist_of_nothing_is_refused():
     with pytest.raises(ValueError, match="n == 0"):
         shortlist(np.ones(3, bool), np.ones(3), 0)
-
-
-def test_the_cheap_score_is_half_the_value_at_average_affinity_and_grows_with_it():
-    found = cheap_scores(np.array([-1.0, 0.0, 1.0], np.float32), np.array([10.0, 10.0, 10.0]))
-    # the standard deviation of -1, 0, 1 is sqrt(2/3), so that z = 1.2247, and z / (1 + z) = 0.5505
-    np.testing.assert_allclose(found, [2.247, 5.0, 7.753], atol=1e-3)
-    np.testing.assert_array_equal(cheap_scores(np.ones(3, np.float32), np.array([2.0, 4.0, 6.0])), [1.0, 2.0, 3.0])
-    assert cheap_scores(np.zeros(0, np.float32), np.zeros(0)).shape == (0,)
