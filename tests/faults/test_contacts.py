@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bench import caps
+from bench import caps, caps_audit, caps_world
 from features.catalogue import Cap, Offer, Treatment
 from features.errors import StoreUnavailable
 from features.events import Event, from_us, to_us
@@ -71,22 +71,23 @@ def test_many_processes_one_of_them_killed_break_no_limit_and_leak_nothing(tmp_p
 
 
 def test_the_check_of_the_bench_finds_what_is_planted():
-    report = caps.Report()
-    shown = [caps.Shown(caps.START_US + n, "o-1", sys.maxsize, "hero", None) for n in range(3)]
-    caps._check_cap(shown, Cap(limit=3, window="1d"), "", report)
+    report = caps_world.Report()
+    shown = [caps_audit.Shown(caps_world.START_US + n, "o-1", sys.maxsize, "hero", None) for n in range(3)]
+    caps_audit.check_cap(shown, Cap(limit=3, window="1d"), "", report)
     assert report.cap_violations == 0
-    caps._check_cap(shown, Cap(limit=2, window="1d"), "", report)
-    caps._check_rest(shown[:2], "", report)
+    caps_audit.check_cap(shown, Cap(limit=2, window="1d"), "", report)
+    caps_audit.check_rest(shown[:2], "", report)
     assert (report.cap_violations, report.cooldown_violations, report.good) == (1, 1, False)
 
 
 def test_the_check_of_the_bench_finds_a_decision_within_a_pause(tmp_path):
     log = SqliteLog(tmp_path / "log.db")
-    times = [caps.START_US + n * caps.HOUR_US for n in range(caps.IGNORED)]
-    times += [times[-1] + caps.LAPSE_US + n * caps.PAUSED_US for n in (0.5, 1)]  # within the pause, and after it
+    times = [caps_world.START_US + n * caps_world.HOUR_US for n in range(caps_world.IGNORED)]
+    ends_us = times[-1] + caps_world.LAPSE_US
+    times += [ends_us + n * caps_world.PAUSED_US for n in (0.5, 1)]  # within the pause, and after it
     granted, logged = {}, {}
     for n, at_us in enumerate(map(int, times)):
-        granted[f"d-{n}"] = caps.Granted(f"d-{n}", "c", at_us, "hero", ["o"], at_us, at_us)
+        granted[f"d-{n}"] = caps_world.Granted(f"d-{n}", "c", at_us, "hero", ["o"], at_us, at_us)
         event = Event(
             event_id=f"e-{n}", event_type="impression", customer_id="c", occurred_at=from_us(at_us),
             decision_id=f"d-{n}", offer_id="o",
@@ -94,8 +95,8 @@ def test_the_check_of_the_bench_finds_a_decision_within_a_pause(tmp_path):
         log.append([event], from_us(at_us))
         logged[f"e-{n}"] = at_us
     log.close()
-    log, report = SqliteLog(tmp_path / "log.db"), caps.Report()
-    caps._check_pauses(log, granted, set(), logged, report)
+    log, report = SqliteLog(tmp_path / "log.db"), caps_world.Report()
+    caps_audit.check_pauses(log, granted, set(), logged, report)
     log.close()
     assert (report.pauses_checked, report.pauses, report.pause_violations) == (len(times), 1, 1)
 
