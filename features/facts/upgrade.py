@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 
 import msgspec
 
+from features.definitions.dsl import AttributeKind
+from features.definitions.profile import kinds_moved
+from features.facts.attributes import count_attributes
 from features.profile import category_consent
 
 ADDED = (  # columns that older files lack: CREATE TABLE IF NOT EXISTS does not add them
@@ -22,6 +26,7 @@ def upgrade(db: sqlite3.Connection) -> None:
             db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {declared}")
     if "muted_categories" in _columns(db, "profiles"):
         _mutes_into_consent(db)
+    _count_attributes_of_old(db)
     db.execute(  # said at the latest when the profile last changed
         "UPDATE profiles SET said_us = (SELECT json_group_object(key, profiles.updated_us) FROM "
         "json_each(profiles.consent)) WHERE said_us = '{}' AND consent != '{}'"
@@ -37,6 +42,16 @@ def _mutes_into_consent(db: sqlite3.Connection) -> None:
         db.execute(
             "UPDATE profiles SET consent = ?, muted_categories = '[]' WHERE customer_id = ?", (merged, customer_id)
         )
+
+
+def _count_attributes_of_old(db: sqlite3.Connection) -> None:
+    """There were no counts once."""
+    if db.execute("SELECT 1 FROM attribute_kinds WHERE n > 0 LIMIT 1").fetchall():
+        return
+    moved: Counter[tuple[str, AttributeKind]] = Counter()
+    for (attributes,) in db.execute("SELECT attributes FROM profiles"):
+        moved.update(kinds_moved({}, msgspec.json.decode(attributes)))
+    count_attributes(db, moved)
 
 
 def _columns(db: sqlite3.Connection, table: str) -> set[str]:
