@@ -109,6 +109,10 @@ class Log(Protocol):
         """
         ...
 
+    def known(self, event_ids: Iterable[str]) -> set[str]:
+        """Those of these ids that an event in the log has."""
+        ...
+
     def decision(self, decision_id: str) -> DecisionRow | None: ...
 
     def events_after(self, position: int, limit: int) -> list[LogEvent]: ...
@@ -252,6 +256,13 @@ class SqliteLog:
             if any(one[1] == other[1] for one, other in zip(rows, islice(rows, 1, None), strict=False)):
                 rows = list({row[1]: row for row in rows}.values())
         return [_event_of(row) for row in (rows if limit is None else rows[-limit:])]
+
+    def known(self, event_ids: Iterable[str]) -> set[str]:
+        asked = msgspec.json.encode(list(event_ids)).decode()
+        rows = self._read(
+            f"SELECT id FROM log WHERE kind = {EVENT} AND id IN (SELECT value FROM json_each(?))", (asked,)
+        )
+        return {event_id for (event_id,) in rows}
 
     def decision(self, decision_id: str) -> DecisionRow | None:
         rows = self._read(f"{DECISION_COLUMNS} WHERE kind = {DECISION} AND id = ?", (decision_id,))

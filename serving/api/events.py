@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, NamedTuple
 
@@ -18,14 +17,14 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from features.catalogue import Offer
-from features.errors import BadEvent, Erased, NotFound
+from features.errors import BadEvent, BadInput, Erased, NotFound
 from features.events import BY_NAME, FIELDS, Event, check_event, to_us
 from features.facts import Facts
 from features.profile import Word, category_consent
 from serving.api.door import BatchDoor, Caller, limiter_of, needs, problems
 from serving.api.fields import Body, Token
 from serving.api.json_body import oddities
-from serving.api.service import Served, Service
+from serving.api.service import Reader, Served, Service
 from serving.keys import Key
 from serving.problems import readable
 from serving.public_keys import EventSender, visitor_of
@@ -91,13 +90,17 @@ async def accept(body: EventsIn, caller: Caller, service: Served, http: Request)
     _charge(limiter_of(http), caller, body.events)
     sender = EventSender(caller, body.customer_token, time.time())
     checking = Checking(now, sender, service.facts)
-    events, rejected, n_twice = await run_in_threadpool(_checked, body.events, checking)  # decisions go on meanwhile
-    if any(event.event_type in CONSENT for event in events):
-        await run_in_threadpool(_keep_consent, service.facts, events, now)
-    events = await _with_categories(events, service)
+    checked = await run_in_threadpool(_checked, body.events, checking)  # decisions go on meanwhile
+    if any(event.event_type in CONSENT for event in checked.good.values()):
+        await run_in_threadpool(_keep_consent, checked, service.facts, service.log_store, now)
+    rejected: list[dict[str, Any]] = [
+        {"index": index, "code": fault.code, "detail": readable(fault.detail)}
+        for index, fault in sorted(checked.rejected.items())
+    ]
+    events = await _with_categories(list(checked.good.values()), service)
     new = await asyncio.wrap_future(service.log.submit(events, now)) if events else []
     n_new = sum(new)
-    n_known = len(new) - n_new + n_twice
+    n_known = len(new) - n_new + checked.n_twice
     service.meter.received(n_new, n_known, (one["code"] for one in rejected))
     answer = {"accepted": n_new, "duplicates": n_known, "rejected": rejected}
     return Response(orjson.dumps(answer), 202, media_type="application/json")
@@ -111,29 +114,41 @@ class Checking(NamedTuple):
     facts: Facts
 
 
-def _checked(given: list[Any], checking: Checking) -> tuple[list[Event], list[dict[str, Any]], int]:
-    """The good ones, each id once, under the key of whom they are of; the rejected ones; and how many came twice."""
-    checked: list[tuple[int, Event | BadEvent]] = []
+class Checked(NamedTuple):
+    """What became of the events of a request, by their places in it."""
+
+    good: dict[int, Event]  # each id once, under the key of whom it is of
+    rejected: dict[int, BadEvent]
+    n_twice: int
+
+    def reject(self, index: int, fault: BadEvent) -> None:
+        del self.good[index]
+        self.rejected[index] = fault
+
+
+def _checked(given: list[Any], checking: Checking) -> Checked:
+    events: dict[int, Event] = {}
+    rejected: dict[int, BadEvent] = {}
     for index, raw in enumerate(given):
         try:
-            checked.append((index, _check(raw, checking)))
+            events[index] = _check(raw, checking)
         except BadEvent as error:
-            checked.append((index, error))
-    keys = {event.customer_id for _, event in checked if isinstance(event, Event)}
+            rejected[index] = error
+    keys = {event.customer_id for event in events.values()}
     erased = checking.facts.erased_among(keys)
-    good: dict[str, Event] = {}
-    rejected: list[dict[str, Any]] = []
-    n_twice = 0
-    for index, event in checked:
-        if isinstance(event, Event) and event.customer_id in erased:
-            event = ERASED
-        if isinstance(event, BadEvent):
-            rejected.append({"index": index, "code": event.code, "detail": readable(event.detail)})
-            continue
-        n_twice += event.event_id in good
-        good.setdefault(event.event_id, event)
     known = checking.facts.identities_of(keys - erased)
-    return [_of(event, known[event.customer_id]) for event in good.values()], rejected, n_twice
+    good: dict[int, Event] = {}
+    seen: set[str] = set()
+    n_twice = 0
+    for index, event in events.items():
+        if event.customer_id in erased:
+            rejected[index] = ERASED
+        elif event.event_id in seen:
+            n_twice += 1
+        else:
+            seen.add(event.event_id)
+            good[index] = _of(event, known[event.customer_id])
+    return Checked(good, rejected, n_twice)
 
 
 def _check(raw: Any, checking: Checking) -> Event:
@@ -155,19 +170,24 @@ def _charge(limiter: RateLimiter, key: Key, events: list[Any]) -> None:
         limiter.charge_visitors(key, Counter(visitor_of(event) or "" for event in events))
 
 
-def _keep_consent(facts: Facts, events: list[Event], now: datetime) -> None:
+def _keep_consent(checked: Checked, facts: Facts, log: Reader, now: datetime) -> None:
     """What was opted out of or in to, into the profile: before the log has it, so that no crash loses a refusal.
 
-    Each word stands at its time, so a retry, or one that comes late, changes nothing that was said since.
+    Of an event that the log has already nothing is kept, whatever it says now. Each word stands at its time, so one
+    that comes late changes nothing that was said since. An event whose word cannot be kept is rejected.
     """
-    words: dict[str, list[Word]] = {}
-    for event in events:
-        if event.event_type in CONSENT:
-            words.setdefault(event.customer_id, []).extend(_words(event))
+    said = {index: event for index, event in checked.good.items() if event.event_type in CONSENT}
+    known = log.known(event.event_id for event in said.values())
     with facts.transaction():
-        for customer_id, said in words.items():
-            with suppress(Erased):  # since it was checked; the log takes nothing of them either
-                facts.say(customer_id, said, now)
+        for index, event in said.items():
+            if event.event_id in known:
+                continue
+            try:
+                facts.say(event.customer_id, list(_words(event)), now)
+            except BadInput as error:
+                checked.reject(index, BadEvent("consent_full", error.detail, "properties"))
+            except Erased:  # since it was checked
+                checked.reject(index, ERASED)
 
 
 def _words(event: Event) -> Iterator[Word]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
@@ -53,6 +53,7 @@ class Reader(Protocol):
     def recent(
         self, customer_id: str, since_us: int, after_position: int, limit: int | None = None
     ) -> list[LogEvent]: ...
+    def known(self, event_ids: Iterable[str]) -> set[str]: ...
     def decision(self, decision_id: str) -> DecisionRow | None: ...
     def erase(self, customer_ids: Sequence[str]) -> ErasedRows: ...
 

@@ -75,6 +75,14 @@ def test_a_known_event_id_is_a_duplicate_and_never_overwrites(log: Log) -> None:
     assert [(one.event_id, one.channel) for one in log.events_after(0, 10)] == [("e-1", None), ("e-2", None)]
 
 
+def test_the_log_says_which_ids_it_has(log: Log) -> None:
+    odd = "é\U0001f600'\""
+    log.append([event("e-1"), event(odd)], NOW)
+    log.append_decisions([DecisionRow("d-1", "c-1", to_us(NOW), b"payload")])
+    assert log.known(["e-1", "e-2", odd, "d-1"]) == {"e-1", odd}
+    assert log.known([]) == set()
+
+
 def test_an_event_cannot_swallow_a_decision_of_the_same_id(log: Log) -> None:
     assert log.append([event("same")], NOW) == [True]
     log.append_decisions([DecisionRow("same", "c-1", to_us(NOW), b"payload")])

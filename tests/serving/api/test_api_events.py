@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from itertools import permutations
 
 import pytest
 
 from features.catalogue import Offer, Treatment
 from features.errors import StoreUnavailable
+from features.events import to_us
 from tests.serving.api.fakes import NOW
 
 JSON = {"Content-Type": "application/json"}
@@ -206,6 +208,41 @@ def test_a_retried_opt_in_does_not_undo_a_later_refusal(send, service):
     send(OUT)
     assert send(IN).json()["duplicates"] == 1
     assert service.facts.profile("c-1").consent == {"web": False}
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        {"event_type": "opt_in", "occurred_at": "2026-03-01T11:59:30Z"},
+        {"event_type": "opt_out", "occurred_at": "2026-03-01T11:59:30Z", "properties": {"channel": "email"}},
+        {"event_type": "opt_out", "customer_id": "c-2"},
+    ],
+)
+def test_a_known_id_sent_again_with_something_else_changes_no_consent(send, service, again):
+    refusal = an_event(event_type="opt_out", properties={"channel": "web"})
+    send(refusal)
+    assert send({**refusal, **again}).json() == {"accepted": 0, "duplicates": 1, "rejected": []}
+    assert service.facts.profile("c-1").said_us == {"web": to_us(NOW - timedelta(minutes=1))}
+    assert service.facts.profile("c-1").consent == {"web": False}
+    assert service.facts.profile("c-2") is None
+
+
+def test_a_word_that_is_one_too_many_rejects_its_event_only(client, send, service):
+    client.put("/v1/customers/c-1", json={"consent": {f"channel-{n}": True for n in range(255)}})
+
+    def word(channel):
+        later = "2026-03-01T12:01:00Z"
+        return an_event(channel, event_type="opt_out", occurred_at=later, properties={"channel": channel})
+
+    answer = send(word("web"), word("email"), an_event("click"), word("channel-7"), word("post")).json()
+    assert answer["accepted"] == 3
+    assert [(one["index"], one["code"]) for one in answer["rejected"]] == [(1, "consent_full"), (4, "consent_full")]
+    assert "257 entries" in answer["rejected"][0]["detail"]
+    consent = service.facts.profile("c-1").consent
+    assert (len(consent), consent["web"], consent["channel-7"]) == (256, False, False)
+    assert [event.event_id for event in kept(service)] == ["web", "click", "channel-7"]
+    client.put("/v1/customers/c-1", json={"consent": {"channel-0": None}})
+    assert send(word("email")).json()["accepted"] == 1  # what was rejected is not known, so it can come again
 
 
 def test_a_late_word_on_consent_does_not_beat_a_newer_one(client, send, service):
