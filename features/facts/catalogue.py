@@ -13,14 +13,16 @@ import msgspec
 from features.catalogue import ContactPolicy, Lever, Offer, Placement
 from features.errors import NotFound, StaleVersion
 from features.events import from_us, to_us
+from features.experiment import Experiment
 from features.facts.file import FactsFile
 
-T = TypeVar("T", bound=Offer | Placement | ContactPolicy | Lever)
-_KINDS: dict[type, tuple[str, str]] = {
+T = TypeVar("T", bound=Offer | Placement | ContactPolicy | Lever | Experiment)
+_KINDS: dict[type, tuple[str, str]] = {  # in the order of `Catalogue`
     Offer: ("offer", "offer_id"),
     Placement: ("placement", "placement_id"),
     ContactPolicy: ("contact_policy", "policy_id"),
     Lever: ("lever", "lever_id"),
+    Experiment: ("experiment", "experiment_id"),
 }
 
 
@@ -58,10 +60,11 @@ class Catalogue:
     placements: tuple[Placement, ...]
     contact_policies: tuple[ContactPolicy, ...] = ()
     levers: tuple[Lever, ...] = ()
+    experiments: tuple[Experiment, ...] = ()
 
 
 class CatalogueFacts(FactsFile):
-    """Offers, placements, contact policies and levers."""
+    """Offers, placements, contact policies, levers and experiments."""
 
     def __init__(self, path: Path, wait_s: float = 30.0) -> None:
         super().__init__(path, wait_s)
@@ -188,7 +191,7 @@ def _catalogue(version: int, rows: Iterable[tuple[str, str]]) -> Catalogue:
     types = {kind: of for of, (kind, _) in _KINDS.items()}
     for kind, body in rows:
         found[types[kind]].append(msgspec.json.decode(body, type=types[kind]))
-    return Catalogue(version, *(tuple(found[of]) for of in (Offer, Placement, ContactPolicy, Lever)))
+    return Catalogue(version, *(tuple(found[of]) for of in _KINDS))
 
 
 def _changed(before: Catalogue, version: int, rows: Iterable[tuple[str, str, str | None]]) -> Catalogue:
@@ -202,12 +205,13 @@ def _changed(before: Catalogue, version: int, rows: Iterable[tuple[str, str, str
         Placement: before.placements,
         ContactPolicy: before.contact_policies,
         Lever: before.levers,
+        Experiment: before.experiments,
     }
     for of, bodies in last.items():
         objects = {getattr(one, _KINDS[of][1]): one for one in kept[of] if getattr(one, _KINDS[of][1]) not in bodies}
         objects |= {name: msgspec.json.decode(body, type=of) for name, body in bodies.items() if body is not None}
         kept[of] = tuple(objects[name] for name in sorted(objects))
-    return Catalogue(version, kept[Offer], kept[Placement], kept[ContactPolicy], kept[Lever])
+    return Catalogue(version, *(kept[of] for of in _KINDS))
 
 
 def _stored(of: type[T], body: str, version: int, updated_us: int) -> Stored[T]:
