@@ -1,0 +1,1 @@
+"""Statistics of experiments: from cells to estimates, intervals, tests and a verdict."""
