@@ -207,7 +207,7 @@ class Writer:
     def visit(self, customer: int, offer: int, p_model: float, clicked: bool) -> None:
         decision_id = f"d-{self.name}-{len(self.decisions)}"
         shown = [{"offer_id": offer_id(offer), "p_model": p_model}]
-        row = {"placements": [{"offers": shown}], "model_versions": {"release": "1"}, "segment": "web"}
+        row = {"placements": [{"offers": shown, "segment": "web"}], "model_versions": {"release": "1"}}
         self.decisions.append(DecisionRow(decision_id, f"c-{customer}", to_us(self.at), msgspec.json.encode(row)))
         for kind in ("impression", "click")[: 1 + clicked]:
             self.events.append(

@@ -62,7 +62,7 @@ def log_row(decision: Decision, attempt: Attempt, settings: Settings) -> bytes:
         "expires_at": decision.expires_at,
         "currency": decision.currency,
         "placements": [
-            {"placement_id": answer.placement_id, "offers": _offers(answer.offers, drafted)}
+            {"placement_id": answer.placement_id, "segment": drafted.segment, "offers": _offers(answer.offers, drafted)}
             for answer, drafted in zip(decision.placements, attempt.draft.placements, strict=True)
         ],
         "policy": decision.policy,
@@ -78,7 +78,6 @@ def log_row(decision: Decision, attempt: Attempt, settings: Settings) -> bytes:
         "lost": [sorted(lost) for lost in attempt.lost],
         "n_draws": attempt.n_draws,
         "support": [_support(*both) for both in zip(attempt.draft.placements, counted, strict=True)],
-        "segment": attempt.draft.segment,
         "p_churn": attempt.draft.p_churn,
         "seed": str(question.seed),  # 64 bits do not fit a JSON number everywhere
         "request": {

@@ -48,6 +48,7 @@ class Drafted(Struct, frozen=True, eq=False):
 
     placement: Placement
     channel: str
+    segment: str  # among whom what this placement brings is learned
     asked: Asked
     dropped_by: NDArray[np.int8]  # index of the first rule that said no, -1: none did
     taken: Mask  # picked in an earlier placement of the same decision, or lost to somebody else
@@ -65,7 +66,6 @@ class Draft:
 
     placements: tuple[Drafted, ...]
     p_churn: float | None
-    segment: str
     claimed: tuple[Claimed, ...]
     time_zone: tzinfo  # of the customer
 
@@ -118,8 +118,7 @@ def draft(
         if history is not None and picked:
             coming = tuple(contact_of(one, question, now_us) for one in picked)
             history = ContactHistory(history.contacts + coming)
-    channel = drafted[0].channel if drafted else ""
-    return Draft(tuple(drafted), p_churn, segment_of(settings.segment_by, channel, customer), tuple(claimed), zone)
+    return Draft(tuple(drafted), p_churn, tuple(claimed), zone)
 
 
 def _draft_one(
@@ -170,6 +169,7 @@ def _draft_one(
     return Drafted(
         placement=placement,
         channel=asked.channel,
+        segment=segment,
         asked=asked,
         dropped_by=dropped_by,
         taken=taken,

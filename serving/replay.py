@@ -171,7 +171,8 @@ class _Nobody:
 def _row_of(logged: DecisionRow) -> Row:
     try:
         row: Row = msgspec.json.decode(logged.payload)
-        needed = row["inputs"]["settings"], row["inputs"]["feature_set"], row["inputs"]["offers"], row["n_draws"]
+        inputs, segments = row["inputs"], [one["segment"] for one in row["placements"]]
+        needed = inputs["settings"], inputs["feature_set"], inputs["offers"], row["n_draws"], segments
         assert needed
     except (msgspec.DecodeError, KeyError, TypeError):
         raise InputsExpired("the log does not name everything that this decision was made from") from None

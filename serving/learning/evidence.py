@@ -130,7 +130,7 @@ class _Offer(msgspec.Struct):
 
 class _Placement(msgspec.Struct):
     offers: list[_Offer]
-    segment: str | None = None  # where it is not that of the decision
+    segment: str = ""
 
 
 class _Row(msgspec.Struct):
@@ -138,7 +138,6 @@ class _Row(msgspec.Struct):
 
     placements: list[_Placement]
     model_versions: dict[str, str | None]
-    segment: str | None = None
     holdout: bool = False
 
 
@@ -151,11 +150,10 @@ def shown_by(row: DecisionRow) -> dict[str, Shown]:
     release = said.model_versions.get("release") or NO_RELEASE
     found = {}
     for placement in said.placements:
-        segment = placement.segment if placement.segment is not None else said.segment or ""
         for offer in placement.offers:
             p = offer.p_model if offer.p_model is not None or said.holdout else offer.p_accept
             if p is not None and math.isfinite(p) and 0 < p <= 1:
-                found[offer.offer_id] = Shown(row.customer_id, row.decided_us, release, segment, p)
+                found[offer.offer_id] = Shown(row.customer_id, row.decided_us, release, placement.segment, p)
     return found
 
 

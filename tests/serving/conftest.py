@@ -69,7 +69,7 @@ def decider_with(tmp_path):
         **told,
     ):
         made = [an_offer(o, offers[o]) if isinstance(o, str) else o for o in offers]
-        hero = Placement(placement_id="hero", name="hero", channel="web", **(placement or {}))
+        hero = Placement(placement_id="hero", name="hero", **{"channel": "web", **(placement or {})})
         strip = Placement(placement_id="strip", name="strip", channel="web")
         in_order = tuple(sorted(made, key=lambda o: o.offer_id))
         catalogue = Catalogue(1, in_order, (hero, strip), tuple(policies), tuple(levers))

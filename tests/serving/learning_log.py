@@ -24,9 +24,8 @@ def payload(offers: dict[str, float | None], release: str | None = "7", segment:
     """A decision's row of the log with what learning reads of it; `offers` maps ids to p_model."""
     shown = [{"rank": n, "offer_id": offer_id, "p_model": p} for n, (offer_id, p) in enumerate(offers.items(), 1)]
     row = {
-        "placements": [{"placement_id": "hero", "offers": shown}],
+        "placements": [{"placement_id": "hero", "segment": segment, "offers": shown}],
         "model_versions": {"release": release},
-        "segment": segment,
         **more,
     }
     return msgspec.json.encode(row)

@@ -149,6 +149,7 @@ def test_the_log_keeps_what_the_answer_said_and_what_it_was_made_from(decider_wi
     for offer in (offer for placement in row["placements"] for offer in placement["offers"]):
         assert offer.pop("p_model") == offer["p_accept"]  # nothing was learned since
         assert offer.pop("random") in (True, False)
+    assert [placement.pop("segment") for placement in row["placements"]] == ["web"]
     assert row["placements"] == msgspec.json.decode(msgspec.json.encode(decision.placements))
     assert row["seed"] == "1"
     assert row["catalogue_version"] == 1

@@ -47,14 +47,23 @@ def test_evidence_is_kept_by_release_segment_and_offer(shop, tmp_path):
     assert found(shop, tmp_path) == {("none", "app", "o-1"): (1, 0.1, 0.0), ("7", "web", "o-2"): (1, 0.5, 0.0)}
 
 
-def test_a_placement_may_have_a_segment_of_its_own(shop, tmp_path):
-    rows = [{"offers": [{"offer_id": "o-1", "p_model": 0.1}], "segment": "app"}]
-    shop.shown("d-1", placements=rows)
-    assert found(shop, tmp_path) == {("7", "app", "o-1"): (1, 0.1, 0.0)}
+def test_two_placements_of_a_decision_are_learned_in_the_segments_of_their_own_channels(
+    shop, tmp_path, decider_with, ask
+):
+    decider = decider_with({"o-1": 2.0, "o-2": 1.0}, placement={"channel": "email"})  # hero; the strip is on the web
+    decision = ask(decider, "hero", "strip")
+    shop.decision("d-1", body=decision.log_payload)
+    shop.event("impression", "d-1", "o-1")
+    shop.event("impression", "d-1", "o-2")
+    shop.event("accept", "d-1", "o-2")
+    # 0.02: the prior chance of an offer that no model knows
+    assert sums(folded(tmp_path, shop.log)) == {
+        ("none", "email", "o-1"): (1, 0.02, 0.0), ("none", "web", "o-2"): (1, 0.02, 1.0)
+    }  # fmt: skip
 
 
 def test_a_row_without_the_models_estimate_counts_by_p_accept_but_not_in_the_holdout(shop, tmp_path):
-    rows = [{"offers": [{"offer_id": "o-1", "p_accept": 0.3}]}]
+    rows = [{"segment": "web", "offers": [{"offer_id": "o-1", "p_accept": 0.3}]}]
     shop.shown("d-1", placements=rows)
     shop.shown("d-2", customer="c-2", placements=rows, holdout=True)
     assert found(shop, tmp_path) == {CELL: (1, 0.3, 0.0)}

@@ -256,11 +256,13 @@ def test_without_its_release_a_decision_does_not_replay(service_at, tmp_path):
         service.replayer.replay(decision.decision_id)
 
 
-def test_a_row_of_an_older_version_is_expired_and_no_error(service_at):
+@pytest.mark.parametrize("lacking", ["inputs", "n_draws", "segment"])
+def test_a_row_of_an_older_version_is_expired_and_no_error(service_at, lacking):
     service = service_at()
     (decision,) = some_decisions(service, random.Random(6), 1)
     row = msgspec.json.decode(decision.log_payload)
-    del row["inputs"]
+    for part in (row, *row["placements"]):
+        part.pop(lacking, None)
     keep(service, replace_payload(decision, "old", msgspec.json.encode({**row, "decision_id": "old"})))
     with pytest.raises(InputsExpired):
         service.replayer.replay("old")
