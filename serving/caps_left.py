@@ -16,7 +16,7 @@ def caps_left(limits: Limits, history: ContactHistory, now_us: int, zone: tzinfo
 
     `of` and `counted` say what is counted, as ("category", "running"); None is all. A cap without an entry is unused.
     """
-    tally = Tally(history.contacts, now_us, zone, limits.categories)
+    tally = Tally(history, now_us, zone, limits.categories)
     found = [left for cap in limits.of_policies for left in _left(cap, tally, None)]
     shown = {contact.offer_id for contact in history.contacts}
     for offer_id in sorted(shown & limits.of_offer.keys()):

@@ -49,10 +49,10 @@ class CapsRule:
         tally = self._tally(asked, history)
         closed: list[Any] = []
         for cap in policies:
-            if len(tally) >= cap.limit:
+            if tally.may_reach(cap, cap.limit):
                 closed += self._over(cap, tally, asked)
         for own in self._own:
-            if len(tally) >= own.least:
+            if own.may_reach(tally):
                 closed += [rows for rows in (own.over(tally, asked),) if len(rows)]
         if not closed:
             return None
@@ -102,7 +102,7 @@ class CapsRule:
         last = self._last
         if last is not None and last[0] is history and last[1] == asked.now_us:
             return last[2]  # the rooms ask again what the mask has counted
-        tally = Tally(history.contacts, asked.now_us, asked.time_zone, self._limits.categories)
+        tally = Tally(history, asked.now_us, asked.time_zone, self._limits.categories)
         self._last = history, asked.now_us, tally
         return tally
 
@@ -131,6 +131,9 @@ class _Own:
         self._only = {name: (rows[held[0]], limits[held[0]]) for name, held in at.items() if len(held) == 1}
         self._at = {name: np.array(held, np.intp) for name, held in at.items() if len(held) > 1}
         self.least = min(limits)
+
+    def may_reach(self, tally: Tally) -> bool:
+        return tally.may_reach(self._cap, self.least)
 
     def over(self, tally: Tally, asked: Asked) -> Sequence[int] | NDArray[np.intp]:
         """The rows whose limit is reached."""

@@ -13,14 +13,12 @@ from features.events import from_us
 from serving.rules.masks import without
 from serving.rules.tally import Channels
 from serving.rules.windows import parse_duration
-from serving.state.contacts import Contact
+from serving.state.contacts import Contact, ContactHistory
+from serving.state.history import REFUSED
 
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
     from serving.rules.asked import Asked
-
-
-REFUSED = ("dismiss", "reject")
 
 
 class Rest(NamedTuple):
@@ -58,22 +56,18 @@ def rested_at(contact: Contact, rest: Rest, now_us: int) -> int:
     return until_us
 
 
-def resting(contacts: Sequence[Contact], rest: Rest, now_us: int) -> set[str]:
+def resting(history: ContactHistory, rest: Rest, now_us: int) -> list[str]:
     """The offers that rest now, by id: those with a contact whose `rested_at` is ahead."""
-    if rest.channels is not None:
-        contacts = [c for c in contacts if c.channel is None or c.channel in rest.channels]
-    found: set[str] = set()
-    if rest.impression_us:
-        since_us = now_us - rest.impression_us
-        found = {
-            c.offer_id
-            for c in contacts
-            if ((c.decided_us if c.lapses_us > now_us else 0) if c.seen_us is None else c.seen_us) > since_us
-        }
+    columns, since_us = history.columns, now_us - rest.impression_us
+    resting: list[Contact] = []
+    if rest.impression_us and max(columns.rests_from_us, default=0) > since_us:
+        recent = zip(history.contacts, columns.rests_from_us, columns.counts_until_us, strict=True)
+        resting = [one for one, from_us, until_us in recent if from_us > since_us and until_us > now_us]
     if rest.dismiss_us:
-        refused = [c for c in contacts if c.answer and c.answer in REFUSED]
-        found.update(c.offer_id for c in refused if rested_at(c, rest, now_us) > now_us)
-    return found
+        resting += [one for one in columns.refused if rested_at(one, rest, now_us) > now_us]
+    if rest.channels is not None:
+        resting = [one for one in resting if one.channel is None or one.channel in rest.channels]
+    return [one.offer_id for one in resting]
 
 
 class CooldownRule:
@@ -92,9 +86,7 @@ class CooldownRule:
         if asked.history is None:
             return np.zeros(len(self._view), dtype=bool)
         row_of = self._view.row
-        found: set[str] = set()
-        for rest in rests:
-            found |= resting(asked.history.contacts, rest, asked.now_us)
+        found = [offer_id for rest in rests for offer_id in resting(asked.history, rest, asked.now_us)]
         rows = [row_of[offer_id] for offer_id in found if offer_id in row_of]
         if not rows:
             return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from features.catalogue import Offer
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 MICROS = 1_000_000
 UNUSED = Level()
-OFFER = attrgetter("offer_id")
 
 
 def micros(amount: float) -> int:
@@ -128,36 +126,33 @@ class Limits:
         return lost
 
     def _contacted_enough(self, claim: Claim, history: ContactHistory, picks: Sequence[Claimed]) -> list[Claimed]:
-        now_us, contacts = claim.decided_us, history.contacts
-        tally = Tally(contacts, now_us, claim.time_zone, self.categories)
-        contacted = set(map(OFFER, contacts))
+        now_us, offer_ids = claim.decided_us, history.columns.offer_ids
+        tally = Tally(history, now_us, claim.time_zone, self.categories)
+        n_most = len(offer_ids) + len(picks)
+        near = [cap for cap in self.of_policies if n_most >= cap.limit]
         paused: dict[str, bool] = {}
         made: list[Claimed] = []
         lost: list[Claimed] = []
         for pick in picks:
             if pick.channel not in paused:
-                paused[pick.channel] = bool(contacts) and self._paused(pick.channel, contacts, now_us)
+                paused[pick.channel] = bool(self.patience) and self._paused(pick.channel, history, now_us)
+            n_with = offer_ids.count(pick.offer_id)
             if (
                 paused[pick.channel]
-                or self._capped(pick, tally, made)
-                or (pick.offer_id in contacted and self._rests(pick, contacts, now_us))
+                or any([self._reached(cap, pick, tally, made) for cap in near])
+                or any(
+                    [
+                        self._reached(cap, pick, tally, made)
+                        for cap in self.of_offer.get(pick.offer_id, ())
+                        if (n_with + len(made) if cap.of == "offer" else n_most) >= cap.limit
+                    ]
+                )
+                or (n_with and self._rests(pick, history.contacts, now_us))
             ):
                 lost.append(pick)
             else:
                 made.append(pick)
         return lost
-
-    def _capped(self, pick: Claimed, tally: Tally, made: Sequence[Claimed]) -> bool:
-        most = len(tally) + len(made)
-        for cap in self.of_policies:
-            if most >= cap.limit and self._reached(cap, pick, tally, made):
-                return True
-        own = self.of_offer.get(pick.offer_id, ())
-        with_offer = tally.with_offer(pick.offer_id) + len(made) if own else 0
-        for cap in own:
-            if (with_offer if cap.of == "offer" else most) >= cap.limit and self._reached(cap, pick, tally, made):
-                return True
-        return False
 
     def _reached(self, cap: Capping, pick: Claimed, tally: Tally, made: Sequence[Claimed]) -> bool:
         if cap.channels is not None and pick.channel not in cap.channels:
@@ -175,9 +170,9 @@ class Limits:
             for contact in with_it
         )
 
-    def _paused(self, channel: str, contacts: Sequence[Contact], now_us: int) -> bool:
+    def _paused(self, channel: str, history: ContactHistory, now_us: int) -> bool:
         return any(
-            (one.channels is None or channel in one.channels) and paused_until_us(contacts, one, now_us) > now_us
+            (one.channels is None or channel in one.channels) and paused_until_us(history, one, now_us) > now_us
             for one in self.patience
         )
 

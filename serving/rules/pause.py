@@ -12,7 +12,8 @@ from features.catalogue import ContactPolicy
 from features.events import from_us
 from serving.rules.tally import Channels
 from serving.rules.windows import parse_duration
-from serving.state.contacts import Contact
+from serving.state.contacts import Contact, ContactHistory
+from serving.state.history import FOREVER
 
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
@@ -27,6 +28,7 @@ class Patience(NamedTuple):
     ignored: int
     rejected: int
     for_us: int
+    least: int  # no pause is reached by fewer contacts
 
 
 def patience_of(policies: Sequence[ContactPolicy]) -> tuple[Patience, ...]:
@@ -37,17 +39,22 @@ def patience_of(policies: Sequence[ContactPolicy]) -> tuple[Patience, ...]:
             policy.pause_after.ignored or 0,
             policy.pause_after.rejected or 0,
             parse_duration(policy.pause_after.for_),
+            min(n for n in (policy.pause_after.ignored, policy.pause_after.rejected) if n),
         )
         for policy in policies
         if policy.pause_after is not None and (policy.pause_after.ignored or policy.pause_after.rejected)
     )
 
 
-def paused_until_us(contacts: Sequence[Contact], patience: Patience, now_us: int) -> int:
+def paused_until_us(history: ContactHistory, patience: Patience, now_us: int) -> int:
     """The end of the newest pause, past or to come; 0 if there was none."""
-    if len(contacts) < min(n for n in (patience.ignored, patience.rejected) if n):
+    contacts = history.contacts
+    if len(contacts) < patience.least:
         return 0
-    return run_of(contacts, patience, now_us).until_us
+    found: tuple[int, Run] | None = history.remembered.get(patience)
+    if found is None or not found[0] <= now_us < found[1].changes_us:
+        found = history.remembered[patience] = now_us, run_of(contacts, patience, now_us)
+    return found[1].until_us
 
 
 class Run(NamedTuple):
@@ -55,6 +62,7 @@ class Run(NamedTuple):
 
     until_us: int  # the end of the newest pause; 0 if there was none
     first: int  # of the contacts before this one, none can change anything any more
+    changes_us: int = FOREVER  # until then time alone does not move `until_us`
 
 
 def run_of(contacts: Sequence[Contact], patience: Patience, now_us: int, at_most: int = 0) -> Run:
@@ -65,6 +73,7 @@ def run_of(contacts: Sequence[Contact], patience: Patience, now_us: int, at_most
     """
     policy_id, channels = patience.policy_id, patience.channels
     until_us = ignored = rejected = first = 0
+    changes_us = FOREVER
     for at, contact in enumerate(contacts):
         if contact.settled and policy_id in contact.settled:
             continue
@@ -85,7 +94,7 @@ def run_of(contacts: Sequence[Contact], patience: Patience, now_us: int, at_most
         else:
             at_us = max(contact.lapses_us, contact.seen_us)
             if at_us > now_us:
-                at_most = min(at, at_most)
+                at_most, changes_us = min(at, at_most), min(at_us, changes_us)
                 continue  # there is time left to answer
             ignored += 1
         if ignored == patience.ignored or rejected == patience.rejected > 0:
@@ -94,7 +103,7 @@ def run_of(contacts: Sequence[Contact], patience: Patience, now_us: int, at_most
             if at_us + patience.for_us > now_us:
                 at_most = first
             first = at + 1 if at < at_most else first
-    return Run(until_us, first)
+    return Run(until_us, first, changes_us)
 
 
 class PauseRule:
@@ -108,7 +117,7 @@ class PauseRule:
         for patience in self._patience:
             if patience.channels is not None and asked.channel not in patience.channels:
                 continue
-            if asked.history is None or paused_until_us(asked.history.contacts, patience, asked.now_us) > asked.now_us:
+            if asked.history is None or paused_until_us(asked.history, patience, asked.now_us) > asked.now_us:
                 return np.zeros(len(self._view), dtype=bool)
         return None
 
@@ -117,7 +126,7 @@ class PauseRule:
             return {"contacts": "could not be read"}
         for patience in self._patience:
             if patience.channels is None or asked.channel in patience.channels:
-                until_us = paused_until_us(asked.history.contacts, patience, asked.now_us)
+                until_us = paused_until_us(asked.history, patience, asked.now_us)
                 if until_us > asked.now_us:
                     return {"contact_policy": patience.policy_id, "paused_until": from_us(until_us)}
         return {}

@@ -198,7 +198,7 @@ def claimed(history: ContactHistory, claim: Claim, picks: Sequence[Claimed]) -> 
     before = history.contacts
     if before and before[-1].decided_us > claim.decided_us:  # a clock that is behind
         return ContactHistory(tuple(sorted((*before, *new), key=DECIDED)))
-    return ContactHistory((*before, *new))
+    return history.claiming(new)
 
 
 def _of_many(read: Read, query: str, values: Sequence[str]) -> list[Any]:

@@ -10,35 +10,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-import msgspec
+from serving.state.history import Answer, Contact, ContactHistory
 
 if TYPE_CHECKING:
     from features.log import Log
     from serving.rules.pause import Patience
 
-Answer = Literal["", "positive", "dismiss", "reject"]
-
-
-class Contact(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One offer shown, or about to be shown, to one customer."""
-
-    offer_id: str
-    category: str | None
-    placement_id: str | None
-    channel: str | None
-    decision_id: str | None  # None: an impression that names no decision
-    decided_us: int
-    lapses_us: int  # the claim counts until then, unless it was seen
-    seen_us: int | None = None  # of the first event that proves the contact
-    answer: Answer = ""  # the last one
-    answered_us: int | None = None
-    settled: tuple[str, ...] = ()  # policies whose pause has counted it for good: their runs began anew after it
-
-
-class ContactHistory(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One customer's contacts as far back as any window reaches, oldest first."""
-
-    contacts: tuple[Contact, ...] = ()
+__all__ = ["Answer", "Contact", "ContactHistory"]
 
 
 class Level(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, tzinfo
@@ -19,7 +20,7 @@ from serving.settings import Clock
 from serving.state import contact_book, stock_book
 from serving.state.connections import Connections, Held
 from serving.state.contact_book import ContactBook, Remembered
-from serving.state.contacts import Claim, Claimed, ContactHistory, Level, Limits, Needs, Stock, Take
+from serving.state.contacts import Claim, Claimed, Contact, ContactHistory, Level, Limits, Needs, Stock, Take
 from serving.state.keeping import FULL, KEPT_US, THINNED_ABOVE, kept
 from serving.state.known import Known, Row
 from serving.state.outcomes import KEEPS, matters, taken_in
@@ -222,7 +223,7 @@ class SqliteContacts:
         if len(history.contacts) >= FULL:
             return claim.picks, ()
         decision_id = claim.decision_id
-        made = {c.offer_id for c in history.contacts if c.decision_id == decision_id}
+        made = {c.offer_id for c in _decided_since(history, claim.decided_us) if c.decision_id == decision_id}
         if made and made.issuperset(pick.offer_id for pick in claim.picks):
             return (), ()  # asked again after an answer that got lost
         day, from_us, until_us = day_of(claim.decided_us, self._zone)
@@ -330,12 +331,16 @@ def _prepared(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
 
 
+def _decided_since(history: ContactHistory, since_us: int) -> Sequence[Contact]:
+    contacts = history.contacts
+    if not contacts or contacts[-1].decided_us < since_us:
+        return ()
+    return contacts[bisect_left(history.columns.decided_us, since_us) :]
+
+
 def _doubts_counted(history: ContactHistory, now_us: int, settled_us: int) -> ContactHistory:
     """Claims whose time is over, but not by the log as far as it was read, still count."""
-    if settled_us >= now_us:
-        return history
-    doubts = [c for c in history.contacts if settled_us < c.lapses_us <= now_us and c.seen_us is None]
-    if not doubts:
+    if settled_us >= now_us or not any([settled_us < one <= now_us for one in history.columns.counts_until_us]):
         return history
     return ContactHistory(
         tuple(
