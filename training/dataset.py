@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from features.attribution import Touches, labels, match, watched_us, windows_us
 from features.catalogue import Offer
 from features.data_settings import Churn, DataSettings
 from features.definitions import FeatureSet
@@ -27,7 +28,6 @@ from features.events import US_PER_DAY
 from features.facts import Facts
 from features.home import Home
 from features.live import Instant, feature_table
-from training.attribution import Touches, labels, match, watched_us, windows_us
 from training.interactions import Interactions
 
 CONTEXT = ("channel", "placement_id", "hour", "weekday")

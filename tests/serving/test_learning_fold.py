@@ -149,7 +149,7 @@ def test_positives_are_what_the_data_settings_name(shop, tmp_path):
 def test_an_outcome_that_names_no_decision_goes_to_an_impression_of_this_customer_and_offer(
     shop, tmp_path, matching, segment
 ):
-    """As the labels that the models are trained with; see training/attribution.py."""
+    """As the labels that the models are trained with; see features/attribution.py."""
     shop.shown("d-1", segment="first")
     shop.now += MINUTE
     shop.shown("d-2", segment="second")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from features.attribution import NEVER, Touches, labels, match, watched_us, windows_us
 from features.data_settings import Attribution
 from features.events import US_PER_DAY
 from tests.training.builders import offer
-from training.attribution import NEVER, Touches, labels, match, watched_us, windows_us
 
 D = US_PER_DAY
 
