@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from operator import itemgetter
 from struct import Struct
 from struct import error as NotPacked
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import Offer
+from training.kept import Kept
 
 Source = Literal[
     "customer",  # a customer feature
@@ -33,6 +35,7 @@ Source = Literal[
 BY_CONTEXT = {"by_channel": "channel", "by_placement_id": "placement_id"}  # the context that holds the key
 SAME_FOR_ALL_OFFERS = frozenset({"customer", "context", *BY_CONTEXT})
 Rows = NDArray[np.float64]
+NAMES_PER_CUSTOMER = 250  # about, of all categories in all keyed features
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -57,6 +60,11 @@ class OfferSide:
     row_of: Mapping[str, int]  # offer id -> row
 
     @cached_property
+    def places(self) -> Kept[tuple[tuple[str, ...], ...], _Places]:
+        """Where entries belong, by the names that keyed features hold something under: of the latest customers."""
+        return Kept(NAMES_PER_CUSTOMER)
+
+    @cached_property
     def position_of(self) -> Mapping[str, int]:
         """Category -> position in `categories`."""
         return {category: at for at, category in enumerate(self.categories)}
@@ -68,6 +76,19 @@ class Entries(NamedTuple):
     column: NDArray[np.int64]  # of the encoded row
     of: NDArray[np.int64]  # position of the category, or row of the offer
     value: NDArray[np.float64]
+
+
+class _Shared(NamedTuple):
+    """How the columns that are the same for all offers are filled: first the customer's numbers, taken out of the
+    features at once and packed, which refuses what is not a number; then all others."""
+
+    columns: NDArray[np.int64]
+    keys: tuple[str, ...]
+    taken: Callable[[Mapping[str, Any]], Sequence[Any]]
+    packed: Callable[..., bytes]
+    codes: tuple[tuple[str, dict[str, float]], ...]
+    context: tuple[tuple[str, dict[str, float] | None], ...]
+    keyed: tuple[tuple[str, str], ...]  # and the context that holds the key
 
 
 class Encoder(msgspec.Struct, frozen=True, dict=True):
@@ -97,20 +118,41 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
         return np.array([column.source not in SAME_FOR_ALL_OFFERS for column in self.columns], dtype=np.bool_)
 
     @cached_property
-    def _customer_numbers(self) -> tuple[NDArray[np.int64], Callable[[Mapping[str, Any]], Sequence[Any]], Struct]:
-        """Where the customer's numbers stand in a row, how to take them all out of the features at once, and how to
-        make them an array, which refuses what is not a number.
-        """
-        found = [(at, key) for at, key, codes in self.of("customer") if codes is None]
-        at, keys = np.array([at for at, _ in found], dtype=np.int64), [key for _, key in found]
-        packed = Struct(f"{len(keys)}d")
-        if len(keys) > 1:
-            return at, itemgetter(*keys), packed
-        return at, lambda features: [features[key] for key in keys], packed
+    def _shared(self) -> _Shared:
+        numbers = [(at, key) for at, key, codes in self.of("customer") if codes is None]
+        codes = [(at, key, codes) for at, key, codes in self.of("customer") if codes is not None]
+        keyed = [
+            (at, key, name) for source, name in BY_CONTEXT.items() for at, key, _ in self._by_source.get(source, [])
+        ]
+        others = (*codes, *self.of("context"), *keyed)
+        keys = tuple(key for _, key in numbers)
+        return _Shared(
+            columns=np.array([at for at, _ in numbers] + [at for at, _, _ in others], dtype=np.int64),
+            keys=keys,
+            taken=itemgetter(*keys) if len(keys) > 1 else lambda features: [features[key] for key in keys],
+            packed=Struct(f"{len(numbers) + len(others)}d").pack,
+            codes=tuple((key, codes) for _, key, codes in codes),
+            context=tuple((key, codes) for _, key, codes in self.of("context")),
+            keyed=tuple((key, name) for _, key, name in keyed),
+        )
 
-    @cached_property
-    def _customer_codes(self) -> list[tuple[int, str, dict[str, float] | None]]:
-        return [one for one in self.of("customer") if one[2] is not None]
+    @property
+    def shared_columns(self) -> NDArray[np.int64]:
+        """The columns that are the same for all offers of one customer, in the order of `shared`."""
+        return self._shared.columns
+
+    def shared(self, features: Mapping[str, Any], context: Mapping[str, Any]) -> NDArray[np.float64]:
+        """What they hold, shape (n_shared,); not to be written to."""
+        plan = self._shared
+        others = [_code(features.get(key), codes) for key, codes in plan.codes]
+        for key, of in plan.context:
+            others.append(number(context.get(key), of))
+        for key, name in plan.keyed:
+            others.append(count(features.get(key), context.get(name)))
+        try:
+            return np.frombuffer(plan.packed(*plan.taken(features), *others))
+        except (KeyError, NotPacked):
+            return np.frombuffer(plan.packed(*[number(features.get(key), None) for key in plan.keys], *others))
 
     @cached_property
     def _blank(self) -> NDArray[np.float64]:
@@ -164,27 +206,31 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
     def of_customer(self, features: Mapping[str, Any], context: Mapping[str, Any]) -> NDArray[np.float64]:
         """What is the same in all rows of one customer, (n_columns,); NaN where the columns differ by offer."""
         row = self._blank.copy()
-        at, taken, packed = self._customer_numbers
-        try:
-            row[at] = np.frombuffer(packed.pack(*taken(features)))
-        except (KeyError, NotPacked):
-            row[at] = [number(features.get(self.columns[column].key), None) for column in at.tolist()]
-        for column, key, codes in self._customer_codes:
-            row[column] = number(features.get(key), codes)
-        for column, key, codes in self.of("context"):
-            row[column] = number(context.get(key), codes)
-        for source, name in BY_CONTEXT.items():
-            for column, key, _ in self._by_source.get(source, ()):
-                row[column] = count(features.get(key), context.get(name))
+        row[self._shared.columns] = self.shared(features, context)
         return row
 
     def by_category(self, side: OfferSide, features: Mapping[str, Any]) -> Entries:
         """What the customer's features hold under the categories of the side."""
-        return _entries(self.of("by_category"), features, side.position_of)
+        held = _dicts(features, self._keys_by_category)
+        names = tuple(map(tuple, held))
+        places = side.places.get(names)
+        if places is None:
+            places = _places(self.of("by_category"), names, side.position_of)
+            side.places.put(names, places)
+        return _entries(places, held)
 
     def by_offer(self, side: OfferSide, features: Mapping[str, Any]) -> Entries:
         """What the customer's features hold under the offers of the side."""
-        return _entries(self.of("by_offer"), features, side.row_of)
+        held = _dicts(features, self._keys_by_offer)
+        return _entries(_places(self.of("by_offer"), held, side.row_of), held)
+
+    @cached_property
+    def _keys_by_category(self) -> tuple[str, ...]:
+        return tuple(key for _, key, _ in self.of("by_category"))
+
+    @cached_property
+    def _keys_by_offer(self) -> tuple[str, ...]:
+        return tuple(key for _, key, _ in self.of("by_offer"))
 
     def rows(
         self,
@@ -223,27 +269,48 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
         return self.of_customer(features, {})[None, :]
 
 
-def _entries(
-    columns: Sequence[tuple[int, str, Any]], features: Mapping[str, Any], position: Mapping[str, int]
-) -> Entries:
-    of_column: list[int] = []
-    of: list[int] = []
-    values: list[Any] = []
-    place = position.get
-    for column, key, _ in columns:
-        counts = features.get(key)
-        for name, n in counts.items() if isinstance(counts, dict) else ():
-            at = place(name)
-            if at is not None:
-                of_column.append(column)
-                of.append(at)
-                values.append(n)
-    if not values:
+def _dicts(features: Mapping[str, Any], keys: Sequence[str]) -> list[dict[str, float]]:
+    """What keyed features hold; nothing where one is missing."""
+    return [held if isinstance(held, dict) else {} for held in map(features.get, keys)]
+
+
+def _places(
+    columns: Sequence[tuple[int, str, Any]], names: Sequence[Iterable[str]], position: Mapping[str, int]
+) -> _Places:
+    """Where that belongs which is held under these names, one collection of names per column."""
+    of_column, of = array("q"), array("q")
+    for (column, _, _), some in zip(columns, names, strict=True):
+        of.extend(map(position.get, some, GONE))
+        of_column.extend(repeat(column, len(of) - len(of_column)))
+    if not of:
+        return NOWHERE
+    found = np.frombuffer(of_column, np.int64), np.frombuffer(of, np.int64)
+    if -1 not in of:
+        return _Places(*found, None)
+    there = np.flatnonzero(found[1] >= 0)
+    return _Places(found[0][there], found[1][there], there)
+
+
+def _entries(places: _Places, held: Sequence[dict[str, float]]) -> Entries:
+    if not places.of.size:
         return NO_ENTRIES
-    held = array("d", values)  # refuses what is not a number
-    return Entries(np.array(of_column), np.array(of), np.frombuffer(held))
+    numbers: list[float] = []
+    for one in held:
+        numbers += one.values()
+    values = np.frombuffer(array("d", numbers))  # which refuses what is not a number
+    return Entries(places.column, places.of, values if places.there is None else values[places.there])
 
 
+class _Places(NamedTuple):
+    """Where entries belong, and which of all that are held are on offer; None: all."""
+
+    column: NDArray[np.int64]
+    of: NDArray[np.int64]
+    there: NDArray[np.intp] | None
+
+
+GONE = repeat(-1)  # where a name that is not on offer stands
+NOWHERE = _Places(np.zeros(0, np.int64), np.zeros(0, np.int64), None)
 NO_ENTRIES = Entries(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
 
 
@@ -265,6 +332,10 @@ def offer_fields(offer: Offer) -> dict[str, Any]:
         else:
             fields[f"attributes.{name}"] = value
     return fields
+
+
+def _code(value: Any, codes: Mapping[str, float]) -> float:
+    return codes.get(value, math.nan) if type(value) is str else number(value, codes)
 
 
 def number(value: Any, codes: Mapping[str, float] | None) -> float:

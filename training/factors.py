@@ -7,25 +7,18 @@ import numpy as np
 from training.compiled import compiled, reordered
 
 
-@compiled
-def customer_vector(token_factors, tokens, customer_factors, row):  # type: ignore[no-untyped-def]
-    """The sum of the tokens' factors, and the customer's own if `row` is not -1; (k,)."""
-    k = token_factors.shape[1]
-    out = np.zeros(k, np.float32)
+@reordered
+def taste_of(token_factors, tokens, customer_factors, row, factors, biases):  # type: ignore[no-untyped-def]
+    """Offers' factors (n, k) times the customer's (k,), plus biases (n,). The customer's are the sum of the tokens'
+    factors, and its own if `row` is not -1."""
+    n, k = factors.shape
+    vector, out = np.zeros(k, np.float32), np.empty(n, np.float32)
     for token in tokens:
         for j in range(k):
-            out[j] += token_factors[token, j]
+            vector[j] += token_factors[token, j]
     if row >= 0:
         for j in range(k):
-            out[j] += customer_factors[row, j]
-    return out
-
-
-@reordered
-def matvec(factors, vector, biases):  # type: ignore[no-untyped-def]
-    """(n, k) @ (k,) + (n,)."""
-    n, k = factors.shape
-    out = np.empty(n, np.float32)
+            vector[j] += customer_factors[row, j]
     for i in range(n):
         total = np.float32(0.0)
         for j in range(k):

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.compiled import compiled
-from training.encoder import NO_ENTRIES, SAME_FOR_ALL_OFFERS, Encoder, Entries, OfferSide
+from training.encoder import NO_ENTRIES, Encoder, Entries, OfferSide
+from training.kept import Kept, read_only
 
 Numbers = NDArray[np.float64]
-Positions = NDArray[np.int64]
 LIMIT = 5.0  # no standardised number is further from 0
 
 
@@ -52,70 +52,74 @@ class Linear:
 
     def one(self, row: Numbers) -> float:
         """The log-odds of one row, (n_columns,)."""
-        total = float(self.intercept[0])
-        total += _added(row, self.numbers, self.centre, self.scale, self.weights, self.missing_weights)
-        for at, column in enumerate(self.categories.tolist()):
-            last, code = int(self.starts[at + 1]) - 1, row[column]
-            total += float(self.category_weights[_code(code, int(self.starts[at]), last)])
-        return float(total)
+        return float(
+            _of_row(
+                row, self.numbers, self.centre, self.scale, self.weights, self.missing_weights, self.categories,
+                self.starts, self.category_weights, self.intercept[0],
+            )
+        )  # fmt: skip
 
     def prepare(self, encoder: Encoder, side: OfferSide) -> LinearForOffers:
         return LinearForOffers(self, encoder, side)
 
 
 class LinearForOffers:
-    """The part of the log-odds that the offers alone decide, kept; the customer's is added as one number, and what
-    differs by both as few numbers as there are. Equal to `Linear.raw` of the filled rows, up to rounding.
+    """The part of the log-odds that the offers alone decide, kept; and with it what a customer's affinity adds, as
+    long as affinities stay. The rest is one number per category of offers, and what differs by offer as few numbers
+    as there are. Equal to `Linear.raw` of the filled rows, up to rounding.
     """
 
     def __init__(self, model: Linear, encoder: Encoder, side: OfferSide) -> None:
         self.encoder, self.side = encoder, side
         sources = np.array([column.source for column in encoder.columns], dtype=object)
-        same = np.isin(sources, list(SAME_FOR_ALL_OFFERS))
-        affinity = sources == "affinity"
-        of_customer = same[model.numbers]
-        self._numbers = _Numbers(model, np.flatnonzero(of_customer))
-        self._affinity = _Numbers(model, np.flatnonzero(affinity[model.numbers]))
-        self._categories = [
-            (int(column), int(model.starts[at]), int(model.starts[at + 1]) - 1)
-            for at, column in enumerate(model.categories.tolist())
-            if same[column]
-        ]
-        self._category_weights = model.category_weights.tolist()
-        self._by_column = _Numbers(model, np.arange(len(model.numbers)))
-        self._at = np.full(len(encoder.columns), -1)  # of a column, among the numbers
-        self._at[model.numbers] = np.arange(len(model.numbers))
-        self._fixed = self._of_offers(model, same | affinity)  # (n_offers,)
-        self._no_entries = np.zeros(len(side.categories) + 1)
-        self._add(NO_ENTRIES, self._no_entries)  # compiled now, not by the first customer who has some
+        shared, affinity = encoder.shared_columns, sources == "affinity"
+        self._columns = _Columns(model, len(encoder.columns))
+        self._shared = shared[self._columns.counts[shared]]
+        self._where = np.flatnonzero(self._columns.counts[shared])  # among all that are shared
+        a = np.flatnonzero(affinity[model.numbers])
+        self._affinity = model.centre[a], model.scale[a], model.weights[a]
+        self._reads_affinity = a.size > 0
+        self._without_affinity = float(model.missing_weights[a].sum())
+        n = len(side.categories)
+        self._category_of = np.where(side.category_of < 0, n, side.category_of)  # the last is of none
+        self._by_offer = bool(encoder.of("by_offer"))
+        later = affinity.copy()
+        later[shared] = True
+        self._fixed = self._of_offers(model, later)  # (n_offers,)
+        self._kept: Kept[int, tuple[NDArray[Any], Numbers]] = Kept(len(self._fixed))
+        for known in (np.zeros(len(self._fixed), np.float32), read_only(np.zeros(len(self._fixed), np.float32))):
+            self._with(known)  # compiled now, not by the first customers
+        self.raw({}, {}, None)
+        self._add(NO_ENTRIES, self._fixed)
 
     def raw(self, features: Any, context: Any, affinity: NDArray[np.floating[Any]] | None) -> Numbers:
         """The log-odds of one customer for each offer, (n_offers,)."""
-        encoder, side = self.encoder, self.side
-        row = encoder.of_customer(features, context)
-        base = self._numbers.added(row)
-        for column, start, last in self._categories:
-            base += self._category_weights[_code(row[column], start, last)]
-        entries = encoder.by_category(side, features)
-        by_category = self._no_entries
-        if len(entries.column):
-            by_category = by_category.copy()
-            self._add(entries, by_category)
-        a = self._affinity
-        known = affinity is not None and len(a.columns) > 0
-        scores = affinity if affinity is not None and known else NO_AFFINITY
-        if not known:
-            base += float(a.missing_weights.sum())
-        out: Numbers = _sum_up(self._fixed, base, side.category_of, by_category, scores, a.centre, a.scale, a.weights)
-        entries = encoder.by_offer(side, features)
-        if len(entries.column):
-            self._add(entries, out)
+        encoder, side, of = self.encoder, self.side, self._columns
+        values, entries = encoder.shared(features, context), encoder.by_category(side, features)
+        fixed, base = self._fixed, self._without_affinity
+        if affinity is not None and self._reads_affinity:
+            fixed, base = self._with(affinity), 0.0
+        out: Numbers = _sum_up(
+            values, self._where, self._shared, of.table, of.first, of.last, of.category_weights, base, *entries,
+            len(side.categories), fixed, self._category_of,
+        )  # fmt: skip
+        if self._by_offer:
+            entries = encoder.by_offer(side, features)
+            if len(entries.column):
+                self._add(entries, out)
         return out
 
+    def _with(self, affinity: NDArray[np.floating[Any]]) -> Numbers:
+        """What the offers alone decide, and the customer's affinity."""
+        kept = self._kept.get(id(affinity))
+        if kept is None:
+            kept = affinity, _with_affinity(self._fixed, affinity, *self._affinity)
+            if not affinity.flags.writeable:  # nor will it be another's: it is held here
+                self._kept.put(id(affinity), kept)
+        return kept[1]
+
     def _add(self, entries: Entries, out: Numbers) -> None:
-        """Entries take the place of the zeros that are in `fixed`."""
-        of = self._by_column
-        _add_entries(*entries, self._at, of.centre, of.scale, of.weights, of.missing_weights, out)
+        _add_entries(*entries, self._columns.table, out)
 
     def _of_offers(self, model: Linear, later: NDArray[np.bool_]) -> Numbers:
         """The log-odds from the intercept and all columns but those of `later`, keyed ones at 0."""
@@ -135,25 +139,26 @@ class LinearForOffers:
         return out
 
 
-def _code(code: float, start: int, last: int) -> int:
+class _Columns:
+    """A model's weights by column of the encoded row; a column that it does not read weighs nothing."""
+
+    def __init__(self, model: Linear, n_columns: int) -> None:
+        self.counts = np.zeros(n_columns, np.bool_)  # whether the model reads it
+        self.counts[model.numbers] = self.counts[model.categories] = True
+        self.table = np.zeros((n_columns, 5))  # centre, scale, weight, missing weight; and what a 0 adds
+        self.table[:, 1] = 1.0
+        for at, of in enumerate((model.centre, model.scale, model.weights, model.missing_weights)):
+            self.table[model.numbers, at] = of
+        self.table[:, 4] = [_adds(0.0, *row[:4]) for row in self.table]
+        self.first, self.last = np.full(n_columns, -1), np.full(n_columns, -1)  # of a category's weights
+        self.first[model.categories], self.last[model.categories] = model.starts[:-1], model.starts[1:] - 1
+        self.category_weights = model.category_weights
+
+
+@compiled
+def _code(code, first, last):  # type: ignore[no-untyped-def]
     """Where the weight of a category's code stands; the last of its column is for NaN."""
-    return last if code != code else min(int(code) + start, last)
-
-
-NO_AFFINITY = np.zeros(0, np.float32)
-
-
-class _Numbers:
-    """Some of a model's numeric columns."""
-
-    def __init__(self, model: Linear, which: Positions) -> None:
-        self.columns = model.numbers[which]
-        self.centre, self.scale = model.centre[which], model.scale[which]
-        self.weights, self.missing_weights = model.weights[which], model.missing_weights[which]
-
-    def added(self, row: Numbers) -> float:
-        """What they add to the log-odds of one row."""
-        return float(_added(row, self.columns, self.centre, self.scale, self.weights, self.missing_weights))
+    return last if np.isnan(code) else min(int(code) + first, last)
 
 
 @compiled
@@ -165,31 +170,54 @@ def _adds(x, centre, scale, weight, missing_weight):  # type: ignore[no-untyped-
 
 
 @compiled
-def _added(row, columns, centre, scale, weights, missing_weights):  # type: ignore[no-untyped-def]
-    total = 0.0
-    for at in range(len(columns)):
-        total += _adds(row[columns[at]], centre[at], scale[at], weights[at], missing_weights[at])
+def _of_row(  # type: ignore[no-untyped-def]
+    row, numbers, centre, scale, weights, missing_weights, categories, starts, category_weights, total
+):
+    for at in range(len(numbers)):
+        total += _adds(row[numbers[at]], centre[at], scale[at], weights[at], missing_weights[at])
+    for at in range(len(categories)):
+        total += category_weights[_code(row[categories[at]], starts[at], starts[at + 1] - 1)]
     return total
 
 
 @compiled
-def _add_entries(column, of, value, at_of, centre, scale, weights, missing_weights, out):  # type: ignore[no-untyped-def]
-    for i in range(len(column)):
-        at = at_of[column[i]]
-        if at >= 0:
-            now = _adds(value[i], centre[at], scale[at], weights[at], missing_weights[at])
-            out[of[i]] += now - _adds(0.0, centre[at], scale[at], weights[at], missing_weights[at])
+def _instead_of_0(value, row):  # type: ignore[no-untyped-def]
+    return _adds(value, row[0], row[1], row[2], row[3]) - row[4]
 
 
 @compiled
-def _sum_up(fixed, base, category_of, by_category, affinity, centre, scale, weights):  # type: ignore[no-untyped-def]
-    """`affinity` is made relative as `encoder.relative` does, and may be empty: then nothing is added for it."""
+def _add_entries(column, of, value, table, out):  # type: ignore[no-untyped-def]
+    """Entries take the place of the zeros that are in `fixed`."""
+    for i in range(len(column)):
+        out[of[i]] += _instead_of_0(value[i], table[column[i]])
+
+
+@compiled
+def _sum_up(  # type: ignore[no-untyped-def]
+    values, where, columns, table, first, last, category_weights, base, entry_column, entry_of, entry_value,
+    n_categories, fixed, category_of,
+):  # fmt: skip
+    """What the customer adds is the same for all offers of a category."""
+    for i in range(len(where)):
+        x, at = values[where[i]], columns[i]
+        if first[at] >= 0:
+            base += category_weights[_code(x, first[at], last[at])]
+        else:
+            base += _adds(x, table[at, 0], table[at, 1], table[at, 2], table[at, 3])
+    added = np.full(n_categories + 1, base)
+    for i in range(len(entry_column)):
+        added[entry_of[i]] += _instead_of_0(entry_value[i], table[entry_column[i]])
+    out = np.empty(len(fixed))
+    for i in range(len(fixed)):
+        out[i] = fixed[i] + added[category_of[i]]
+    return out
+
+
+@compiled
+def _with_affinity(fixed, affinity, centre, scale, weights):  # type: ignore[no-untyped-def]
+    """It is made relative as `encoder.relative` does."""
     n = len(fixed)
-    out = np.empty(n)
-    for i in range(n):
-        out[i] = fixed[i] + base + by_category[category_of[i]]  # -1 reads the last, which is 0
-    if len(affinity) == 0:
-        return out
+    out = fixed.copy()
     mean = 0.0
     for i in range(n):
         mean += affinity[i]

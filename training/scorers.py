@@ -24,7 +24,8 @@ from features.definitions import FeatureSet
 from features.errors import BrokenRelease
 from training.calibrated import between, sigmoid
 from training.encoder import Encoder, OfferSide, offer_fields
-from training.factors import boost, customer_vector, matvec
+from training.factors import boost, taste_of
+from training.kept import Kept, read_only
 from training.linear import Linear
 from training.tokens import Tokens
 from training.trees import Forest
@@ -44,7 +45,8 @@ class RecommenderScorer(Protocol):
     def version(self) -> str: ...
     def prepare(self, offers: Sequence[Offer]) -> Any: ...
     def taste(self, customer_id: str, features: Mapping[str, Any], side: Any) -> Affinity:
-        """Shape (n_offers,): how well each offer suits the customer, whatever was taken before."""
+        """Shape (n_offers,): how well each offer suits the customer, whatever was taken before. Not to be written to:
+        the same customer may get it again."""
         ...
 
     def affinity(self, customer_id: str, features: Mapping[str, Any], side: Any) -> Affinity:
@@ -54,9 +56,12 @@ class RecommenderScorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FactorSide:
+    """The offers of one catalogue, and the tastes of the customers who were asked about last."""
+
     factors: NDArray[np.float32]  # (n_offers, k)
     biases: NDArray[np.float32]  # (n_offers,)
     row_of_trained: NDArray[np.int32]  # (n_trained,) row of each trained offer in this catalogue, -1 if it left
+    tastes: Kept[tuple[int, ...], Affinity]  # by row of the customer, and tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +102,32 @@ class FactorScorer:
             tokens = self.offer_tokens.of(offer_fields(offer))
             factors[row] += self.offer_token_factors[tokens].sum(axis=0)
             biases[row] += self.offer_token_biases[tokens].sum()
-        # Compiled now, not by the first customer who took something.
+        side = FactorSide(factors, biases, row_of_trained, Kept(len(offers)))
+        self._taste(-1, [], side)  # compiled now, not by the first customers
         boost(biases, row_of_trained, self.taken[:0], self.taken_boost[:0])
-        return FactorSide(factors, biases, row_of_trained)
+        return side
 
     def taste(self, customer_id: str, features: Mapping[str, Any], side: FactorSide) -> Affinity:
         row = self.customers.get(customer_id, -1)
-        tokens = np.array(self.customer_tokens.of(features), dtype=np.int64)
-        customer = customer_vector(self.customer_token_factors, tokens, self.customer_factors, row)
-        scores: Affinity = matvec(side.factors, customer, side.biases)
+        tokens = self.customer_tokens.of(features)
+        key = (row, *tokens)
+        scores = side.tastes.get(key)
+        if scores is None:
+            scores = self._taste(row, tokens, side)
+            side.tastes.put(key, scores)
+        return scores
+
+    def _taste(self, row: int, tokens: list[int], side: FactorSide) -> Affinity:
+        of_tokens, of_customers = self.customer_token_factors, self.customer_factors
+        scores: Affinity = taste_of(of_tokens, np.array(tokens, np.int64), of_customers, row, side.factors, side.biases)
         if row >= 0 and self.repeats:
             part = self._of(row)
             boost(scores, side.row_of_trained, self.taken[part], self.taken_boost[part])
-        return scores
+        return read_only(scores)
 
     def affinity(self, customer_id: str, features: Mapping[str, Any], side: FactorSide) -> Affinity:
         """Taste; offers taken before come last if they may not be repeated."""
-        scores = self.taste(customer_id, features, side)
+        scores = self.taste(customer_id, features, side).copy()
         row = self.customers.get(customer_id)
         if row is not None and not self.repeats and scores.size:
             at = side.row_of_trained[self.taken[self._of(row)]]
@@ -178,10 +192,10 @@ class PopularityScorer:
         scores = [
             trained.get(o.offer_id, self.category_scores.get(o.category or "", self.new_offer_score)) for o in offers
         ]
-        return np.array(scores, dtype=np.float32)
+        return read_only(np.array(scores, dtype=np.float32))
 
     def taste(self, customer_id: str, features: Mapping[str, Any], side: Affinity) -> Affinity:
-        return side.copy()
+        return side
 
     def affinity(self, customer_id: str, features: Mapping[str, Any], side: Affinity) -> Affinity:
         return side.copy()
