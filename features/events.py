@@ -81,7 +81,7 @@ def is_anonymous(key: str) -> bool:
 
 
 def has_control_characters(text: str) -> bool:
-    return any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text)
+    return not text.isprintable() and any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text)
 
 
 def check_id(text: Any, field: str, longest: int = 256) -> str:

@@ -22,7 +22,14 @@ COMPANY_S = 0.015  # with two commits, of which the first is on its way, still w
 @dataclass(slots=True)
 class _Waiting:
     batch: Batch
-    answer: Future[list[bool]]
+    answer: Future[list[bool]] | None  # None: nobody waits
+
+    def fail(self, error: Exception) -> None:
+        if self.answer is not None:
+            self.answer.set_exception(error)
+
+
+_Asked = _Waiting | DecisionRow  # a row alone: nobody waits for it
 
 
 class GroupCommit:
@@ -47,7 +54,7 @@ class GroupCommit:
         self.n_lost = 0  # decisions given up: `max_kept` others were waiting, or no store would take the row
         self._max_rows, self._max_kept, self._retry_s, self._company_s = max_rows, max_kept, retry_s, company_s
         self._hurry = threading.Event()  # somebody waits for what is in the queue
-        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Asked | None] = SimpleQueue()
         self._kept: deque[tuple[float, DecisionRow]] = deque()
         self._began: float | None = None  # when the transaction on its way began
         self._closed = False
@@ -62,6 +69,13 @@ class GroupCommit:
     def submit_decisions(self, rows: Sequence[DecisionRow]) -> Future[list[bool]]:
         """Resolves when the rows are on disk, or fails as soon as the store does; they are then tried again."""
         return self._enqueue(Batch((), from_us(0), rows))
+
+    def hand_over(self, row: DecisionRow) -> None:
+        """As `submit_decisions` of one row, for who does not wait for it: much cheaper."""
+        with self._lock:
+            if self._closed:
+                raise StoreUnavailable("the log's writer is closed")
+            self._queue.put(row)
 
     @property
     def delayed_s(self) -> float:
@@ -84,27 +98,27 @@ class GroupCommit:
         self._thread.join()
 
     def _enqueue(self, batch: Batch) -> Future[list[bool]]:
-        waiting = _Waiting(batch, Future())
+        answer: Future[list[bool]] = Future()
         with self._lock:
             if self._closed:
                 raise StoreUnavailable("the log's writer is closed")
-            self._queue.put(waiting)
+            self._queue.put(_Waiting(batch, answer))
             if not batch.decisions:
                 self._hurry.set()
-        return waiting.answer
+        return answer
 
     def _run(self) -> None:
         last = False
         while not last:
             group, last = self._next_group()
             self._began = time.monotonic()
-            self._write_group([one for one in group if one.answer.set_running_or_notify_cancel()])
+            self._write_group(_batches(group))
             self._write_kept()
             self._began = None
 
-    def _next_group(self) -> tuple[list[_Waiting], bool]:
+    def _next_group(self) -> tuple[list[_Asked], bool]:
         """What is waiting, up to `max_rows`, and whether it is the last."""
-        group: list[_Waiting] = []
+        group: list[_Asked] = []
         n_rows = 0
         try:
             one = self._queue.get(timeout=self._retry_s if self._kept else None)
@@ -113,7 +127,7 @@ class GroupCommit:
                 self._hurry.clear()
             while one is not None:
                 group.append(one)
-                n_rows += len(one.batch.events) + len(one.batch.decisions)
+                n_rows += 1 if isinstance(one, DecisionRow) else len(one.batch.events) + len(one.batch.decisions)
                 if n_rows >= self._max_rows:
                     return group, False
                 one = self._queue.get_nowait()
@@ -130,18 +144,20 @@ class GroupCommit:
             self.error = error
             for one in group:
                 self._keep(one.batch.decisions)
-                one.answer.set_exception(error)
+                one.fail(error)
         except Exception as error:  # a row that cannot be written: find whose it is
-            if len(group) == 1:
-                self.n_lost += len(group[0].batch.decisions)
-                group[0].answer.set_exception(error)
+            single = [part for one in group for part in _parts(one)]
+            if len(single) == 1:
+                self.n_lost += len(single[0].batch.decisions)
+                single[0].fail(error)
                 return
-            for one in group:
+            for one in single:
                 self._write_group([one])
         else:
             self.error = None
             for one, answer in zip(group, answers, strict=True):
-                one.answer.set_result(answer)
+                if one.answer is not None:
+                    one.answer.set_result(answer)
 
     def _keep(self, rows: Sequence[DecisionRow]) -> None:
         room = max(self._max_kept - len(self._kept), 0)
@@ -161,3 +177,25 @@ class GroupCommit:
         else:
             self.error = None
             self._kept.clear()
+
+
+def _batches(group: Sequence[_Asked]) -> list[_Waiting]:
+    """Of those who still wait, and one of all rows that nobody waits for."""
+    found = [one for one in group if isinstance(one, _Waiting) and _still_wanted(one)]
+    rows = [one for one in group if isinstance(one, DecisionRow)]
+    if rows:
+        found.append(_nobody_waits(rows))
+    return found
+
+
+def _still_wanted(one: _Waiting) -> bool:
+    return one.answer is None or one.answer.set_running_or_notify_cancel()
+
+
+def _parts(one: _Waiting) -> list[_Waiting]:
+    """What may fail for itself: what one caller wants written stands or falls together."""
+    return [one] if one.answer is not None else [_nobody_waits([row]) for row in one.batch.decisions]
+
+
+def _nobody_waits(rows: Sequence[DecisionRow]) -> _Waiting:
+    return _Waiting(Batch((), from_us(0), rows), None)

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class PlacementRequest:
+class PlacementRequest(msgspec.Struct, frozen=True):
     placement_id: str
     limit: int  # 1 to 100; the placement's own max_offers also holds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecisionRequest:
+class DecisionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One question. `customer_id` is a visitor key, see `features.events.visitor_key`."""
 
     customer_id: str
     placements: tuple[PlacementRequest, ...]
     channel: str | None = None  # None: each placement's own
-    context: Mapping[str, Any] = field(default_factory=dict)
+    context: Mapping[str, Any] = {}
     exclude_offer_ids: frozenset[str] = frozenset()
     deadline_ms: int = 100
     explain: bool = False

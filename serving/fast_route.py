@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from features.errors import NboError
@@ -30,6 +30,7 @@ PATH = b"/v1/decisions"
 MOST_CONTEXT_KEYS = 64
 MOST_CONTEXT_BYTES = 16 * 1024
 LONGER_ANEW = 8
+DEADLINE_MS = 100  # where none is said
 LARGEST = 16 * 1024  # of a body; larger ones are rare, and may hold up others while they are parsed
 
 ObjectId = Annotated[str, msgspec.Meta(pattern=OBJECT_ID)]
@@ -39,21 +40,24 @@ Label = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
 class PlacementAsked(msgspec.Struct, forbid_unknown_fields=True):
     placement_id: ObjectId
-    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] | UnsetType = UNSET
 
 
 class Asked(msgspec.Struct, forbid_unknown_fields=True):
-    """`DecisionIn` without what is not plain."""
+    """`DecisionIn` without what is not plain; what was not said is unset, so that keys can be counted."""
 
     placements: Annotated[list[PlacementAsked], msgspec.Meta(min_length=1, max_length=20)]
-    customer_id: CustomerId | None = None
-    anonymous_id: CustomerId | None = None
-    channel: Label | None = None
-    context: dict[str, Any] = {}
-    exclude_offer_ids: Annotated[list[ObjectId], msgspec.Meta(max_length=1000)] = []
-    deadline_ms: Annotated[int, msgspec.Meta(ge=5, le=5000)] = 100
+    customer_id: CustomerId | UnsetType | None = UNSET
+    anonymous_id: CustomerId | UnsetType | None = UNSET
+    channel: Label | UnsetType | None = UNSET
+    context: dict[str, Any] | UnsetType = UNSET
+    exclude_offer_ids: Annotated[list[ObjectId], msgspec.Meta(max_length=1000)] | UnsetType = UNSET
+    deadline_ms: Annotated[int, msgspec.Meta(ge=5, le=5000)] | UnsetType = UNSET
 
 
+_MATTER = frozenset(
+    (b"authorization", b"content-type", b"content-length", b"x-request-id", b"content-encoding", b"origin")
+)
 _decoder = msgspec.json.Decoder(Asked)
 
 
@@ -92,6 +96,8 @@ class FastDecisions:
         """The request's id if its headers are plain and its key is a secret one that may decide."""
         token, request_id = b"", b""
         for name, value in scope["headers"]:
+            if name not in _MATTER:
+                continue
             if name == b"authorization":
                 if token:
                     return None
@@ -106,7 +112,7 @@ class FastDecisions:
                 if not GIVEN_ID.match(value.decode("latin-1")):
                     return None
                 request_id = value
-            elif name in (b"content-encoding", b"origin"):
+            else:  # another encoding, or a page's question
                 return None
         if not token.startswith(b"Bearer sk_"):
             return None
@@ -129,7 +135,7 @@ class FastDecisions:
             return None
         answer = answer_bytes(self.service, decision)
         written = submit(self.service, decision)
-        if self.service.settings.durable_decisions:
+        if written is not None:
             await asyncio.wrap_future(written)
         self.service.meter.answered(decision, request, asyncio.get_running_loop().time() - received)
         return answer
@@ -143,21 +149,25 @@ def plain_request(body: bytes) -> DecisionRequest | None:
         asked = _decoder.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    who = asked.customer_id if asked.anonymous_id is None else asked.anonymous_id
-    if who is None or (asked.customer_id is None) == (asked.anonymous_id is None):
+    customer_id, anonymous_id, channel = asked.customer_id or None, asked.anonymous_id or None, asked.channel or None
+    who = customer_id if anonymous_id is None else anonymous_id
+    if who is None or (customer_id is None) == (anonymous_id is None):
         return None
-    if has_control_characters(who) or (asked.channel is not None and has_control_characters(asked.channel)):
+    if has_control_characters(who) or (channel is not None and has_control_characters(channel)):
         return None
-    names = {placement.placement_id for placement in asked.placements}
-    if len(names) != len(asked.placements) or not _fine(asked.context, len(body)) or not _keys_stand_once(body, asked):
+    context: dict[str, Any] = asked.context or {}
+    placements = tuple([PlacementRequest(p.placement_id, p.limit or 1) for p in asked.placements])
+    if len(placements) > 1 and len({one.placement_id for one in placements}) != len(placements):
+        return None
+    if not _fine(context, len(body)) or not _keys_stand_once(body, asked, context):
         return None
     return DecisionRequest(
-        customer_id=visitor_key(asked.customer_id, asked.anonymous_id),
-        placements=tuple(PlacementRequest(p.placement_id, p.limit) for p in asked.placements),
-        channel=asked.channel,
-        context=asked.context,
-        exclude_offer_ids=frozenset(asked.exclude_offer_ids),
-        deadline_ms=asked.deadline_ms,
+        customer_id=visitor_key(customer_id, anonymous_id),
+        placements=placements,
+        channel=channel,
+        context=context,
+        exclude_offer_ids=frozenset(asked.exclude_offer_ids or ()),
+        deadline_ms=asked.deadline_ms or DEADLINE_MS,
     )
 
 
@@ -166,29 +176,36 @@ def _fine(context: dict[str, Any], n_bytes: int) -> bool:
     if not context:
         return True
     small = n_bytes * LONGER_ANEW <= MOST_CONTEXT_BYTES or len(msgspec.json.encode(context)) <= MOST_CONTEXT_BYTES
-    return small and len(context) <= MOST_CONTEXT_KEYS and not oddities(context)
+    return small and len(context) <= MOST_CONTEXT_KEYS and (_all_ascii(context) or not oddities(context))
 
 
-def _keys_stand_once(body: bytes, asked: Asked) -> bool:
+def _all_ascii(context: dict[str, Any]) -> bool:
+    """Whether it is nothing but short words, the usual case: nothing can be odd about it."""
+    for key, value in context.items():
+        if type(value) is not str or not ((said := key + value).isascii() and said.isprintable()):
+            return False
+    return True
+
+
+def _keys_stand_once(body: bytes, asked: Asked, context: dict[str, Any]) -> bool:
     """Whether as many keys were written as were read; a colon within a string counts as a doubt."""
-    counts = [body.count(name) for name in _ONCE]
-    n_ids, n_limits = body.count(b'"placement_id"'), body.count(b'"limit"')
-    n_written = body.count(b'":') + body.count(b'" :')
-    if max(counts) > 1 or sum(counts) + n_ids + n_limits + _n_keys(asked.context) != n_written:
-        return False
-    return n_limits <= 1 or TWO_LIMITS.search(body) is None
+    n_said = 1 + sum([getattr(asked, name) is not UNSET for name in _MAY_BE_LEFT_OUT])
+    n_of_placements = len(asked.placements) + sum([one.limit is not UNSET for one in asked.placements])
+    return n_said + n_of_placements + _n_keys(context) == body.count(b'":') + body.count(b'" :')
 
 
-TWO_LIMITS = re.compile(rb'"limit"[^{}]*"limit"')
-_ONCE = tuple(b'"%s"' % name.encode() for name in Asked.__struct_fields__)
+_MAY_BE_LEFT_OUT = Asked.__struct_fields__[1:]  # all but the placements
 
 
-def _n_keys(value: Any) -> int:
-    if isinstance(value, dict):
-        return len(value) + sum(_n_keys(item) for item in value.values() if isinstance(item, dict | list))
-    if isinstance(value, list):
-        return sum(_n_keys(item) for item in value if isinstance(item, dict | list))
-    return 0
+def _n_keys(value: dict[str, Any] | list[Any]) -> int:
+    n, items = (len(value), value.values()) if isinstance(value, dict) else (0, value)
+    for item in items:
+        if isinstance(item, _NESTED):
+            n += _n_keys(item)
+    return n
+
+
+_NESTED = (dict, list)
 
 
 def _again(message: Message, receive: Receive) -> Receive:

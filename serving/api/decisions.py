@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from concurrent.futures import Future
 from typing import Annotated, NamedTuple
 
 import orjson
@@ -249,14 +248,13 @@ def request_of(body: DecisionIn) -> DecisionRequest:
 
 
 async def _log(service: Service, decision: Decision) -> None:
-    await _durable(service, submit(service, decision))
+    written = submit(service, decision)
+    if written is not None:
+        await asyncio.wrap_future(written)
 
 
 async def _log_row(service: Service, row: DecisionRow) -> None:
-    await _durable(service, service.log.submit_decisions([row]))
-
-
-async def _durable(service: Service, written: Future[list[bool]]) -> None:
+    written = service.log.submit_decisions([row])
     if service.settings.durable_decisions:
         await asyncio.wrap_future(written)
 

@@ -277,6 +277,19 @@ def test_a_bad_row_fails_only_its_own_caller(log: Log) -> None:
     writer.close()
 
 
+def test_rows_that_nobody_waits_for_are_written_and_a_bad_one_among_them_is_lost_alone(log: Log) -> None:
+    writer = GroupCommit(log)
+    for n in range(5):
+        writer.hand_over(DecisionRow(f"d-{n}", "c", None if n == 2 else n, b"x"))  # type: ignore[arg-type]
+    waited_for = writer.submit([event("e")], NOW)
+    assert waited_for.result(10) == [True]
+    writer.close()
+    assert [row.decision_id for row in log.decisions_after(0, 10)] == ["d-0", "d-1", "d-3", "d-4"]
+    assert writer.n_lost == 1
+    with pytest.raises(StoreUnavailable, match="closed"):
+        writer.hand_over(DecisionRow("late", "c", 1, b"x"))
+
+
 def test_a_cancelled_caller_does_not_stop_the_writer(log: Log) -> None:
     writer = GroupCommit(log)
     answers = [writer.submit([event(f"e-{n}")], NOW) for n in range(200)]

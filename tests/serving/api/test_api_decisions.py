@@ -181,10 +181,10 @@ def test_a_refused_question_leaves_its_idempotency_key_free(decide):
 
 
 def test_a_retry_logs_what_a_dead_worker_answered_and_did_not_log(decide, service):
-    submit, lost = service.log.submit_decisions, []
-    service.log.submit_decisions = lambda rows: lost.append(rows)
+    hand_over, lost = service.log.hand_over, []
+    service.log.hand_over = lost.append
     first = decide(idempotency_key="k")
-    service.log.submit_decisions = submit
+    service.log.hand_over = hand_over
     assert len(lost) == 1
     assert decide(idempotency_key="k").content == first.content
     assert [row.decision_id for row in rows(service)] == [first.json()["decision_id"]]
