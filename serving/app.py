@@ -125,7 +125,7 @@ def from_settings() -> ASGIApp:
     from serving.settings import load_settings
     from serving.wiring import build
 
-    service = build(load_settings())
+    service = build(load_settings(), alone=True)
     return FastDecisions(create_app(service), service)
 
 
