@@ -1,0 +1,197 @@
+"""The verdict in plain words: ship, stop, keep running, or do not trust, and why.
+
+First comes whether the numbers can be believed at all, then harm, then the decision that was planned for. Nothing here
+computes a statistic; it reads them in this order and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from experiments.statistics.effect import Effect
+from experiments.statistics.guardrails import Guarded
+from experiments.statistics.sample_ratio import SampleRatio
+from experiments.statistics.sequential import FEWEST_UNITS, Look, Path
+
+Decision = Literal["ship", "stop", "keep running", "do not trust"]
+CROSSED_LIMIT = 0.01  # share of units that met two variants; more is a fault of the assignment
+FULL_WEEK = 7  # days: behaviour of a Monday is not that of a Sunday
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What to do with a variant (or, in summary, with the experiment), and the sentences that say why."""
+
+    decision: Decision
+    variant: str | None
+    reasons: tuple[str, ...]
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What a verdict on one variant looks at."""
+
+    title: str  # of the primary metric
+    share: bool  # whether absolute changes of it are spoken of in percentage points
+    path: Path
+    sample_ratio: SampleRatio
+    guardrails: tuple[Guarded, ...] = ()
+    n_units: int = 0
+    n_crossed: int = 0
+    currencies: tuple[str, ...] = ()  # that were mixed in the primary metric; none or one is right
+    planned_units: int | None = None
+    running: bool = True
+    days: float = 0.0
+
+
+def verdict(evidence: Evidence) -> Verdict:
+    """On one variant."""
+    decide, reasons = _decide(evidence)
+    return Verdict(decision=decide, variant=evidence.path.variant, reasons=tuple(reasons))
+
+
+def summary(verdicts: Sequence[Verdict], paths: Sequence[Path]) -> Verdict:
+    """On the experiment: distrust of one is distrust of all; then the best that may ship; then what is still open."""
+    if len(verdicts) == 1:
+        return verdicts[0]
+    distrusted = [one for one in verdicts if one.decision == "do not trust"]
+    if distrusted:
+        return msgspec.structs.replace(distrusted[0], variant=None)
+    ships = [i for i, one in enumerate(verdicts) if one.decision == "ship"]
+    if ships:
+        best = max(ships, key=lambda i: abs(_last(paths[i]).absolute or 0.0))
+        others = len(ships) - 1
+        more = (f"{others} more would be worth shipping; this one has the largest effect",) if others else ()
+        return msgspec.structs.replace(verdicts[best], reasons=verdicts[best].reasons + more)
+    open_ = [one for one in verdicts if one.decision == "keep running"]
+    if open_:
+        return msgspec.structs.replace(open_[0], variant=None, reasons=_each(verdicts))
+    return Verdict(decision="stop", variant=None, reasons=_each(verdicts))
+
+
+def in_words(look: Look, share: bool) -> str:
+    """The change with an interval that holds however often one has looked; relative where that means something."""
+    effect = look.effect
+    if effect.absolute is None or effect.absolute_low is None or effect.absolute_high is None:
+        return "not known"
+    wider = _wider(look)
+    if effect.relative is not None and effect.relative_low is not None and effect.relative_high is not None:
+        low, high = ((1 + end) ** wider * (1 + effect.relative) ** (1 - wider) - 1 for end in _relative_ends(effect))
+        return f"{effect.relative:+.1%} (between {low:+.1%} and {high:+.1%})"
+    low, high = (effect.absolute + wider * (end - effect.absolute) for end in _ends(effect))
+    if share:
+        return f"{100 * effect.absolute:+.2f} points (between {100 * low:+.2f} and {100 * high:+.2f})"
+    return f"{effect.absolute:+.4g} (between {low:+.4g} and {high:+.4g})"
+
+
+def _wider(look: Look) -> float:
+    """How many times as wide as its own interval the effect's interval is when looks are allowed for."""
+    low, high = (look.low, look.high) if look.low is not None else (look.always_low, look.always_high)
+    own_low, own_high = _ends(look.effect)
+    return (high - low) / (own_high - own_low) if low is not None and high is not None and own_high > own_low else 1.0
+
+
+def _ends(effect: Effect) -> tuple[float, float]:
+    assert effect.absolute_low is not None
+    assert effect.absolute_high is not None
+    return effect.absolute_low, effect.absolute_high
+
+
+def _relative_ends(effect: Effect) -> tuple[float, float]:
+    assert effect.relative_low is not None
+    assert effect.relative_high is not None
+    return effect.relative_low, effect.relative_high
+
+
+def _decide(e: Evidence) -> tuple[Decision, list[str]]:
+    doubts = _doubts(e)
+    alarms = [_alarm(one) for one in e.guardrails if one.state == "alarm"]
+    if doubts:
+        return "do not trust", doubts + alarms
+    if alarms:
+        return "stop", alarms
+    if e.path.harm_at is not None:
+        return "stop", [f"{e.title} is worse, whenever one looks: {_change(e)} since {e.path.harm_at:%Y-%m-%d}"]
+    waits = _too_early(e)
+    if waits:
+        return ("keep running", waits) if e.running else ("do not trust", waits)
+    if e.path.outcome == "worse":
+        return "stop", [f"{e.title} is worse: {_change(e)}, decided on {e.path.decided_at:%Y-%m-%d}"]
+    if e.path.outcome == "better":
+        return _ship(e)
+    return _undecided(e)
+
+
+def _doubts(e: Evidence) -> list[str]:
+    reasons = []
+    if e.sample_ratio.mismatch:
+        seen = ", ".join(f"{n:,} {name}" for name, n in e.sample_ratio.observed.items())
+        want = ", ".join(f"{n:,.0f} {name}" for name, n in e.sample_ratio.expected.items())
+        reasons.append(
+            f"sample ratio: {seen} units were seen where {want} were to be expected "
+            f"(p = {e.sample_ratio.p_sequential:.1g}): some units are lost or counted twice, and not at random"
+        )
+    total = e.n_units + e.n_crossed
+    if total and e.n_crossed / total > CROSSED_LIMIT:
+        reasons.append(f"{e.n_crossed:,} of {total:,} units met more than one variant; more than 1 %")
+    if len(e.currencies) > 1:
+        reasons.append(f"{e.title} mixes currencies: {', '.join(e.currencies)}")
+    return reasons
+
+
+def _too_early(e: Evidence) -> list[str]:
+    effect = _last(e.path) if e.path.looks else None
+    if effect is None:
+        return ["no unit was exposed yet"]
+    n = min(effect.n_control, effect.n_variant)
+    if n < FEWEST_UNITS:
+        return [f"too few: {n:,} units in the smaller variant, {FEWEST_UNITS} are the least to say anything"]
+    if not effect.known:
+        return [f"{e.title} could not be computed: {'; '.join(effect.flags)}"]
+    return []
+
+
+def _ship(e: Evidence) -> tuple[Decision, list[str]]:
+    reasons = [f"{e.title} is better: {_change(e)}, decided on {e.path.decided_at:%Y-%m-%d}"]
+    beyond = [one for one in e.guardrails if one.beyond]
+    if beyond:
+        names = ", ".join(one.metric for one in beyond)
+        reasons.append(f"but beyond its limit, though not for sure yet: {names}")
+        return ("keep running" if e.running else "do not trust"), reasons
+    if e.running and e.days < FULL_WEEK:
+        reasons.append(f"but it ran for {e.days:.1f} days: let it see a whole week")
+        return "keep running", reasons
+    unsure = [one.metric for one in e.guardrails if one.state in ("open", "unknown")]
+    if unsure:
+        reasons.append(f"not shown to be within their limits, nor beyond: {', '.join(unsure)}")
+    return "ship", reasons
+
+
+def _undecided(e: Evidence) -> tuple[Decision, list[str]]:
+    seen = f"{e.title} {_change(e)}: no difference is proven"
+    if e.path.complete:
+        return "stop", [f"{seen}, and all {e.planned_units:,} planned units are in"]
+    if not e.running:
+        return "stop", [f"{seen}; it was stopped before it could be decided"]
+    if e.planned_units is None:
+        return "keep running", [f"{seen} yet; it has no planned size, so that it never ends by itself"]
+    return "keep running", [f"{seen} yet; {e.path.looks[-1].n:,} of {e.planned_units:,} planned units are in"]
+
+
+def _alarm(one: Guarded) -> str:
+    word = "more" if one.side == "max" else "less"
+    seen = f"{one.relative:+.1%}" if one.relative is not None else "not known as a relative change"
+    return f"guardrail: {one.metric} changed by {word} than its limit of {one.limit:+.1%} (now {seen})"
+
+
+def _change(e: Evidence) -> str:
+    return in_words(e.path.looks[-1], e.share)
+
+
+def _last(path: Path) -> Effect:
+    return path.looks[-1].effect
+
+
+def _each(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    return tuple(f"{one.variant}: {reason}" for one in verdicts for reason in one.reasons)
