@@ -105,8 +105,8 @@ def variants_of(experiment: Experiment, units: Sequence[str]) -> NDArray[np.int1
     inside = np.zeros(N_BUCKETS, bool)
     for start, end in experiment.buckets:
         inside[start:end] = True
-    variant = variant_table(experiment)[buckets(variant_salt(experiment.experiment_id), units)]
-    return np.where(inside[buckets(layer_salt(experiment.layer), units)], variant, -1).astype(np.int16)
+    variant = variant_table(experiment).astype(np.int16)[buckets(variant_salt(experiment.experiment_id), units)]
+    return np.where(inside[buckets(layer_salt(experiment.layer), units)], variant, np.int16(-1))
 
 
 class Entry(NamedTuple):
