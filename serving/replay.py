@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from random import Random
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,7 +27,7 @@ from serving.catalogue_view import CatalogueView
 from serving.customer import CustomerNow, Happened, Told
 from serving.decide import Attempt, rng_of
 from serving.decision import Decision, DecisionRequest, PlacementRequest
-from serving.drafting import Known, Question, draft
+from serving.drafting import Draft, Known, Question, draft
 from serving.edition import Edition
 from serving.inputs import KEPT_DAYS, KeptInputs
 from serving.learning.beliefs import Beliefs
@@ -72,6 +73,18 @@ class Past:
     beliefs_at: BeliefsAt
 
 
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A logged decision with everything it was made from: for who would decide it otherwise."""
+
+    row: Row
+    edition: Edition
+    settings: Settings
+    question: Question
+    without: frozenset[str]  # offers that had been lost to somebody else
+    drawn: Draft  # as it was
+
+
 class Replayer:
     """Makes decisions again, one at a time. Reads only."""
 
@@ -85,14 +98,34 @@ class Replayer:
         logged = self.past.decision(decision_id)
         if logged is None:
             raise NotFound("decision", decision_id)
+        row = self._kept_row(logged)
+        with self._one_at_a_time:
+            decision = _made_again(self._recalled(row, explain=explain))
+        return Replayed(decision, tuple(differences(row, msgspec.json.decode(decision.log_payload))))
+
+    def recall(self, logged: DecisionRow, rng: Random | None = None) -> Recalled:
+        """A decision with what it was made from; `InputsExpired` if that is gone. `rng` draws instead of its own."""
+        row = self._kept_row(logged)
+        with self._one_at_a_time:
+            return self._recalled(row, rng)
+
+    def _kept_row(self, logged: DecisionRow) -> Row:
         if to_us(self.past.clock()) - logged.decided_us > KEPT_DAYS * US_PER_DAY:
             raise InputsExpired(f"this decision was made more than {KEPT_DAYS} days ago")
-        row = _row_of(logged)
-        with self._one_at_a_time:
-            past = self._edition(row)
-            past.positions = iter([one["learned_position"] for one in row["support"]])
-            decision = _made_again(row, past, explain)
-        return Replayed(decision, tuple(differences(row, msgspec.json.decode(decision.log_payload))))
+        return _row_of(logged)
+
+    def _recalled(self, row: Row, rng: Random | None = None, *, explain: bool = False) -> Recalled:
+        past = self._edition(row)
+        past.positions = iter([one["learned_position"] for one in row["support"]])
+        settings = replace(past.settings, policy=row["policy"])
+        question = _question_of(row, past.edition.customers.feature_set, explain)
+        # Without counters the last draw withheld whatever is limited, and with it all that had been lost.
+        counted = question.known.history is not None
+        without = frozenset[str]().union(*row["lost"]) if counted else frozenset[str]()
+        rng = rng_of(question.seed, row["n_draws"]) if rng is None else rng
+        return Recalled(
+            row, past.edition, settings, question, without, draft(past.edition, settings, question, rng, without)
+        )
 
     def _edition(self, row: Row) -> PastEdition:
         key = (
@@ -185,15 +218,11 @@ def _settings_of(now: Settings, then: Mapping[str, Any]) -> Settings:
     return replace(now, **{name: value for name, value in then.items() if name in known})
 
 
-def _made_again(row: Row, past: PastEdition, explain: bool) -> Decision:
-    settings = replace(past.settings, policy=row["policy"])
-    question = _question_of(row, past.edition.customers.feature_set, explain)
+def _made_again(recalled: Recalled) -> Decision:
+    row = recalled.row
     lost = tuple(frozenset(one) for one in row["lost"])
-    # Without counters the last draw withheld whatever is limited, and with it all that had been lost.
-    without = frozenset[str]().union(*lost) if question.known.history is not None else frozenset[str]()
-    drawn = draft(past.edition, settings, question, rng_of(question.seed, row["n_draws"]), without)
-    attempt = Attempt(past.edition, question, drawn, lost, n_draws=row["n_draws"])
-    return answer_of(attempt, settings, row["currency"])
+    attempt = Attempt(recalled.edition, recalled.question, recalled.drawn, lost, n_draws=row["n_draws"])
+    return answer_of(attempt, recalled.settings, row["currency"])
 
 
 def _question_of(row: Row, features: FeatureSet, explain: bool) -> Question:
