@@ -1,0 +1,253 @@
+"""Whom a question is about: one row per unit with its variant and the time that counts for it, as a temporary table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from experiments.metrics import Population
+from experiments.tables import Tables
+from features.errors import BadInput
+from features.events import US_PER_DAY, to_us
+
+Unit = Literal["customer", "session"]
+MOST_SEGMENT_VALUES = 50
+UNKNOWN = "unknown"  # a unit of whom a segment's value is not known
+BUILT_IN = {"known": "CASE WHEN starts_with(person, chr(31)) THEN 'anonymous' ELSE 'known' END"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Which units of an experiment, and which of their time.
+
+    A unit belongs to the phase and variant of its first exposure. Its time ends at `until`, at the end of its phase, or
+    `window_days` after its exposure; with a window, units are left out that were not watched for it.
+    """
+
+    experiment_id: str
+    until: datetime  # exclusive
+    unit: Unit = "customer"
+    phase: int | None = None  # only units first exposed in it; None: all, told apart
+    phase_ends: Mapping[int, datetime] = field(default_factory=dict)  # of phases after which units may change variant
+    pre_days: float = 14.0  # before exposure, for CUPED; 0: none
+    window_days: float | None = None
+    segments: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What was found on the way."""
+
+    n_units: int
+    n_crossed: int  # seen in two variants within their time; left out
+    n_immature: int  # not watched for the whole window; left out
+    pre_us: int
+    unit: Unit
+    segments: tuple[str, ...]  # columns segment_0, segment_1, … of `units`
+
+
+def make_units(tables: Tables, question: Question) -> Made:
+    """Temporary table `units`: uid (from 1), key, unit_id, variant, phase, start_us, end_us, observed_us, segments.
+
+    Whoever was exposed under two keys, and turned out to be one person, is one unit.
+    """
+    until_us = to_us(question.until)
+    sources = _segment_sources(tables, question.segments)
+    carried = [name for name in dict.fromkeys(question.segments) if sources[name] == "exposures"]
+    _keep_exposed(tables, question, until_us, carried)
+    n, n_keys = _row(tables, "SELECT count(*), count(DISTINCT key) FROM exposed")
+    single = n == n_keys
+    named = ("unit_id", "person", "variant", "phase", *map(quoted, carried))
+    # An exposure at the same instant as another: the smaller variant and unit, whichever was read first.
+    first = (
+        "exposed"
+        if single
+        else f"(SELECT key, min(us) AS us, {', '.join(f'min_by({one}, us) AS {one}' for one in named)} "
+        "FROM exposed GROUP BY key)"
+    )
+    ends = f"least({_phase_end(question, until_us)}, {until_us})"
+    window_us = None if question.window_days is None else int(question.window_days * US_PER_DAY)
+    mature = "TRUE" if window_us is None else f"start_us + {window_us} <= closed_us"
+    _make(
+        tables,
+        "first_exposed",
+        f"SELECT *, us AS start_us, {ends} AS closed_us FROM {first}",
+    )
+    n_crossed = 0
+    crossed = ""
+    if not single:
+        _make(
+            tables,
+            "crossed",
+            "SELECT DISTINCT e.key FROM exposed e JOIN first_exposed f ON e.key = f.key "
+            "WHERE e.variant <> f.variant AND e.us < f.closed_us",
+        )
+        (n_crossed,) = _row(tables, "SELECT count(*) FROM crossed")
+        crossed = "AND key NOT IN (SELECT key FROM crossed)"
+    phase = "" if question.phase is None else f"AND phase = {question.phase:d}"
+    where = f"start_us < closed_us {phase} {crossed}"
+    (n_immature,) = _row(tables, f"SELECT count(*) FROM first_exposed WHERE {where} AND NOT ({mature})")
+    end_us = "closed_us" if window_us is None else f"start_us + {window_us}"
+    _make(
+        tables,
+        "selected",
+        f"SELECT key, person, unit_id, variant, phase, start_us, {end_us} AS end_us{_listed(carried)} "
+        f"FROM first_exposed WHERE {where} AND {mature}",
+    )
+    _drop(tables, "exposed", "crossed", "first_exposed")
+    segments = tuple(dict.fromkeys(question.segments))
+    n_units = _number(tables, segments, sources)
+    return Made(n_units, n_crossed, n_immature, int(question.pre_days * US_PER_DAY), question.unit, segments)
+
+
+def make_population(
+    tables: Tables, population: Population, since: datetime, until: datetime, by: str | None, pre_days: float = 0.0
+) -> Made:
+    """The same table for customers at large: `all` seen before the end, `visitors` or `active` within the period.
+
+    `all` begin at `since`; the others when they were first seen, or first active, within the period. `by` is a segment,
+    or `variant:<experiment id>`, then by the variant in which somebody was first exposed, `none` for the others.
+    """
+    since_us, until_us = to_us(since), to_us(until)
+    if until_us <= since_us:
+        raise BadInput("the period ends before it begins", "until")
+    experiment_id = by.removeprefix("variant:") if by is not None and by.startswith("variant:") else None
+    named = (by,) if by is not None and experiment_id is None else ()
+    sources = _segment_sources(tables, named)
+    if "exposures" in sources.values():
+        raise BadInput(f"{by!r} is known of exposures only, not of everybody", "by")
+    where = {
+        "all": f"us < {until_us}",
+        "visitors": f"us >= {since_us} AND us < {until_us}",
+        "active": f"us >= {since_us} AND us < {until_us} AND event_type IN ("
+        + ", ".join(f"'{name}'" for name in tables.settings.churn.activity)
+        + ")",
+    }[population]
+    start = str(since_us) if population == "all" else "min(us)"
+    seen = (
+        f"SELECT person AS key, {start} AS start_us FROM {keyed(tables, 'customer', until_us)} WHERE {where} GROUP BY 1"
+    )
+    variant = "'all'"
+    join = ""
+    if experiment_id is not None:
+        variant, join = (
+            "coalesce(variant, 'none')",
+            "LEFT JOIN (SELECT key, min_by(variant, us) AS variant FROM exposed GROUP BY key) v ON seen.key = v.key",
+        )
+        _keep_exposed(tables, Question(experiment_id=experiment_id, until=until), until_us, [])
+    _make(
+        tables,
+        "selected",
+        f"SELECT seen.key, seen.key AS person, seen.key AS unit_id, {variant} AS variant, 1 AS phase, start_us, "
+        f"CAST({until_us} AS BIGINT) AS end_us FROM ({seen}) seen {join}",
+    )
+    _drop(tables, "exposed")
+    n_units = _number(tables, named, sources)
+    return Made(n_units, 0, 0, int(pre_days * US_PER_DAY), "customer", named)
+
+
+def keyed(tables: Tables, unit: Unit, until_us: int, of: Literal["events", "decisions"] = "events") -> str:
+    """The events, or decisions, with the person behind each and the key of the unit they belong to, as a subquery."""
+    person, join = "e.customer_id", ""
+    if tables.has_aliases:
+        person = "coalesce(i.known, e.customer_id)"
+        join = f"LEFT JOIN identities i ON e.customer_id = i.alias AND i.joined_us <= {until_us}"
+    session = "e.session_id" if of == "events" else "json_extract_string(e.payload, '$.request.context.session_id')"
+    key = person if unit == "customer" else f"coalesce({session}, {person})"
+    return f"(SELECT e.*, {person} AS person, {key} AS key FROM {of} e {join})"
+
+
+def _keep_exposed(tables: Tables, question: Question, until_us: int, carried: Sequence[str]) -> None:
+    """Exposures with the person behind each. A session has no aliases, a visitor who stands for one has."""
+    key, person, join = "e.unit_id", "e.customer_id", ""
+    if tables.has_aliases:
+        key, person = "coalesce(i.known, e.unit_id)", "coalesce(j.known, e.customer_id, i.known, e.unit_id)"
+        join = (
+            f"LEFT JOIN identities i ON e.unit_id = i.alias AND i.joined_us <= {until_us} "
+            f"LEFT JOIN identities j ON e.customer_id = j.alias AND j.joined_us <= {until_us}"
+        )
+    if question.unit == "customer":
+        person = key
+    elif not tables.has_aliases:
+        person = "coalesce(e.customer_id, e.unit_id)"
+    more = "".join(f', coalesce(e."{name}", \'{UNKNOWN}\') AS "{name}"' for name in carried)
+    tables.db.execute(
+        f"CREATE OR REPLACE TEMP TABLE exposed AS SELECT {key} AS key, {person} AS person, e.unit_id, e.variant, "
+        f"coalesce(e.phase, 1) AS phase, e.us{more} FROM exposures e {join} "
+        f"WHERE e.experiment_id = $1 AND e.us < {until_us}",
+        [question.experiment_id],
+    )
+
+
+def _phase_end(question: Question, until_us: int) -> str:
+    cases = " ".join(f"WHEN {number:d} THEN {to_us(at)}" for number, at in sorted(question.phase_ends.items()))
+    return f"CASE phase {cases} ELSE {until_us} END" if cases else str(until_us)
+
+
+def _segment_sources(tables: Tables, names: Sequence[str]) -> dict[str, str]:
+    known = {**tables.segments, **dict.fromkeys(BUILT_IN, "built in")}
+    for name in names:
+        if name not in known:
+            raise BadInput(
+                f"{name!r} is not known of customers; expected one of {', '.join(sorted(known))}", "segments"
+            )
+    return {name: known[name] for name in names}
+
+
+def _number(tables: Tables, segments: Sequence[str], sources: Mapping[str, str]) -> int:
+    """`units` from `selected`, numbered, with what was known of each person at the start."""
+    columns, joins = [], []
+    for n, name in enumerate(segments):
+        if sources[name] == "exposures":
+            value = f"s.{quoted(name)}"
+        elif sources[name] == "customers":
+            value = f"coalesce(c{n}.value, '{UNKNOWN}')"
+            joins.append(
+                f"LEFT JOIN (SELECT s.key, max_by(c.{quoted(name)}, c.us) AS value FROM selected s JOIN customers c "
+                f"ON s.person = c.customer_id AND c.us <= s.start_us AND c.{quoted(name)} IS NOT NULL GROUP BY s.key) "
+                f"c{n} ON s.key = c{n}.key"
+            )
+        else:
+            value = BUILT_IN[name]
+        columns.append(f"{value} AS segment_{n}")
+    _make(
+        tables,
+        "units",
+        f"SELECT CAST(row_number() OVER () AS INTEGER) AS uid, s.key, unit_id, variant, phase, start_us, end_us, "
+        f"end_us - start_us AS observed_us{''.join(f', {one}' for one in columns)} FROM selected s {' '.join(joins)}",
+    )
+    _drop(tables, "selected")
+    for n, name in enumerate(segments):
+        (n_values,) = _row(tables, f"SELECT count(DISTINCT segment_{n}) FROM units")
+        if n_values > MOST_SEGMENT_VALUES:
+            raise BadInput(
+                f"{name} has {n_values:,} values, expected at most {MOST_SEGMENT_VALUES}: group it first", "segments"
+            )
+    (n_units,) = _row(tables, "SELECT count(*) FROM units")
+    return n_units
+
+
+def quoted(name: str) -> str:
+    """An attribute's name may hold anything."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _listed(names: Iterable[str]) -> str:
+    return "".join(f", {quoted(name)}" for name in names)
+
+
+def _make(tables: Tables, name: str, query: str) -> None:
+    tables.db.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
+
+
+def _drop(tables: Tables, *names: str) -> None:
+    for name in names:
+        tables.db.execute(f"DROP TABLE IF EXISTS {name}")
+
+
+def _row(tables: Tables, query: str) -> tuple[int, ...]:
+    found = tables.db.execute(query).fetchone()
+    assert found is not None
+    return tuple(int(one) for one in found)
