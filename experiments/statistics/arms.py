@@ -99,7 +99,7 @@ def degrees_of_freedom(control: Arm, variant: Arm) -> float:
 
 def _plain(data: Aggregates, names: Names) -> Arm:
     mean = float(data.mean(names.num) / data.mean(names.den))
-    var = float(data.ratio_var(names.num, names.den))
+    var = max(float(data.ratio_var(names.num, names.den)), 0.0)  # rounding can make it a little less
     return Arm(data.count(), mean, var, mean, var)
 
 

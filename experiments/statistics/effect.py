@@ -2,7 +2,8 @@
 
 One phase is tea-tasting's Welch, proportion, delta-method or CUPED test as it is. Several phases are compared each
 within itself and only then combined, so that a change of allocation between them cannot look like an effect
-(Simpson's paradox).
+(Simpson's paradox). The same formula stands in for a single phase where tea-tasting's relative interval overflows,
+around a control of zero.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
 
 import msgspec
 import tea_tasting as tt
@@ -30,7 +32,7 @@ from experiments.statistics.arms import (
 )
 from experiments.statistics.proportions import exact, is_binary, is_enough
 
-FAR_FROM_ZERO = 3.0  # standard errors that control's mean must be above 0 for a relative change to mean something
+FAR_FROM_ZERO = 3.0  # standard errors that both levels must be above 0 for a relative change to mean something
 PHASES_DIFFER = 0.01  # p-value of Cochran's Q under which phases are said to disagree
 
 
@@ -153,86 +155,80 @@ def _estimate(found: _Found, pairs: Sequence[_Pair], kind: Kind, alpha: float, c
     both = [arms(kind, pair.control, pair.variant, use_cuped) for pair in pairs]
     if use_cuped:
         found.values["cuped_reduction"] = _total_reduction(both)
-    if not any(arm.raw_var > 0 for two in both for arm in two) and kind != "proportion":
-        _levels(found, *_weighted(both))
-        found.values.update(absolute=None)
+    _levels(found, *_weighted(both))
+    if len(both) == 1 and kind == "proportion" and not use_cuped and not all(is_enough(a.n, a.mean) for a in both[0]):
+        _rare(found, both[0], alpha)
+    elif not found.values["standard_error"]:
         found.flags.append("every unit has the same value: there is nothing to compare")
-    elif len(pairs) == 1:
-        _one_phase(found, pairs[0], both[0], kind, alpha, use_cuped)
+    elif len(both) == 1 and _relative_means_something(found):
+        _one_phase(found, pairs[0], kind, alpha, use_cuped)
     else:
-        _several_phases(found, both, alpha, use_cuped)
+        _weighted_phases(found, both, kind, alpha, use_cuped)
     found.values["phases"] = len(pairs)
 
 
-def _one_phase(found: _Found, pair: _Pair, both: tuple[Arm, Arm], kind: Kind, alpha: float, cuped: bool) -> None:
+def _rare(found: _Found, both: tuple[Arm, Arm], alpha: float) -> None:
     control, variant = both
-    _levels(found, control.mean, variant.mean, control.var_of_mean, variant.var_of_mean)
-    if kind == "proportion" and not cuped and not all(is_enough(arm.n, arm.mean) for arm in both):
-        difference = exact(control.n, control.mean, variant.n, variant.mean, alpha)
-        found.values.update(
-            absolute=difference.absolute,
-            absolute_low=difference.low,
-            absolute_high=difference.high,
-            p_value=difference.p_value,
-            method="Fisher's exact test, Newcombe's interval",
-        )
-        found.flags.append("fewer than 5 units with or without the outcome: exact test, no relative change")
-        return
-    result, method = _tea_tasting(pair, kind, alpha, cuped)
+    difference = exact(control.n, control.mean, variant.n, variant.mean, alpha)
+    found.values.update(
+        absolute=difference.absolute,
+        absolute_low=difference.low,
+        absolute_high=difference.high,
+        p_value=difference.p_value,
+        method="Fisher's exact test, Newcombe's interval",
+    )
+    found.flags.append("fewer than 5 units with or without the outcome: exact test, no relative change")
+
+
+def _one_phase(found: _Found, pair: _Pair, kind: Kind, alpha: float, cuped: bool) -> None:
+    result = _tea_tasting(pair, kind, alpha, cuped)
     found.values.update(
         absolute=float(result.effect_size),
         absolute_low=float(result.effect_size_ci_lower),
         absolute_high=float(result.effect_size_ci_upper),
         p_value=float(result.pvalue),
-        method=method,
+        relative=float(result.rel_effect_size),
+        relative_low=float(result.rel_effect_size_ci_lower),
+        relative_high=float(result.rel_effect_size_ci_upper),
+        method=_method(1, kind, cuped),
     )
-    if _relative_means_something(found, both):
-        found.values.update(
-            relative=float(result.rel_effect_size),
-            relative_low=float(result.rel_effect_size_ci_lower),
-            relative_high=float(result.rel_effect_size_ci_upper),
-        )
 
 
-def _tea_tasting(pair: _Pair, kind: Kind, alpha: float, cuped: bool) -> tuple[tt.metrics.MeanResult, str]:
+def _tea_tasting(pair: _Pair, kind: Kind, alpha: float, cuped: bool) -> tt.metrics.MeanResult:
     names = names_of(kind, cuped)
-    level = 1 - alpha
+    how = {"alternative": "two-sided", "confidence_level": 1 - alpha, "equal_var": False}
     if kind == "proportion" and not cuped:
-        metric = tt.Proportion(
-            names.num, method="norm", alternative="two-sided", confidence_level=level, correction=False, equal_var=False
-        )
-        method = "two proportions, normal"
+        metric = tt.Proportion(names.num, method="norm", correction=False, **how)
     else:
-        metric = tt.RatioOfMeans(*names, alternative="two-sided", confidence_level=level, equal_var=False, use_t=True)
-        method = ("delta method" if names.den else "Welch") + (", CUPED" if cuped else "")
-    return metric.analyze_aggregates(aggregates(pair.control), aggregates(pair.variant)), method
+        metric = tt.RatioOfMeans(*names, use_t=True, **how)
+    return metric.analyze_aggregates(aggregates(pair.control), aggregates(pair.variant))
 
 
-def _several_phases(found: _Found, both: Sequence[tuple[Arm, Arm]], alpha: float, cuped: bool) -> None:
+def _method(phases: int, kind: Kind, cuped: bool) -> str:
+    if kind == "proportion" and not cuped:
+        name = "two proportions, normal"
+    else:
+        name = ("delta method" if kind == "ratio" else "Welch") + (", CUPED" if cuped else "")
+    return name if phases == 1 else f"{phases} phases, each within itself: {name}"
+
+
+def _weighted_phases(found: _Found, both: Sequence[tuple[Arm, Arm]], kind: Kind, alpha: float, cuped: bool) -> None:
     """Weights are n_c n_v / (n_c + n_v) per phase (Mantel and Haenszel 1959): of counts alone, never of outcomes.
 
     Degrees of freedom after Satterthwaite 1946 over the phases' own of Welch.
     """
     mean_c, mean_v, var_c, var_v = _weighted(both)
-    _levels(found, mean_c, mean_v, var_c, var_v)
-    weights = _weights(both)
-    parts = [
-        (w * w * (c.var_of_mean + v.var_of_mean), degrees_of_freedom(c, v))
-        for w, (c, v) in zip(weights, both, strict=True)
-    ]
-    below = sum(part**2 / degrees for part, degrees in parts)
-    law = student(df=sum(part for part, _ in parts) ** 2 / below) if below > 0 else norm()
+    law = _law(both)
     error, reach = math.sqrt(var_c + var_v), float(law.isf(alpha / 2))
     absolute = mean_v - mean_c
     found.values.update(
         absolute=absolute,
         absolute_low=absolute - reach * error,
         absolute_high=absolute + reach * error,
-        p_value=float(2 * law.sf(abs(absolute) / error)) if error > 0 else None,
-        method=f"{len(both)} phases, each within itself" + (", CUPED" if cuped else ""),
+        p_value=float(2 * law.sf(abs(absolute) / error)),
+        method=_method(len(both), kind, cuped),
     )
-    total = Arm(0, mean_c, 0.0, mean_c, 0.0), Arm(0, mean_v, 0.0, mean_v, 0.0)
-    if _relative_means_something(found, total):
+    if _relative_means_something(found):
         log_error = math.sqrt(var_c / mean_c**2 + var_v / mean_v**2)
         ratio = mean_v / mean_c
         found.values.update(
@@ -240,9 +236,18 @@ def _several_phases(found: _Found, both: Sequence[tuple[Arm, Arm]], alpha: float
             relative_low=ratio * math.exp(-reach * log_error) - 1,
             relative_high=ratio * math.exp(reach * log_error) - 1,
         )
-    p_same = _p_same(both)
-    if p_same is not None and p_same < PHASES_DIFFER:
-        found.flags.append(f"the effect is not the same in all phases (Cochran's Q, p = {p_same:.2g})")
+    else:
+        found.flags.append("no relative change: a level is too close to zero, or below")
+    p = p_same([(v.mean - c.mean, c.var_of_mean + v.var_of_mean) for c, v in both])
+    if p is not None and p < PHASES_DIFFER:
+        found.flags.append(f"the effect is not the same in all phases (Cochran's Q, p = {p:.2g})")
+
+
+def _law(both: Sequence[tuple[Arm, Arm]]) -> Any:
+    weights = _weights(both)
+    parts = [w * w * (c.var_of_mean + v.var_of_mean) for w, (c, v) in zip(weights, both, strict=True)]
+    below = sum(part**2 / degrees_of_freedom(*two) for part, two in zip(parts, both, strict=True))
+    return student(df=sum(parts) ** 2 / below) if below > 0 else norm()
 
 
 def _weights(both: Sequence[tuple[Arm, Arm]]) -> list[float]:
@@ -267,13 +272,11 @@ def _total_reduction(both: Sequence[tuple[Arm, Arm]]) -> float:
     return 1.0 - adjusted / raw if raw > 0 else 0.0
 
 
-def _p_same(both: Sequence[tuple[Arm, Arm]]) -> float | None:
-    """Cochran's Q over the phases' effects; Source: Cochran 1954, "The combination of estimates"."""
-    return p_same([(v.mean - c.mean, c.var_of_mean + v.var_of_mean) for c, v in both])
-
-
 def p_same(effects: Sequence[tuple[float, float]]) -> float | None:
-    """p-value of "all effects are the same", of effects with their variances; None of fewer than two. Cochran's Q."""
+    """p-value of "all effects are the same", of effects with their variances; None of fewer than two.
+
+    Source: Cochran 1954, "The combination of estimates from different experiments": his Q.
+    """
     usable = [(effect, var) for effect, var in effects if var > 0]
     if len(usable) < 2:
         return None
@@ -292,11 +295,9 @@ def _levels(found: _Found, mean_c: float, mean_v: float, var_c: float, var_v: fl
     )
 
 
-def _relative_means_something(found: _Found, both: tuple[Arm, Arm]) -> bool:
+def _relative_means_something(found: _Found) -> bool:
+    """Whether both levels are above 0, for sure: a ratio to something that may be zero may be anything."""
     variances = found.values["variances"]
     assert isinstance(variances, tuple)
-    means = both[0].mean, both[1].mean
-    if min(means) > 0 and means[0] > FAR_FROM_ZERO * math.sqrt(variances[0]):
-        return True
-    found.flags.append("no relative change: control is too close to zero, or below")
-    return False
+    means = found.values["estimate_control"], found.values["estimate_variant"]
+    return all(mean > FAR_FROM_ZERO * math.sqrt(var) for mean, var in zip(means, variances, strict=True))  # type: ignore[operator]

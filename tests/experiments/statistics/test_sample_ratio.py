@@ -1,4 +1,4 @@
-"""Sample ratio: chi-squared as SciPy has it, the multinomial test as its formula has it, phases with their own shares."""
+"""Sample ratio: chi-squared as SciPy has it, the multinomial test by its formula, phases with their own shares."""
 
 from __future__ import annotations
 
