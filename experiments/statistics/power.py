@@ -137,7 +137,7 @@ def _fixed_size(
         power=power,
         ratio=ratio,
         rel_effect_size=relative,
-        use_t=True,
+        use_t=False,  # with it, tea-tasting's search begins at arms of one unit, which have no variance
         equal_var=False,
     )
     (found,) = metric.solve_power_from_aggregates(aggregates(cell), "n_obs")
