@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from features.catalogue import ContactPolicy, Lever, Offer, Placement
 from features.definitions import FeatureSet
 from features.events import to_us
 from features.facts import Catalogue
+from serving.each_offer import EachOffer
 
 FOREVER_US = np.iinfo(np.int64).max
 
@@ -19,28 +20,35 @@ FOREVER_US = np.iinfo(np.int64).max
 class CatalogueView:
     """One version of the catalogue. Archived offers are left out; drafts stay, so that a rule can say why not."""
 
-    def __init__(self, catalogue: Catalogue, feature_set: FeatureSet | None = None) -> None:
+    def __init__(
+        self, catalogue: Catalogue, feature_set: FeatureSet | None = None, before: CatalogueView | None = None
+    ) -> None:
+        """`before`: a version to go on from, so that a change costs what changed."""
         self.version = catalogue.version
         self.offers: tuple[Offer, ...] = tuple(o for o in catalogue.offers if o.status != "archived")
         self.placements: dict[str, Placement] = {p.placement_id: p for p in catalogue.placements}
-        self.row: dict[str, int] = {offer.offer_id: i for i, offer in enumerate(self.offers)}
-        self.approved = np.array([o.status == "approved" for o in self.offers], dtype=bool)
-        self.starts_us = np.array([to_us(o.starts_at) if o.starts_at else -FOREVER_US for o in self.offers], np.int64)
-        self.ends_us = np.array([to_us(o.ends_at) if o.ends_at else FOREVER_US for o in self.offers], np.int64)
-        self.value = np.array([o.value for o in self.offers], np.float64)  # (n_offers,), in the deployment's currency
-        self.priority = np.array([o.priority for o in self.offers], np.int64)
-        self.category_names = sorted({o.category for o in self.offers if o.category is not None})
-        codes = {name: code for code, name in enumerate(self.category_names)}
-        self.category = np.array([codes[o.category] if o.category is not None else -1 for o in self.offers], np.int64)
-        self.retention = np.array([o.retention for o in self.offers], dtype=bool)
+        self.feature_set: FeatureSet | None = feature_set  # what rules may name
+        goes_on = before is not None and before.feature_set == feature_set
+        each = EachOffer(self.offers, before.each if before is not None and goes_on else None)
+        self.each: EachOffer = each
+        self.row: dict[str, int] = {name: row for row, name in enumerate(each.of("offer_id", _offer_id))}
+        self.approved = np.array(each.of("approved", _approved), dtype=bool)
+        self.starts_us = np.array(each.of("starts_us", _starts_us), np.int64)
+        self.ends_us = np.array(each.of("ends_us", _ends_us), np.int64)
+        self.value = np.array(each.of("value", _value), np.float64)  # (n_offers,), in the deployment's currency
+        self.priority = np.array(each.of("priority", _priority), np.int64)
+        categories = each.of("category", _category)
+        self.category_names = sorted({name for name in categories if name is not None})
+        codes: dict[str | None, int] = {name: code for code, name in enumerate(self.category_names)}
+        self.category = np.array([codes.get(name, -1) for name in categories], np.int64)
+        self.retention = np.array(each.of("retention", _retention), dtype=bool)
         self.any_retention = bool(self.retention.any())
-        self.save_rate = np.array([_save_rate(o) for o in self.offers], np.float64)  # NaN where the offer names none
+        self.save_rate = np.array(each.of("save_rate", _save_rate), np.float64)  # NaN where the offer names none
         self.ones, self.zeros = np.ones(len(self.offers)), np.zeros(len(self.offers))
         for shared in (self.ones, self.zeros):
             shared.setflags(write=False)
         self.contact_policies: tuple[ContactPolicy, ...] = catalogue.contact_policies
         self.levers: tuple[Lever, ...] = catalogue.levers
-        self.feature_set = feature_set  # what rules may name
         self._treatments: dict[tuple[str, str | None], NDArray[np.int16]] = {}
         self._fits: dict[tuple[str, str | None], NDArray[np.bool_] | None] = {}
 
@@ -54,19 +62,56 @@ class CatalogueView:
 
     @cached_property
     def _named_channels(self) -> frozenset[str]:
-        of_offers = {channel for o in self.offers for channel in o.channels}
-        return frozenset(of_offers | {channel for o in self.offers for t in o.treatments for channel in t.channels})
+        return frozenset().union(*set(self.each.of("channels", _channels)))
 
     def treatment_for(self, placement_id: str, channel: str) -> NDArray[np.int16]:
         """Per offer the index of the first treatment that fits, -1 if none does; shape (n_offers,)."""
         # A channel that no offer names behaves like any other such channel, so callers cannot fill the cache.
-        key = (placement_id, channel if channel in self._named_channels else None)
+        named = channel if channel in self._named_channels else None
+        key = (placement_id, named)
         if key not in self._treatments:
-            fitting = [_first_fit(offer, placement_id, channel) for offer in self.offers]
+            fitting = self.each.of(("treatment", *key), partial(_first_fit, placement_id=placement_id, channel=named))
             self._treatments[key] = np.array(fitting, np.int16)
             fits = self._treatments[key] >= 0
             self._fits[key] = None if fits.all() else fits
         return self._treatments[key]
+
+
+def _offer_id(offer: Offer) -> str:
+    return offer.offer_id
+
+
+def _approved(offer: Offer) -> bool:
+    return offer.status == "approved"
+
+
+def _starts_us(offer: Offer) -> int:
+    return to_us(offer.starts_at) if offer.starts_at else -FOREVER_US
+
+
+def _ends_us(offer: Offer) -> int:
+    return to_us(offer.ends_at) if offer.ends_at else FOREVER_US
+
+
+def _value(offer: Offer) -> float:
+    return offer.value
+
+
+def _priority(offer: Offer) -> int:
+    return offer.priority
+
+
+def _category(offer: Offer) -> str | None:
+    return offer.category
+
+
+def _retention(offer: Offer) -> bool:
+    return offer.retention
+
+
+def _channels(offer: Offer) -> frozenset[str]:
+    """That the offer or one of its treatments names."""
+    return frozenset((*offer.channels, *(channel for one in offer.treatments for channel in one.channels)))
 
 
 def _save_rate(offer: Offer) -> float:
@@ -75,7 +120,7 @@ def _save_rate(offer: Offer) -> float:
     return float(rate) if isinstance(rate, int | float) and not isinstance(rate, bool) and 0 <= rate <= 1 else math.nan
 
 
-def _first_fit(offer: Offer, placement_id: str, channel: str) -> int:
+def _first_fit(offer: Offer, placement_id: str, channel: str | None) -> int:
     def fits(channels: tuple[str, ...], placements: tuple[str, ...]) -> bool:
         return (not channels or channel in channels) and (not placements or placement_id in placements)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -208,10 +210,23 @@ def _changed(before: Catalogue, version: int, rows: Iterable[tuple[str, str, str
         Experiment: before.experiments,
     }
     for of, bodies in last.items():
-        objects = {getattr(one, _KINDS[of][1]): one for one in kept[of] if getattr(one, _KINDS[of][1]) not in bodies}
-        objects |= {name: msgspec.json.decode(body, type=of) for name, body in bodies.items() if body is not None}
-        kept[of] = tuple(objects[name] for name in sorted(objects))
+        kept[of] = _replaced(kept[of], attrgetter(_KINDS[of][1]), bodies, of)
     return Catalogue(version, *(kept[of] for of in _KINDS))
+
+
+def _replaced(
+    kept: Sequence[T], name_of: Callable[[T], str], bodies: Mapping[str, str | None], of: type[T]
+) -> tuple[T, ...]:
+    """Ordered by id as before; the objects that did not change are the same ones."""
+    found: list[T] = []
+    done = 0
+    for name in sorted(bodies):
+        at = bisect_left(kept, name, lo=done, key=name_of)
+        found += kept[done:at]
+        done = at + 1 if at < len(kept) and name_of(kept[at]) == name else at
+        if (body := bodies[name]) is not None:
+            found.append(msgspec.json.decode(body, type=of))
+    return (*found, *kept[done:])
 
 
 def _stored(of: type[T], body: str, version: int, updated_us: int) -> Stored[T]:
