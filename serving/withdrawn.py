@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from features.events import to_us
 from serving.decide import Decider
 from serving.decision import DecisionRequest
 from serving.drafting import Known, Question, asked_for, placements_of, zone_of
 from serving.rules.asked import Asked
+from serving.rules.masks import lets
 
 # Rules that say whether; how often and how much of it was settled when the answer was made, and counts that answer.
 WHETHER = frozenset({"status", "schedule", "channel", "exclusion", "consent", "eligibility", "quiet_hours"})
@@ -43,7 +41,4 @@ def _may(decider: Decider, asked: Asked, row: int | None) -> bool:
     """An offer without a row was archived."""
     if row is None:
         return False
-    masks: list[NDArray[np.bool_] | None] = [
-        rule.allows(asked) for rule in decider.edition.rules.all if rule.name in WHETHER
-    ]
-    return all(mask is None or bool(mask[row]) for mask in masks)
+    return all(lets(rule.allows(asked), row) for rule in decider.edition.rules.all if rule.name in WHETHER)

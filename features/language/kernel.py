@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
 from numba import njit
 
 FALSE: Final = 0
 UNKNOWN: Final = 1
 TRUE: Final = 2
 N_CONSTANTS: Final = 3
+N_SIZES: Final = 5
 
 # Kinds of a slot's value
 ABSENT: Final = 0
@@ -45,14 +47,28 @@ FEW = 8  # sets up to this size are looked through one by one
 
 
 @njit(cache=True, error_model="numpy")  # keeps the lock: a decision waits longer for it than the loop takes
-def run(  # type: ignore[no-untyped-def]
-    now, slots, given, groups, literal, set_start, set_codes, set_numbers, nodes, parts, roots, table, out
-):
+def run(now, slots, given, whole, real, out):  # type: ignore[no-untyped-def]
     """Writes 1 true, 0 false, -1 unknown for each rule into `out`.
 
-    slots (n_slots, 4): kind, number, code of the text, time. groups (6, n_groups): operation, slot, negated, relative,
-    first and last + 1 condition. nodes (3, n_nodes): whether `and`, first and last + 1 of its parts.
+    slots (n_slots, 4): kind, number, code of the text, time. The program itself comes as one array of whole numbers
+    and one of others, because each array that is handed over costs more than a hundred conditions. `whole` begins
+    with the sizes n_groups, n_atoms, n_flat, n_nodes, n_parts; then come groups (6, n_groups): operation, slot,
+    negated, relative, first and last + 1 condition; set_start (n_atoms + 1,), set_codes (n_flat,); nodes (3, n_nodes):
+    whether `and`, first and last + 1 of its parts; parts (n_parts,); and roots (n_rules,). `real` is literal
+    (n_atoms,), set_numbers (n_flat,).
     """
+    n_groups, n_atoms, n_flat = np.int64(whole[0]), np.int64(whole[1]), np.int64(whole[2])
+    n_nodes, n_parts = np.int64(whole[3]), np.int64(whole[4])
+    starts_at = N_SIZES + 6 * n_groups
+    codes_at = starts_at + n_atoms + 1
+    nodes_at = codes_at + n_flat
+    parts_at = nodes_at + 3 * n_nodes
+    groups = whole[N_SIZES:starts_at].reshape((6, n_groups))
+    set_start, set_codes = whole[starts_at:codes_at], whole[codes_at:nodes_at]
+    nodes = whole[nodes_at:parts_at].reshape((3, n_nodes))
+    parts, roots = whole[parts_at : parts_at + n_parts], whole[parts_at + n_parts :]
+    literal, set_numbers = real[:n_atoms], real[n_atoms:]
+    table = np.empty(N_CONSTANTS + n_atoms + n_nodes, np.int8)
     table[0], table[1], table[2] = 0, 1, 2
     base = 3
     for g in range(groups.shape[1]):

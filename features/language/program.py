@@ -19,6 +19,7 @@ from features.language.sheet import Sheet, time_or_nan
 from features.language.syntax import Expression
 
 NOTHING_GIVEN = np.zeros(0, np.int8)
+Whole = NDArray[np.int32]
 
 
 class Program:
@@ -34,23 +35,25 @@ class Program:
         timed = frozenset(atom.slot for atom in atoms if kernel.BEFORE <= atom.op <= kernel.SAME_TIME)
         self._names, self._given = names, tuple(build.given)
         self._sheet = Sheet(build.slots, names, code, timed)
-        self._groups = _groups(atoms, self._sheet)
-        self._literal = np.array([atom.literal for atom in atoms], np.float64)
-        self._set_start, self._set_codes, self._set_numbers = _sets(atoms, code)
+        groups, nodes = _groups(atoms, self._sheet), _nodes(build)
+        set_start, set_codes, set_numbers = _sets(atoms, code)
         place = _places(build, atoms)
-        self._nodes = _nodes(build)
-        self._parts = place[np.array([part for node in build.nodes for part in node.parts], np.int32)]
-        self._n_table = N_CONSTANTS + len(atoms) + len(build.nodes)
+        parts = place[np.array([part for node in build.nodes for part in node.parts], np.int32)]
         roots = place[np.array(codes, np.int32)]
         distinct, of_offer = np.unique(roots, return_inverse=True)
         self._shared = 2 * len(distinct) <= len(roots)  # else to look up who has which costs more than it saves
         self._roots = distinct if self._shared else roots
+        sizes = np.array([groups.shape[1], len(atoms), len(set_codes), nodes.shape[1], len(parts)], np.int32)
+        packed = [sizes, groups.ravel(), set_start, set_codes, nodes.ravel(), parts, self._roots]
+        self._whole = np.concatenate(packed, dtype=np.int32)
+        self._real = np.concatenate([np.array([atom.literal for atom in atoms], np.float64), set_numbers])
+        self._n_atoms = len(atoms)
         self.outcome_of = of_offer if self._shared else np.arange(len(roots))  # (n_offers,): place in `outcomes`
 
     @property
     def settled(self) -> NDArray[np.int8] | None:
         """What `evaluate` always returns, if the offers alone decide; None if it matters who asks, or when."""
-        return np.array([0, -1, 1], np.int8)[self._roots][self.outcome_of] if not self._literal.size else None
+        return np.array([0, -1, 1], np.int8)[self._roots][self.outcome_of] if not self._n_atoms else None
 
     def evaluate(self, scope: Scope) -> NDArray[np.int8]:
         """Per offer 1 where its rule holds, 0 where not, -1 where that is unknown; shape (n_offers,)."""
@@ -59,16 +62,17 @@ class Program:
 
     def outcomes(self, scope: Scope) -> NDArray[np.int8]:
         """The same for each rule that is different, of which there may be few; `outcome_of` says whose is whose."""
+        out = np.empty(len(self._roots), np.int8)
+        run(*self.operands(scope), out)
+        return out
+
+    def operands(self, scope: Scope) -> tuple[float, NDArray[np.float64], NDArray[np.int8], Whole, NDArray[np.float64]]:
+        """What `kernel.run` is to be called with, for a loop that goes on with its outcomes."""
         slots = self._sheet.read(scope)
         given = NOTHING_GIVEN
         if self._given:
             given = np.array([OF_TRUTH[interpret(one, scope, None, self._names)] for one in self._given], np.int8)
-        table, out = np.empty(self._n_table, np.int8), np.empty(len(self._roots), np.int8)
-        run(
-            float(scope.now_us), slots, given, self._groups, self._literal, self._set_start, self._set_codes,
-            self._set_numbers, self._nodes, self._parts, self._roots, table, out,
-        )  # fmt: skip
-        return out
+        return float(scope.now_us), slots, given, self._whole, self._real
 
 
 def _groups(atoms: Sequence[Atom], sheet: Sheet) -> NDArray[np.int32]:

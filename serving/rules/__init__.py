@@ -25,6 +25,7 @@ from serving.rules.diversity import DiversityRule
 from serving.rules.eligibility import EligibilityRule
 from serving.rules.exclusion import ExclusionRule
 from serving.rules.inventory import InventoryRule
+from serving.rules.masks import Mask, Said, as_mask
 from serving.rules.pacing import PacingRule
 from serving.rules.pause import PauseRule
 from serving.rules.quiet_hours import QuietHoursRule
@@ -34,8 +35,6 @@ from serving.rules.status import StatusRule
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
     from serving.rules.asked import Asked
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(slots=True)
@@ -73,8 +72,10 @@ class Rule(Protocol):
         """All that the catalogue alone says, prepared once."""
         ...
 
-    def allows(self, asked: Asked) -> Mask | None:
-        """Per offer whether this rule lets the customer have it, shape (n_offers,); None: all of them."""
+    def allows(self, asked: Asked) -> Said:
+        """Per offer whether this rule lets the customer have it, shape (n_offers,); None: all of them. A rule that
+        keeps back only a few may say their rows instead, as a list.
+        """
         ...
 
     def seen(self, asked: Asked, row: int) -> dict[str, Any]:
@@ -116,9 +117,9 @@ MOST_BASES = 64
 class _Base(NamedTuple):
     """Where the rules that ask of the customer begin."""
 
-    masks: list[Mask | None]  # which it was made of: held, so that their ids stay theirs
-    allowed: Mask
-    dropped_by: NDArray[np.int8]
+    said: list[Said]  # which it was made of: held, so that their ids stay theirs
+    allowed: bytes
+    dropped_by: bytes
 
 
 class Rules:
@@ -136,13 +137,19 @@ class Rules:
 
     def eligible(self, asked: Asked) -> tuple[Mask, NDArray[np.int8]]:
         """What may be shown, and per offer the first rule that dropped it (its index, -1: none); shapes (n_offers,)."""
-        allowed, dropped_by = np.empty(self._n, np.bool_), np.empty(self._n, np.int8)
         base = self._base(asked)
-        _begin(base.allowed, base.dropped_by, allowed, dropped_by)
+        left, by = bytearray(base.allowed), bytearray(base.dropped_by)
+        allowed, dropped_by = np.frombuffer(left, np.bool_), np.frombuffer(by, np.int8)
         for index, rule in self._asking:
-            passed = rule.allows(asked)
-            if passed is not None:
-                _drop(passed, allowed, dropped_by, index)
+            said = rule.allows(asked)
+            if said is None:
+                continue
+            if isinstance(said, list):
+                for row in said:
+                    if left[row]:
+                        left[row], by[row] = 0, index
+            else:
+                _drop(said, allowed, dropped_by, index)
         return allowed, dropped_by
 
     def _base(self, asked: Asked) -> _Base:
@@ -152,12 +159,12 @@ class Rules:
         base = self._bases.get(key)
         if base is None:
             allowed, dropped_by = np.ones(self._n, dtype=bool), np.full(self._n, -1, dtype=np.int8)
-            for index, passed in enumerate(masks):
-                if passed is not None:
-                    _drop(passed, allowed, dropped_by, index)
+            for index, said in enumerate(masks):
+                if said is not None:
+                    _drop(as_mask(said, self._n), allowed, dropped_by, index)
             if len(self._bases) >= MOST_BASES:
                 self._bases = {}
-            base = self._bases[key] = _Base(masks, allowed, dropped_by)
+            base = self._bases[key] = _Base(masks, allowed.tobytes(), dropped_by.tobytes())
         return base
 
     def rooms(self, asked: Asked) -> list[Taking]:
@@ -169,7 +176,6 @@ def warm() -> None:
     """Compile the loops over offers, or load them from the machine's cache, before a decision waits for it."""
     allowed, dropped_by = np.ones(2, dtype=bool), np.full(2, -1, dtype=np.int8)
     _drop(np.zeros(2, dtype=bool), allowed, dropped_by, 0)
-    _begin(allowed, dropped_by, allowed.copy(), dropped_by.copy())
     eligibility.warm()
     drops(dropped_by, 1)
     language.warm()
@@ -179,13 +185,6 @@ def drops(dropped_by: NDArray[np.int8], n_rules: int) -> list[int]:
     """How many offers each rule dropped, shape (n_rules,)."""
     counts: list[int] = _counted(dropped_by, n_rules).tolist()
     return counts
-
-
-@compiled
-def _begin(from_allowed, from_dropped_by, allowed, dropped_by):  # type: ignore[no-untyped-def]
-    for i in range(len(allowed)):
-        allowed[i] = from_allowed[i]
-        dropped_by[i] = from_dropped_by[i]
 
 
 @compiled

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.rules.limits import Limits, limits_of
-from serving.rules.masks import without
+from serving.rules.masks import Said, without
 from serving.rules.tally import Capping, Tally
 from serving.state.contacts import ContactHistory
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from serving.rules import Room
     from serving.rules.asked import Asked
 
-Mask = NDArray[np.bool_]
 FOREVER = sys.maxsize
 
 
@@ -39,7 +38,7 @@ class CapsRule:
         self._least = min([*(cap.limit for cap in self._policies), *(own.least for own in self._own)], default=FOREVER)
         self._last: tuple[ContactHistory, int, Tally] | None = None
 
-    def allows(self, asked: Asked) -> Mask | None:
+    def allows(self, asked: Asked) -> Said:
         history = asked.history
         if history is not None and len(history.contacts) < self._least:
             return None
@@ -54,8 +53,8 @@ class CapsRule:
         for own in self._own:
             if own.may_reach(tally):
                 closed += [rows for rows in (own.over(tally, asked),) if len(rows)]
-        if not closed:
-            return None
+        if all(isinstance(rows, list) for rows in closed):
+            return [row for rows in closed for row in rows] or None
         allowed = without(len(self._view), ())
         for rows in closed:
             allowed[rows] = False

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from features.catalogue import ContactPolicy
 from features.events import from_us
-from serving.rules.masks import without
+from serving.rules.masks import Said
 from serving.rules.tally import Channels
 from serving.rules.windows import parse_duration
 from serving.state.contacts import Contact, ContactHistory
@@ -57,17 +56,18 @@ def rested_at(contact: Contact, rest: Rest, now_us: int) -> int:
 
 
 def resting(history: ContactHistory, rest: Rest, now_us: int) -> list[str]:
-    """The offers that rest now, by id: those with a contact whose `rested_at` is ahead."""
+    """The offers that rest now, by id: those with a contact whose `rested_at` is ahead; one may be named twice."""
     columns, since_us = history.columns, now_us - rest.impression_us
-    resting: list[Contact] = []
-    if rest.impression_us and max(columns.rests_from_us, default=0) > since_us:
-        recent = zip(history.contacts, columns.rests_from_us, columns.counts_until_us, strict=True)
-        resting = [one for one, from_us, until_us in recent if from_us > since_us and until_us > now_us]
-    if rest.dismiss_us:
-        resting += [one for one in columns.refused if rested_at(one, rest, now_us) > now_us]
-    if rest.channels is not None:
-        resting = [one for one in resting if one.channel is None or one.channel in rest.channels]
-    return [one.offer_id for one in resting]
+    refused = columns.refused if rest.dismiss_us else ()
+    if rest.channels is None:
+        found: list[str] = []
+        if rest.impression_us and max(columns.rests_from_us, default=0) > since_us:
+            each = zip(columns.offer_ids, columns.rests_from_us, columns.counts_until_us, strict=True)
+            found = [name for name, from_us, until_us in each if from_us > since_us and until_us > now_us]
+        return found + [one.offer_id for one in refused if rested_at(one, rest, now_us) > now_us] if refused else found
+    asked = history.contacts if rest.impression_us else refused
+    there = [one for one in asked if one.channel is None or one.channel in rest.channels]
+    return [one.offer_id for one in there if rested_at(one, rest, now_us) > now_us]
 
 
 class CooldownRule:
@@ -77,7 +77,7 @@ class CooldownRule:
         self._view = view
         self._rests = rests_of(view.contact_policies)
 
-    def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
+    def allows(self, asked: Asked) -> Said:
         if not self._rests or (asked.history is not None and not asked.history.contacts):
             return None
         rests = [rest for rest in self._rests if rest.channels is None or asked.channel in rest.channels]
@@ -87,10 +87,7 @@ class CooldownRule:
             return np.zeros(len(self._view), dtype=bool)
         row_of = self._view.row
         found = [offer_id for rest in rests for offer_id in resting(asked.history, rest, asked.now_us)]
-        rows = [row_of[offer_id] for offer_id in found if offer_id in row_of]
-        if not rows:
-            return None
-        return without(len(self._view), rows)
+        return [row_of[offer_id] for offer_id in found if offer_id in row_of] or None
 
     def seen(self, asked: Asked, row: int) -> dict[str, Any]:
         if asked.history is None:

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from features.catalogue import Offer
 from features.errors import BadRule
 from features.language import Expression, Names, Program, interpret, parse, values_seen, variables
+from features.language.kernel import run
 from serving.compiled import compiled
+from serving.rules.asked import Asked
 
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
-    from serving.rules.asked import Asked
 
 logger = logging.getLogger(__name__)
 NOBODY = parse("false")
@@ -39,7 +40,7 @@ class EligibilityRule:
         if self._program is None:
             return None
         program, holds = self._program, np.empty(len(self._view), np.bool_)
-        _holding(program.outcomes(asked), program.outcome_of, self._needs_features, asked.features_known, holds)
+        _holding(*program.operands(asked), program.outcome_of, self._needs_features, asked.features_known, holds)
         return holds
 
     def seen(self, asked: Asked, row: int) -> dict[str, Any]:
@@ -57,14 +58,20 @@ class EligibilityRule:
 
 
 @compiled
-def _holding(outcomes, outcome_of, needs_features, features_known, holds):  # type: ignore[no-untyped-def]
+def _holding(  # type: ignore[no-untyped-def]
+    now, slots, given, whole, real, outcome_of, needs_features, features_known, holds
+):
+    outcomes = np.empty(len(holds), np.int8)
+    run(now, slots, given, whole, real, outcomes)
     for i in range(len(holds)):
         holds[i] = outcomes[outcome_of[i]] == 1 and (features_known or not needs_features[i])
 
 
 def warm() -> None:
     """Compile the loop, or load it from the machine's cache, before a decision waits for it."""
-    _holding(np.ones(1, np.int8), np.zeros(1, np.intp), np.ones(1, np.bool_), True, np.ones(1, np.bool_))
+    program = Program([], [], Names())
+    anybody = Asked(placement_id="", channel="", now_us=0)
+    _holding(*program.operands(anybody), program.outcome_of, np.ones(0, np.bool_), True, np.ones(0, np.bool_))
 
 
 def _rule_of(offer: Offer) -> Expression | None:

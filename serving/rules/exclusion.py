@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from serving.rules.masks import without
+from serving.rules.masks import Said
 
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
@@ -20,12 +17,12 @@ class ExclusionRule:
     def __init__(self, view: CatalogueView) -> None:
         self._view = view
 
-    def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
+    def allows(self, asked: Asked) -> Said:
         if not asked.exclude_offer_ids:
             return None
         row_of = self._view.row
         rows = [row_of[offer_id] for offer_id in asked.exclude_offer_ids if offer_id in row_of]
-        return without(len(self._view), rows) if rows else None
+        return rows or None
 
     def seen(self, asked: Asked, row: int) -> dict[str, Any]:
         return {"exclude_offer_ids": [self._view.offers[row].offer_id]}

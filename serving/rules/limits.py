@@ -137,16 +137,13 @@ class Limits:
             if pick.channel not in paused:
                 paused[pick.channel] = bool(self.patience) and self._paused(pick.channel, history, now_us)
             n_with = offer_ids.count(pick.offer_id)
+            own = self.of_offer.get(pick.offer_id, ())
+            caps = near
+            if own:
+                caps = near + [cap for cap in own if (n_with + len(made) if cap.of == "offer" else n_most) >= cap.limit]
             if (
                 paused[pick.channel]
-                or any([self._reached(cap, pick, tally, made) for cap in near])
-                or any(
-                    [
-                        self._reached(cap, pick, tally, made)
-                        for cap in self.of_offer.get(pick.offer_id, ())
-                        if (n_with + len(made) if cap.of == "offer" else n_most) >= cap.limit
-                    ]
-                )
+                or (caps and any(self._reached(cap, pick, tally, made) for cap in caps))
                 or (n_with and self._rests(pick, history.contacts, now_us))
             ):
                 lost.append(pick)

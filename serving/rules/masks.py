@@ -1,4 +1,6 @@
-"""Masks over the offers, made without numpy's loops: those give up Python's lock, which comes back late."""
+"""What a rule says of all offers, and masks made without numpy's loops: those give up Python's lock, which comes back
+late.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
+Said = Mask | list[int] | None  # who is let through, (n_offers,); where few are not, their rows; None: all are
+
+
+def lets(said: Said, row: int) -> bool:
+    """Whether one offer is let through."""
+    if said is None:
+        return True
+    return row not in said if isinstance(said, list) else bool(said[row])
+
+
+def as_mask(said: Said, n_offers: int) -> Mask:
+    """Who is let through, shape (n_offers,)."""
+    return without(n_offers, said or ()) if said is None or isinstance(said, list) else said
 
 
 def without(n_offers: int, rows: Iterable[int]) -> Mask:

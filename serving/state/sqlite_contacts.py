@@ -340,7 +340,7 @@ def _decided_since(history: ContactHistory, since_us: int) -> Sequence[Contact]:
 
 def _doubts_counted(history: ContactHistory, now_us: int, settled_us: int) -> ContactHistory:
     """Claims whose time is over, but not by the log as far as it was read, still count."""
-    if settled_us >= now_us or not any([settled_us < one <= now_us for one in history.columns.counts_until_us]):
+    if settled_us >= now_us or not [one for one in history.columns.counts_until_us if settled_us < one <= now_us]:
         return history
     return ContactHistory(
         tuple(

@@ -290,7 +290,8 @@ def test_conditions_and_rules_that_offers_share_are_kept_once():
     same = [parse('age >= 18 and country in ("DE", "FR")') for _ in range(50)]
     alike = [parse('country in ("FR", "DE") and not age < 18') for _ in range(50)]
     program = Program(same + alike, [offer()] * 100, NAMES)
-    assert program._n_table == 3 + 2 + 1  # the constants, two conditions, one `and`
+    _, n_conditions, _, n_nodes, _ = program._whole[:5]
+    assert (n_conditions, n_nodes) == (2, 1)  # one `and`
 
 
 def test_what_only_the_offer_decides_is_settled_beforehand():
