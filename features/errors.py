@@ -10,6 +10,7 @@ NboError                      code "error"
 ├── Conflict                  code "conflict"             the request contradicts what is stored
 │   ├── AlreadyJoined         code "already_joined"       an anonymous visitor who is another customer already
 │   ├── Erased                code "erased"               a customer of whom nothing may be kept any more
+│   ├── ExperimentRefused     code per reason             what an experiment's state, or another experiment, forbids
 │   ├── IdempotencyConflict   code "idempotency_conflict" the same key with another body
 │   └── StaleVersion          code "stale_version"        If-Match does not match
 ├── InputsExpired             code "inputs_expired"       a decision that is too old to be made again
@@ -90,6 +91,14 @@ class Erased(Conflict):
 
     def __init__(self) -> None:
         super().__init__("this id was erased; nothing is kept of it any more. Who comes back gets a new id")
+
+
+class ExperimentRefused(Conflict):
+    """What the state of an experiment, or another experiment, forbids; `fields` are JSON pointers."""
+
+    def __init__(self, code: str, detail: str, fields: Sequence[str] = ()) -> None:
+        super().__init__(detail)
+        self.code, self.detail, self.fields = code, detail, tuple(fields)
 
 
 class IdempotencyConflict(Conflict):

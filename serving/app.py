@@ -17,13 +17,23 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from features.errors import BadInput, Conflict, InputsExpired, NboError, NotFound, StaleVersion, StoreUnavailable
+from features.errors import (
+    BadInput,
+    Conflict,
+    ExperimentRefused,
+    InputsExpired,
+    NboError,
+    NotFound,
+    StaleVersion,
+    StoreUnavailable,
+)
 from serving.api import (
     batch,
     contact_policies,
     customers,
     decisions,
     events,
+    experiments,
     identities,
     levers,
     offers,
@@ -57,7 +67,8 @@ from serving.problems import (
 logger = logging.getLogger(__name__)
 ROUTERS = (
     decisions.router, batch.router, replays.router, events.router, preferences.router, identities.router,
-    customers.router, offers.router, placements.router, contact_policies.router, levers.router, operations.router,
+    customers.router, offers.router, placements.router, contact_policies.router, levers.router, experiments.router,
+    operations.router,
 )  # fmt: skip
 STATUS: Mapping[type[NboError], int] = {  # the nearest class in the error's tree counts
     Malformed: 400,
@@ -140,6 +151,8 @@ async def _error(request: Request, error: Exception) -> Response:
         faults, headers = error.faults, dict(error.headers)
     elif isinstance(error, BadInput):
         faults = [Fault(error.field or "", error.detail)]
+    elif isinstance(error, ExperimentRefused):
+        faults = [Fault(pointer, error.detail, error.code) for pointer in error.fields]
     detail = str(error)
     if isinstance(error, StoreUnavailable):  # which store, and where it lies, is for the log and not for callers
         logger.error("request %s: %s", request.state.request_id, error)

@@ -30,9 +30,11 @@ app = typer.Typer(
 features_app = typer.Typer(no_args_is_help=True, help="Features: list, build, apply, materialize, check.")
 models_app = typer.Typer(no_args_is_help=True, help="Releases: list and promote.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys: create, list, token, revoke.")
+experiment_app = typer.Typer(no_args_is_help=True, help="Experiments: list, start, stop, decide.")
 app.add_typer(features_app, name="features")
 app.add_typer(models_app, name="models")
 app.add_typer(keys_app, name="keys")
+app.add_typer(experiment_app, name="experiment")
 
 
 @app.command()
@@ -67,7 +69,9 @@ def ingest(
 def apply(
     files: Annotated[
         list[Path],
-        typer.Argument(help="YAML files with `offers:`, `placements:`, `contact_policies:`, `levers:`."),
+        typer.Argument(
+            help="YAML files with `offers:`, `placements:`, `contact_policies:`, `levers:`, `experiments:`."
+        ),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the difference.")] = False,
     json: JSON = False,
@@ -240,6 +244,53 @@ def keys_revoke(key_id: str) -> None:
     from serving.commands.keys import revoke
 
     revoke(key_id)
+
+
+@experiment_app.command("list")
+def experiment_list(json: JSON = False) -> None:
+    """Every experiment with its state and its variants; control is marked with *."""
+    from serving.commands.experiment import list_experiments
+
+    list_experiments(as_json=json)
+
+
+@experiment_app.command("start")
+def experiment_start(experiment_id: str, json: JSON = False) -> None:
+    """Start a draft: it takes buckets of its layer, and customers meet its variants from now on."""
+    from serving.commands.experiment import start
+
+    start(experiment_id, as_json=json)
+
+
+@experiment_app.command("stop")
+def experiment_stop(
+    experiment_id: str,
+    reason: Annotated[str, typer.Option(help="Why; kept with the experiment.")],
+    json: JSON = False,
+) -> None:
+    """Stop a running experiment: everybody is answered as if it were not there."""
+    from serving.commands.experiment import stop
+
+    stop(experiment_id, _reason(reason), as_json=json)
+
+
+@experiment_app.command("decide")
+def experiment_decide(
+    experiment_id: str,
+    variant: str,
+    reason: Annotated[str, typer.Option(help="Why; kept with the experiment.")],
+    json: JSON = False,
+) -> None:
+    """Say which variant a stopped experiment was decided for; it changes nothing that customers meet."""
+    from serving.commands.experiment import decide
+
+    decide(experiment_id, variant, _reason(reason), as_json=json)
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise typer.BadParameter("expected a reason, it is empty", param_hint="--reason")
+    return text
 
 
 @app.command()

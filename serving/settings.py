@@ -37,6 +37,7 @@ class Settings:
     segment_by: str = field(default="channel", metadata={"toml": "learning.segment_by"})  # a feature, or "channel"
     customer_value: str = field(default="", metadata={"toml": "retention.customer_value"})  # a feature, or an amount
     save_rate: float = field(default=0.1, metadata={"toml": "retention.save_rate"})  # of churners by an offer, [0, 1]
+    holdout: float = field(default=0.0, metadata={"toml": "experiments.holdout"})  # share of customers, [0, 1)
     time_zone: str = field(default="UTC", metadata={"toml": "clock.time_zone"})  # of budgets, and customers without
     durable_decisions: bool = field(default=False, metadata={"toml": "decision.durable"})  # log before answering
     refresh_s: float = field(default=0.2, metadata={"toml": "serve.refresh_s"})  # how often changes are looked for
@@ -48,6 +49,8 @@ class Settings:
         for name in ("epsilon", "max_refused", "new_offer_share", "save_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadSettings(f"{name} == {getattr(self, name)}, must be in [0, 1]", name)
+        if not 0 <= self.holdout < 1:
+            raise BadSettings(f"holdout == {self.holdout}, must be in [0, 1)", "holdout")
         for name in ("expires_after_s", "refresh_s", "temperature", "draws", "prior_strength", "shortlist"):
             if not getattr(self, name) > 0:
                 raise BadSettings(f"{name} == {getattr(self, name)}, must be above 0", name)

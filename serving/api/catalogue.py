@@ -16,6 +16,7 @@ from fastapi import Depends, Header, Query, Response
 from pydantic import Field
 
 from features.catalogue import OBJECT_ID, ContactPolicy, Lever, Offer, Placement
+from features.experiment import Experiment
 from features.facts import Stored
 from serving.api.fields import Body
 from serving.api.loose_ends import loose_ends
@@ -23,7 +24,7 @@ from serving.api.service import Service
 from serving.keys import Key
 from serving.problems import Fault, Invalid
 
-T = TypeVar("T", bound=Offer | Placement | ContactPolicy | Lever)
+T = TypeVar("T", bound=Offer | Placement | ContactPolicy | Lever | Experiment)
 Show = Callable[[Stored[T]], dict[str, Any]]
 
 
@@ -68,9 +69,15 @@ def one(stored: Stored[T], show: Show[T], status: int = 200) -> Response:
 
 def put(service: Service, caller: Key, item: T, if_match: str | None, show: Show[T]) -> Response:
     """Store the object whole, and show it."""
-    stored = service.facts.put(item, service.clock(), if_match, author(caller))
+    return changed(service, caller, lambda: item, if_match, show)
+
+
+def changed(service: Service, caller: Key, make: Callable[[], T], if_match: str | None, show: Show[T]) -> Response:
+    """Store what `make` makes of what is stored, nobody else changing it meanwhile, and show it."""
+    with service.facts.transaction():
+        stored = service.facts.put(make(), service.clock(), if_match, author(caller))
     service.catalogue_changed()
-    warnings = [told for _, told in loose_ends([item], service.facts.catalogue())]
+    warnings = [told for _, told in loose_ends([stored.body], service.facts.catalogue())]
     shown = {**show(stored), **({"warnings": warnings} if warnings else {})}
     return _json(shown, 201 if stored.created else 200, {"ETag": stored.etag})
 

@@ -9,14 +9,15 @@ from typing import Any, TypeAlias
 import pydantic
 
 from features.catalogue import ContactPolicy, Lever, Offer, Placement
-from serving.api import contact_policies, levers, offers, placements
+from features.experiment import Experiment
+from serving.api import contact_policies, experiments, levers, offers, placements
 from serving.api.faults import fault_of
 from serving.api.fields import Body, ObjectId
 from serving.api.json_body import oddities
 from serving.api.known import Known
 from serving.problems import Fault, Invalid
 
-CatalogueObject: TypeAlias = Offer | Placement | ContactPolicy | Lever
+CatalogueObject: TypeAlias = Offer | Placement | ContactPolicy | Lever | Experiment
 _ID: pydantic.TypeAdapter[str] = pydantic.TypeAdapter(ObjectId)
 
 
@@ -61,4 +62,12 @@ KINDS: tuple[Kind, ...] = (
         contact_policies.contact_policy_of,
     ),
     Kind("lever", "levers", "lever_id", Lever, levers.LeverBody, levers.lever_of),
+    Kind(
+        "experiment",
+        "experiments",
+        "experiment_id",
+        Experiment,
+        experiments.ExperimentBody,
+        experiments.experiment_of,
+    ),
 )

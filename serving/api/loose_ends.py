@@ -8,12 +8,13 @@ from functools import cached_property
 
 from features.catalogue import ContactPolicy, Lever, Offer, Placement
 from features.errors import BadRule
+from features.experiment import Experiment
 from features.facts import Catalogue
 from features.language import empty_ranges, parse, variables
 from features.language.names import OFFER_FIELDS
 from features.profile import category_consent
 
-CatalogueObject = Offer | Placement | ContactPolicy | Lever
+CatalogueObject = Offer | Placement | ContactPolicy | Lever | Experiment
 
 
 def loose_ends(objects: Iterable[CatalogueObject], known: Catalogue) -> Iterator[tuple[CatalogueObject, str]]:
@@ -66,6 +67,8 @@ def _rule_of(one: CatalogueObject) -> tuple[str, str | None]:
             return "eligibility", one.eligibility
         case Lever():
             return "where", one.where
+        case Experiment():
+            return "audience", one.audience
         case _:
             return "", None
 

@@ -5,11 +5,6 @@ from __future__ import annotations
 import re
 
 _ROUTES: tuple[tuple[str, str], ...] = (  # methods, path with its segments still percent-encoded
-    ("GET", "/v1/experiments"),
-    ("GET PUT DELETE", "/v1/experiments/{id}"),
-    ("POST", "/v1/experiments/{id}/start"),
-    ("POST", "/v1/experiments/{id}/stop"),
-    ("POST", "/v1/experiments/{id}/decide"),
     ("GET", "/v1/experiments/{id}/report"),
     ("GET", "/nbo.js"),
     ("GET", "/"),

@@ -12,9 +12,11 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from features.errors import BadInput, NotFound
+from features.errors import BadInput, ExperimentRefused, NotFound
+from features.experiment import Experiment
 from features.facts import Catalogue, Facts
 from features.online import served_features
+from serving import experiment_lifecycle
 from serving.api.kinds import KINDS, CatalogueObject, Kind
 from serving.api.known import Known
 from serving.api.loose_ends import loose_ends
@@ -25,6 +27,7 @@ from serving.settings import load_settings
 AUTHOR = "nbo apply"  # of what it changes
 MOST_FAULTS = 50  # shown
 GROUPS = {kind.group: kind for kind in KINDS}
+EXPERIMENTS = "experiments"
 EXPECTED = ", ".join(f"`{group}:`" for group in GROUPS)
 
 
@@ -51,10 +54,14 @@ def run(files: Sequence[Path], *, dry_run: bool, as_json: bool) -> int:
     settings = load_settings()
     facts = Facts(settings.home.facts_db)
     try:
-        known = Known(facts.data_settings().currency, facts, lambda: served_features(facts))
+        currency = facts.data_settings().currency
+        known = Known(currency, facts, lambda: served_features(facts), home=settings.home, now=settings.now)
         wanted = read(files, known)
         with facts.transaction():
             changes = [(one, _stored(facts, one)) for one in wanted]
+            for one, old in changes:
+                if isinstance(one.body, Experiment):
+                    experiment_lifecycle.check_follows(old if isinstance(old, Experiment) else None, one.body)
             loose = _loose_ends(wanted, facts.catalogue())
             if not dry_run:
                 for one in wanted:
@@ -78,9 +85,14 @@ def read(files: Sequence[Path], known: Known) -> list[Wanted]:
     """The objects of all files; `BadInput` tells every fault of every file."""
     wanted: list[Wanted] = []
     faults: list[str] = []
-    for path in files:
-        for document in documents(path):
-            _read_document(document, known, wanted, faults)
+    read_from = [document for path in files for document in documents(path)]
+    for document in read_from:
+        _read_document(document, known, wanted, faults)
+    known.also = [one.body for one in wanted]
+    known.doubtful = {name for document in read_from for name in _names(document)}
+    for document in read_from:  # last: what experiments name may stand in any file
+        for i, given in enumerate(_experiments_of(document)):
+            _read_object(document, GROUPS[EXPERIMENTS], i, given, known, wanted, faults)
     first: dict[str, str] = {}
     for one in wanted:
         if one.label in first:
@@ -104,9 +116,22 @@ def _read_document(document: Document, known: Known, wanted: list[Wanted], fault
             faults.append(f"{document.at(group)}: {group!r} is no kind of object{hint}")
         elif not isinstance(objects, list):
             faults.append(f"{document.at(group)}: {group} must be a list of objects")
-        else:
+        elif group != EXPERIMENTS:
             for i, given in enumerate(objects):
                 _read_object(document, GROUPS[group], i, given, known, wanted, faults)
+
+
+def _names(document: Document) -> Iterator[str]:
+    """The ids of all objects, refused ones too: whoever names such a one is not told of another fault."""
+    for group, objects in document.value.items() if isinstance(document.value, dict) else ():
+        for given in objects if group in GROUPS and isinstance(objects, list) else ():
+            if isinstance(given, dict) and isinstance(name := given.get(GROUPS[group].key), str):
+                yield name
+
+
+def _experiments_of(document: Document) -> list[object]:
+    found = document.value.get(EXPERIMENTS) if isinstance(document.value, dict) else None
+    return found if isinstance(found, list) else []
 
 
 def _read_object(
@@ -117,6 +142,8 @@ def _read_object(
         return
     try:
         wanted.append(Wanted(kind, kind.checked(given, known), document.at(kind.group, i)))
+    except ExperimentRefused as error:
+        faults.append(f"{document.at(kind.group, i)}: {kind.group}[{i}] ({given[kind.key]}): {error}")
     except Invalid as error:
         named = given.get(kind.key)
         if kind.key not in given and (misspelt := [name for name in given if _close_key(kind, name)]):

@@ -54,6 +54,21 @@ levers:
     starts_at: 2026-06-01T00:00:00Z
     ends_at: 2026-09-01T00:00:00Z
     reason: the cellar is full
+experiments:
+  - experiment_id: sampling
+    hypothesis: sampling pays
+    unit: session
+    layer: policy
+    audience: visits_7d >= 1
+    traffic: 0.5
+    variants:
+      - {name: control, weight: 0.5, is_control: true, policy: greedy}
+      - {name: "on", weight: 0.5, policy: thompson, release: null, levers: [push], treatments: {tea: tea/a}}
+    primary_metric: acceptance_rate
+    secondary_metrics: [nps]
+    guardrails: [{metric: dismissal_rate, max_relative: 0.1}, {metric: visit_frequency, min_relative: -0.05}]
+    planned_units: 20000
+    alpha: 0.1
 """
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from features.catalogue import Cap, ContactPolicy, Lever, Offer, Placement
 from features.errors import BadInput
+from features.experiment import Experiment
 from features.facts import Facts
 from serving.api.known import Known
 from serving.commands.apply import read, run
@@ -192,7 +193,7 @@ def test_a_cost_that_would_be_counted_as_nothing_is_refused(apply):
 
 
 def test_every_kind_of_object_can_be_applied(apply, stored):
-    kinds = [("hero", "created"), ("tea", "created"), ("calm", "created"), ("push", "created")]
+    kinds = [("hero", "created"), ("tea", "created"), ("calm", "created"), ("push", "created"), ("sampling", "created")]
     assert apply(EVERYTHING) == kinds
     found = stored()
     (policy,), (lever,), (offer,) = found.contact_policies, found.levers, found.offers
@@ -202,6 +203,9 @@ def test_every_kind_of_object_can_be_applied(apply, stored):
     assert isinstance(lever, Lever)
     assert lever.where == 'offer.category == "drinks"'
     assert (offer.cost.amount, offer.budget.per, offer.inventory, offer.pacing) == (2.0, "day", 100, True)
+    (experiment,) = found.experiments
+    assert isinstance(experiment, Experiment)
+    assert (experiment.variants[1].treatments, experiment.guardrails[1].min_relative) == ({"tea": "tea/a"}, -0.05)
     assert apply(EVERYTHING) == [(name, "none") for name, _ in kinds]
 
 
@@ -218,7 +222,7 @@ def test_what_a_get_showed_can_be_applied(apply, stored, tmp_path):
     apply(EVERYTHING)
     from functools import partial
 
-    from serving.api import contact_policies, levers, offers, placements
+    from serving.api import contact_policies, experiments, levers, offers, placements
     from serving.state.contacts import Stock
 
     facts = Facts(tmp_path / "home/facts.db")
@@ -227,6 +231,7 @@ def test_what_a_get_showed_can_be_applied(apply, stored, tmp_path):
         "offers": [partial(offers.show, Stock())(facts.get(Offer, "tea"))],
         "contact_policies": [contact_policies.show(facts.get(ContactPolicy, "calm"))],
         "levers": [levers.show(facts, facts.get(Lever, "push"))],
+        "experiments": [experiments.show(facts, facts.get(Experiment, "sampling"))],
     }
     facts.close()
     assert {change for _, change in apply(json.dumps(shown, default=str))} == {"none"}
@@ -246,7 +251,7 @@ def test_a_name_that_leads_nowhere_is_said_and_kept(tmp_path, monkeypatch, capsy
         f"{path}:3: placement hero: fallback_offer_id names te, which is no offer; close is tea",
         f"{path}:12: offer tea: placements names heroo, which is no placement; close is hero",
         f"{path}:12: offer tea: treatments.0.placements names heroo, which is no placement; close is hero",
-        "4 of 4 objects changed",
+        "5 of 5 objects changed",
     ]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from features.catalogue import ContactPolicy, Lever, Offer, Placement
 from features.errors import StoreUnavailable
+from features.experiment import Experiment
 from serving.state.contacts import Level, Stock
 
 OFFER = {"name": "20 % off", "value": 12.5, "treatments": [{"treatment_id": "o-9/a", "payload": {"title": "…"}}]}
@@ -54,14 +55,29 @@ FULL = {
 PLACEMENT = {"name": "hero", "channel": "web"}
 POLICY = {"name": "calm"}
 LEVER = {"name": "push", "factor": 1.3, "reason": "summer"}
+EXPERIMENT = {
+    "hypothesis": "sampling pays",
+    "variants": [
+        {"name": "control", "weight": 0.5, "is_control": True},
+        {"name": "thompson", "weight": 0.5, "policy": "thompson"},
+    ],
+    "primary_metric": "acceptance_rate",
+}
 KINDS = {  # path: (list, id, two bodies)
     "/v1/offers": ("offers", "offer_id", OFFER, FULL),
     "/v1/placements": ("placements", "placement_id", PLACEMENT, {**PLACEMENT, "max_offers": 3}),
     "/v1/contact-policies": ("contact_policies", "policy_id", POLICY, {**POLICY, "channels": ["web"]}),
     "/v1/levers": ("levers", "lever_id", LEVER, {**LEVER, "factor": 2.0}),
+    "/v1/experiments": ("experiments", "experiment_id", EXPERIMENT, {**EXPERIMENT, "traffic": 0.5}),
 }
 
-OF = {"/v1/offers": Offer, "/v1/placements": Placement, "/v1/contact-policies": ContactPolicy, "/v1/levers": Lever}
+OF = {
+    "/v1/offers": Offer,
+    "/v1/placements": Placement,
+    "/v1/contact-policies": ContactPolicy,
+    "/v1/levers": Lever,
+    "/v1/experiments": Experiment,
+}
 
 
 def test_a_new_offer_gets_its_defaults(client):
@@ -125,12 +141,12 @@ def test_delete_archives_an_offer_and_put_revives_it(client):
     assert client.put("/v1/offers/o-9", json=FULL).json()["status"] == "approved"
 
 
-@pytest.mark.parametrize("path", ["/v1/placements", "/v1/contact-policies", "/v1/levers"])
+@pytest.mark.parametrize("path", [path for path in KINDS if path != "/v1/offers"])
 def test_what_was_deleted_is_gone_and_the_answer_is_what_it_was(client, path):
     made = client.put(f"{path}/x", json=KINDS[path][2])
     gone = client.delete(f"{path}/x")
     assert gone.status_code == 200
-    assert {name: gone.json()[name] for name in KINDS[path][2]} == KINDS[path][2]
+    assert {name: gone.json()[name] for name in KINDS[path][2]} == {name: made.json()[name] for name in KINDS[path][2]}
     assert gone.headers["etag"] == made.headers["etag"]
     assert client.get(f"{path}/x").status_code == 404
     assert client.put(f"{path}/x", json=KINDS[path][2]).status_code == 201

@@ -174,8 +174,6 @@ def test_a_body_at_its_limit_is_read(client):
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("PUT", "/v1/experiments/e"),
-        ("POST", "/v1/experiments/e/start"),
         ("GET", "/v1/experiments/e/report"),
         ("GET", "/nbo.js"),
         ("GET", "/"),

@@ -130,6 +130,22 @@ PLACEMENT = {
     "max_per_brand": None,
 }
 CUSTOMER = {"attributes": {"age": 3}, "consent": {"web": True}, "time_zone": "Europe/Berlin"}
+EXPERIMENT = {
+    "hypothesis": "n",
+    "unit": "session",
+    "layer": "policy",
+    "audience": "spent_30d >= 1",
+    "traffic": 0.5,
+    "variants": [
+        {"name": "a", "weight": 0.5, "is_control": True, "policy": "greedy", "release": None, "levers": []},
+        {"name": "b", "weight": 0.5, "treatments": {"o-1": "o-1/a"}},
+    ],
+    "primary_metric": "acceptance_rate",
+    "secondary_metrics": ["dismissal_rate"],
+    "guardrails": [{"metric": "opt_out_rate", "max_relative": 0.1, "min_relative": None}],
+    "planned_units": 20,
+    "alpha": 0.1,
+}
 BODIES = {
     ("POST", "/v1/decisions"): DECISION,
     ("POST", "/v1/decisions/batch"): {"requests": [DECISION, DECISION]},
@@ -138,6 +154,7 @@ BODIES = {
     ("PUT", "/v1/placements/p-fuzz"): PLACEMENT,
     ("PUT", "/v1/contact-policies/c-fuzz"): POLICY,
     ("PUT", "/v1/levers/l-fuzz"): LEVER,
+    ("PUT", "/v1/experiments/e-fuzz"): EXPERIMENT,
     ("PUT", "/v1/customers/c-fuzz"): CUSTOMER,
     ("PUT", "/v1/customers/c-fuzz/preferences"): {"muted_categories": ["a"], "less_like": ["o-1"]},
     ("POST", "/v1/customers/c-fuzz/identities"): {"anonymous_id": "a-1"},
@@ -218,7 +235,7 @@ def test_bytes_are_never_our_fault(client, route, content, kind):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.sampled_from(["offers", "placements", "contact-policies", "levers", "customers", "decisions"]),
+    st.sampled_from(["offers", "placements", "contact-policies", "levers", "experiments", "customers", "decisions"]),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
     st.sampled_from(["GET", "DELETE", "PATCH"]),
 )
