@@ -28,10 +28,10 @@ def make_happened(tables: Tables, made: Made, metrics: Sequence[Metric], until_u
     columns = tuple(sorted({name for metric in metrics for name in metric.columns}))
     kinds = ", ".join(f"'{name}'" for name in (*BY_NAME, *DERIVED))
     parts = [_events(tables, made, [name for name in types if name not in DERIVED], columns, until_us, kinds)]
-    for name in types:
-        if name in DERIVED:
-            _match_outcomes(tables, made, name, until_us)
-            parts.append(_derived(tables, made, name, columns, kinds))
+    derived = [name for name in types if name in DERIVED]
+    if derived:
+        _match_outcomes(tables, made, derived, until_us)
+    parts += [_derived(tables, made, name, columns, kinds) for name in derived]
     tables.db.execute(f"CREATE OR REPLACE TEMP TABLE happened AS {' UNION ALL '.join(parts)}")
     for name in DERIVED:
         tables.db.execute(f"DROP TABLE IF EXISTS outcome_{name}")
@@ -50,7 +50,7 @@ def foreign_purchases(tables: Tables, made: Made, until_us: int) -> dict[str, in
 
 def _times(us: str) -> str:
     since = f"({us} - u.start_us)"
-    return f"{since} AS since_us, (u.end_us - {us}) AS to_end_us, CAST(floor({since} / {US_PER_DAY}) AS INTEGER) AS day"
+    return f"{since} AS since_us, CAST(floor({since} / {US_PER_DAY}) AS INTEGER) AS day"
 
 
 def _within(made: Made, us: str) -> str:
@@ -79,6 +79,8 @@ def _events(tables: Tables, made: Made, types: Iterable[str], columns: Sequence[
         "watched": f"CAST(CASE WHEN e.event_type = 'impression' THEN {_watched(tables, 'e.us')} END AS TINYINT)",
         "value": f"CASE WHEN e.event_type = 'purchase' AND e.currency = '{tables.settings.currency}' THEN e.value END",
         "offer_value": "CAST(NULL AS DOUBLE)",
+        "observed_us": "u.observed_us",
+        "to_end_us": "(u.end_us - e.us)",
     } | {
         name: f"CASE WHEN e.event_type = 'feedback' "
         f"THEN TRY_CAST(json_extract_string(e.properties, '$.{name}') AS DOUBLE) END"
@@ -98,6 +100,8 @@ def _derived(tables: Tables, made: Made, name: str, columns: Sequence[str], kind
         "watched": f"CAST({_watched(tables, 'm.us')} AS TINYINT)",
         "value": "CAST(NULL AS DECIMAL(18, 4))",
         "offer_value": "o.offer_value",
+        "observed_us": "u.observed_us",
+        "to_end_us": "(u.end_us - m.us)",
     } | dict.fromkeys(SCORES, "CAST(NULL AS DOUBLE)")
     return (
         f"SELECT u.uid, CAST('{name}' AS ENUM({kinds})) AS event_type, {_times('m.us')}"
@@ -108,41 +112,48 @@ def _derived(tables: Tables, made: Made, name: str, columns: Sequence[str], kind
     )
 
 
-def _match_outcomes(tables: Tables, made: Made, name: str, until_us: int) -> None:
-    """Temporary table `outcome_<name>`: key, us and offer of each impression that has such an outcome, and its instant.
+def _match_outcomes(tables: Tables, made: Made, names: Sequence[str], until_us: int) -> None:
+    """Temporary tables `outcome_<name>`: key, us and offer of each impression with such an outcome, and its instant.
 
-    Only impressions that share customer and offer, or decision and offer, with some outcome are looked at.
+    Only impressions are looked at whose decision, or person, has some outcome at all.
     """
-    outcomes = {"accepted": tables.settings.attribution.outcomes, "clicked": ("click",), "dismissed": NEGATIVE}[name]
-    listed = ", ".join(f"'{one}'" for one in outcomes)
+    import pyarrow as pa
+
+    types = {
+        "accepted": tables.settings.attribution.outcomes,
+        "clicked": ("click",),
+        "dismissed": NEGATIVE,
+    }
+    wanted = ", ".join(f"'{one}'" for one in sorted({one for name in names for one in types[name]}))
     events = keyed(tables, made.unit, until_us)
-    ours = "AND key IN (SELECT key FROM units)" if made.unit == "customer" else ""
     tables.db.execute(
-        f"CREATE OR REPLACE TEMP TABLE taken AS SELECT person, offer_id, decision_id, us, event_id FROM {events} "
-        f"WHERE event_type IN ({listed}) AND offer_id IS NOT NULL AND us < {until_us} {ours}"
+        "CREATE OR REPLACE TEMP TABLE taken AS SELECT event_type, person, offer_id, decision_id, us, event_id "
+        f"FROM {events} WHERE event_type IN ({wanted}) AND offer_id IS NOT NULL AND us < {until_us}"
     )
-    related = "(person, offer_id) IN (SELECT person, offer_id FROM taken)"
+    related = "person IN (SELECT person FROM taken)"
     if tables.settings.attribution.matching == "decision":
         related = (
-            "((person, offer_id) IN (SELECT person, offer_id FROM taken WHERE decision_id IS NULL) OR (decision_id IS "
-            "NOT NULL AND (decision_id, offer_id) IN (SELECT decision_id, offer_id FROM taken WHERE decision_id IS NOT "
-            "NULL)))"
+            "(decision_id IN (SELECT decision_id FROM taken WHERE decision_id IS NOT NULL) "
+            "OR person IN (SELECT person FROM taken WHERE decision_id IS NULL))"
         )
     shown = _arrow(
         tables,
         f"SELECT key, person, offer_id, decision_id, us FROM {events} WHERE event_type = 'impression' "
-        f"AND offer_id IS NOT NULL AND us < {until_us} {ours} AND {related} ORDER BY us, event_id",
+        f"AND offer_id IS NOT NULL AND us < {until_us} AND {related} ORDER BY us, event_id",
     )
-    taken = _arrow(tables, "SELECT person, offer_id, decision_id, us FROM taken ORDER BY us, event_id")
+    for name in names:
+        listed = ", ".join(f"'{one}'" for one in types[name])
+        taken = _arrow(
+            tables,
+            f"SELECT person, offer_id, decision_id, us FROM taken WHERE event_type IN ({listed}) ORDER BY us, event_id",
+        )
+        outcome_us = _matched(tables, shown, taken)
+        found = outcome_us != NEVER
+        kept = shown.select(["key", "us", "offer_id"]).filter(pa.array(found))
+        tables.db.register("kept", kept.append_column("outcome_us", pa.array(outcome_us[found])))
+        tables.db.execute(f"CREATE OR REPLACE TEMP TABLE outcome_{name} AS SELECT * FROM kept")
+        tables.db.unregister("kept")
     tables.db.execute("DROP TABLE taken")
-    import pyarrow as pa
-
-    outcome_us = _matched(tables, shown, taken)
-    found = outcome_us != NEVER
-    kept = shown.select(["key", "us", "offer_id"]).filter(pa.array(found))
-    tables.db.register("kept", kept.append_column("outcome_us", pa.array(outcome_us[found])))
-    tables.db.execute(f"CREATE OR REPLACE TEMP TABLE outcome_{name} AS SELECT * FROM kept")
-    tables.db.unregister("kept")
 
 
 def _matched(tables: Tables, shown: Any, taken: Any) -> Any:

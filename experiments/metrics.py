@@ -57,7 +57,7 @@ class Metric:
     pre_numerator: str | None = None  # None: the numerator itself, over the days before exposure
     pre_denominator: str | None = None
     events: tuple[str, ...] = ()  # types of the rows that are read; empty: the deployment's activity
-    columns: tuple[str, ...] = ()  # beyond event_type, since_us, to_end_us and day
+    columns: tuple[str, ...] = ()  # beyond event_type, since_us and day
     needs_currency: bool = False
     daily: bool = False  # whether a single day since exposure has a value
     population: Population = "visitors"  # whom it is about when no experiment is asked about
@@ -102,6 +102,7 @@ def _active_last(name: str, title: str, days: int) -> Metric:
         numerator=ACTIVE_LAST.format(days=days),
         takes_part=f"observed_us >= {days} * {{day_us}}",
         pre_numerator=ACTIVITIES,
+        columns=("to_end_us",),
         population="all",
     )
 
@@ -299,10 +300,11 @@ _ALL: tuple[Metric, ...] = (
         numerator=f"count(DISTINCT CASE WHEN {{now}} AND day < {MAU_DAYS} AND event_type IN {{activity}} THEN day END)",
         denominator=(
             f"max(CASE WHEN {{now}} AND day < {MAU_DAYS} AND event_type IN {{activity}} THEN 1 ELSE 0 END) "
-            f"* least({MAU_DAYS}, ceil(observed_us / {{day_us}}))"
+            f"* least({MAU_DAYS}, ceil(max(observed_us) / {{day_us}}))"
         ),
         pre_numerator="count(DISTINCT CASE WHEN {now} AND event_type IN {activity} THEN day END)",
         pre_denominator=ACTIVE,
+        columns=("observed_us",),
         population="all",
     ),
     Metric(

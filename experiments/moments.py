@@ -174,21 +174,30 @@ def checks(
 
 def _per_unit(answer: Answer, part: tuple[int, int] | None) -> str:
     """One row per unit, or of those numbered `part`, from and until."""
-    settings, made = answer.tables.settings, answer.made
-    has_pre = made.pre_us > 0
-    numbers = ", ".join(
-        f"{_part(metric, settings, value)} AS {metric.name}_{number}"
+    settings = answer.tables.settings
+    texts = {
+        f"{metric.name}_{number}": (metric, text)
         for metric in answer.of_events
-        for number, value in _expressions(metric, settings, has_pre).items()
+        for number, text in _expressions(metric, settings, answer.made.pre_us > 0).items()
+    }
+    inner = ", ".join(f"{text} AS {name}" for name, (_, text) in texts.items())
+    idle = answer.tables.db.execute(f"SELECT {inner} FROM happened WHERE FALSE").fetchone()
+    assert idle is not None
+    outer = "".join(
+        f", {_part(metric, settings, _or(name, value))} AS {name}"
+        for (name, (metric, _)), value in zip(texts.items(), idle, strict=True)
     )
     some = "" if part is None else f"WHERE uid >= {part[0]} AND uid < {part[1]}"
-    segments = "".join(f", u.segment_{n}" for n in range(len(made.segments)))
+    segments = "".join(f", u.segment_{n}" for n in range(len(answer.made.segments)))
     return (
-        f"SELECT u.unit_id, u.variant, u.phase, u.start_us{segments}, d.* FROM (SELECT * FROM units {some}) u JOIN ("
-        f"SELECT u.uid, {numbers} FROM (SELECT uid, observed_us FROM units {some}) u "
-        f"LEFT JOIN (SELECT * FROM happened {some}) h ON u.uid = h.uid GROUP BY u.uid, u.observed_us) d "
-        "ON u.uid = d.uid"
+        f"SELECT u.unit_id, u.variant, u.phase, u.start_us{segments}{outer} FROM (SELECT * FROM units {some}) u "
+        f"LEFT JOIN (SELECT uid, {inner} FROM happened {some} GROUP BY uid) d ON u.uid = d.uid"
     )
+
+
+def _or(name: str, idle: float | None) -> str:
+    """The number of a unit, or what the same expression gives where nothing happened."""
+    return f"d.{name}" if idle is None else f"coalesce(d.{name}, {idle!r})"
 
 
 def _expressions(metric: Metric, settings: Any, has_pre: bool) -> dict[str, str]:

@@ -54,52 +54,49 @@ def make_units(tables: Tables, question: Question) -> Made:
     Whoever was exposed under two keys, and turned out to be one person, is one unit.
     """
     until_us = to_us(question.until)
-    sources = _segment_sources(tables, question.segments)
-    carried = [name for name in dict.fromkeys(question.segments) if sources[name] == "exposures"]
+    segments = tuple(dict.fromkeys(question.segments))
+    sources = _segment_sources(tables, segments)
+    carried = [name for name in segments if sources[name] == "exposures"]
     _keep_exposed(tables, question, until_us, carried)
     n, n_keys = _row(tables, "SELECT count(*), count(DISTINCT key) FROM exposed")
-    single = n == n_keys
     named = ("unit_id", "person", "variant", "phase", *map(quoted, carried))
-    # An exposure at the same instant as another: the smaller variant and unit, whichever was read first.
     first = (
         "exposed"
-        if single
+        if n == n_keys
         else f"(SELECT key, min(us) AS us, {', '.join(f'min_by({one}, us) AS {one}' for one in named)} "
         "FROM exposed GROUP BY key)"
     )
-    ends = f"least({_phase_end(question, until_us)}, {until_us})"
-    window_us = None if question.window_days is None else int(question.window_days * US_PER_DAY)
-    mature = "TRUE" if window_us is None else f"start_us + {window_us} <= closed_us"
-    _make(
-        tables,
-        "first_exposed",
-        f"SELECT *, us AS start_us, {ends} AS closed_us FROM {first}",
-    )
+    closed = f"least({_phase_end(question, until_us)}, {until_us})"
+    _view(tables, "first_exposed", f"SELECT *, us AS start_us, {closed} AS closed_us FROM {first}")
+    where = "start_us < closed_us" + ("" if question.phase is None else f" AND phase = {question.phase:d}")
     n_crossed = 0
-    crossed = ""
-    if not single:
-        _make(
-            tables,
-            "crossed",
-            "SELECT DISTINCT e.key FROM exposed e JOIN first_exposed f ON e.key = f.key "
-            "WHERE e.variant <> f.variant AND e.us < f.closed_us",
-        )
-        (n_crossed,) = _row(tables, "SELECT count(*) FROM crossed")
-        crossed = "AND key NOT IN (SELECT key FROM crossed)"
-    phase = "" if question.phase is None else f"AND phase = {question.phase:d}"
-    where = f"start_us < closed_us {phase} {crossed}"
-    (n_immature,) = _row(tables, f"SELECT count(*) FROM first_exposed WHERE {where} AND NOT ({mature})")
-    end_us = "closed_us" if window_us is None else f"start_us + {window_us}"
-    _make(
+    if n != n_keys:
+        n_crossed = _keep_crossed(tables)
+        where += " AND key NOT IN (SELECT key FROM crossed)"
+    end, n_immature = "closed_us", 0
+    if question.window_days is not None:
+        end = f"start_us + {int(question.window_days * US_PER_DAY)}"
+        (n_immature,) = _row(tables, f"SELECT count(*) FROM first_exposed WHERE {where} AND {end} > closed_us")
+        where += f" AND {end} <= closed_us"
+    _view(
         tables,
         "selected",
-        f"SELECT key, person, unit_id, variant, phase, start_us, {end_us} AS end_us{_listed(carried)} "
-        f"FROM first_exposed WHERE {where} AND {mature}",
+        f"SELECT key, person, unit_id, variant, phase, start_us, {end} AS end_us{_listed(carried)} "
+        f"FROM first_exposed WHERE {where}",
     )
-    _drop(tables, "exposed", "crossed", "first_exposed")
-    segments = tuple(dict.fromkeys(question.segments))
     n_units = _number(tables, segments, sources)
+    _drop(tables, "exposed", "crossed")
     return Made(n_units, n_crossed, n_immature, int(question.pre_days * US_PER_DAY), question.unit, segments)
+
+
+def _keep_crossed(tables: Tables) -> int:
+    """Temporary table `crossed`: keys seen in another variant than their first within their time; how many."""
+    tables.db.execute(
+        "CREATE OR REPLACE TEMP TABLE crossed AS SELECT DISTINCT e.key FROM exposed e "
+        "JOIN first_exposed f ON e.key = f.key WHERE e.variant <> f.variant AND e.us < f.closed_us"
+    )
+    (n,) = _row(tables, "SELECT count(*) FROM crossed")
+    return n
 
 
 def make_population(
@@ -137,14 +134,14 @@ def make_population(
             "LEFT JOIN (SELECT key, min_by(variant, us) AS variant FROM exposed GROUP BY key) v ON seen.key = v.key",
         )
         _keep_exposed(tables, Question(experiment_id=experiment_id, until=until), until_us, [])
-    _make(
+    _view(
         tables,
         "selected",
         f"SELECT seen.key, seen.key AS person, seen.key AS unit_id, {variant} AS variant, 1 AS phase, start_us, "
         f"CAST({until_us} AS BIGINT) AS end_us FROM ({seen}) seen {join}",
     )
-    _drop(tables, "exposed")
     n_units = _number(tables, named, sources)
+    _drop(tables, "exposed")
     return Made(n_units, 0, 0, int(pre_days * US_PER_DAY), "customer", named)
 
 
@@ -212,13 +209,11 @@ def _number(tables: Tables, segments: Sequence[str], sources: Mapping[str, str])
         else:
             value = BUILT_IN[name]
         columns.append(f"{value} AS segment_{n}")
-    _make(
-        tables,
-        "units",
-        f"SELECT CAST(row_number() OVER () AS INTEGER) AS uid, s.key, unit_id, variant, phase, start_us, end_us, "
+    tables.db.execute(
+        f"CREATE OR REPLACE TEMP TABLE units AS SELECT CAST(row_number() OVER () AS INTEGER) AS uid, s.key, unit_id, "
+        f"variant, phase, start_us, end_us, "
         f"end_us - start_us AS observed_us{''.join(f', {one}' for one in columns)} FROM selected s {' '.join(joins)}",
     )
-    _drop(tables, "selected")
     for n, name in enumerate(segments):
         (n_values,) = _row(tables, f"SELECT count(DISTINCT segment_{n}) FROM units")
         if n_values > MOST_SEGMENT_VALUES:
@@ -238,8 +233,8 @@ def _listed(names: Iterable[str]) -> str:
     return "".join(f", {quoted(name)}" for name in names)
 
 
-def _make(tables: Tables, name: str, query: str) -> None:
-    tables.db.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
+def _view(tables: Tables, name: str, query: str) -> None:
+    tables.db.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {query}")
 
 
 def _drop(tables: Tables, *names: str) -> None:
