@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import msgspec
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
 
 from features.events import from_us
+from serving.counting import Counted, counted
 from serving.decision import Decision, Degraded, OfferAnswer, PlacementAnswer
 from serving.decision_log import log_row
 from serving.drafting import Drafted
@@ -19,45 +20,70 @@ if TYPE_CHECKING:
     from serving.edition import Edition
 
 
-def answer_of(attempt: Attempt, settings: Settings, currency: str) -> Decision:
-    """The decision; its log row is left empty by a dry run."""
-    question, edition = attempt.question, attempt.edition
-    decision = Decision(
-        decision_id=question.decision_id,
-        customer_id=question.request.customer_id,
-        decided_at=question.now,
-        expires_at=from_us(question.lapses_us),
-        currency=currency,
-        placements=tuple(_placement(attempt, drafted) for drafted in attempt.draft.placements),
-        policy=settings.policy,
-        model_versions=edition.versions,
-        degraded=_degraded(attempt, edition),
+class Answered(NamedTuple):
+    """What answer and row of the log have in common."""
+
+    expires_at: datetime
+    currency: str
+    placements: tuple[PlacementAnswer, ...]
+    model_versions: dict[str, str | None]
+    degraded: tuple[Degraded, ...]
+
+
+def answer_of(
+    attempt: Attempt, settings: Settings, currency: str, of_each: Sequence[Counted] | None = None
+) -> Decision:
+    """The decision; its log row is left empty by a dry run. `of_each` is `counted_of`, if somebody has counted."""
+    question, edition, request = attempt.question, attempt.edition, attempt.question.request
+    answered = Answered(
+        from_us(question.lapses_us),
+        currency,
+        tuple([_placement(attempt, drafted) for drafted in attempt.draft.placements]),
+        edition.versions,
+        _degraded(attempt, edition),
     )
-    if not question.request.dry_run:
-        decision = msgspec.structs.replace(decision, log_payload=log_row(decision, attempt, settings))
-    if question.request.explain:
-        decision = msgspec.structs.replace(decision, explanation=explain(attempt))
-    return decision
+    payload = b""
+    if not request.dry_run:
+        payload = log_row(answered, attempt, settings, counted_of(attempt) if of_each is None else of_each)
+    return Decision(
+        decision_id=question.decision_id,
+        customer_id=request.customer_id,
+        decided_at=question.now,
+        expires_at=answered.expires_at,
+        currency=currency,
+        placements=answered.placements,
+        policy=settings.policy,
+        model_versions=answered.model_versions,
+        degraded=answered.degraded,
+        explanation=explain(attempt) if request.explain else None,
+        log_payload=payload,
+    )
+
+
+def counted_of(attempt: Attempt) -> list[Counted]:
+    """One for each placement."""
+    return [counted(attempt.edition.rules.names, drafted) for drafted in attempt.draft.placements]
 
 
 def _placement(attempt: Attempt, drafted: Drafted) -> PlacementAnswer:
     view = attempt.edition.view
     placement_id = drafted.placement.placement_id
     treatments = view.treatment_for(placement_id, drafted.channel)
-    offers = []
+    score, p_accept, offers = drafted.worth.score, drafted.worth.p_accept, []
+    codes = reasons(attempt, drafted)
     for rank, pick in enumerate(drafted.picks, start=1):
         offer = view.offers[pick.row]
-        treatment = offer.treatments[int(treatments[pick.row])]
+        treatment = offer.treatments[treatments.item(pick.row)]
         offers.append(
             OfferAnswer(
                 rank=rank,
                 offer_id=offer.offer_id,
                 treatment_id=treatment.treatment_id,
-                score=float(drafted.worth.score[pick.row]),
-                p_accept=float(drafted.worth.p_accept[pick.row]),
+                score=score.item(pick.row),
+                p_accept=p_accept.item(pick.row),
                 selection_probability=pick.chance,
                 value=offer.value,
-                reason_codes=reasons(attempt, drafted, pick),
+                reason_codes=codes[rank - 1],
                 payload=treatment.payload,
                 is_fallback=pick.why == "fallback",
             )

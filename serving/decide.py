@@ -155,9 +155,8 @@ class Decider:
 
     def finish(self, attempt: Attempt) -> Decision:
         """The answer and its row of the log."""
-        if self.meter is not None:
-            self.meter.decided(attempt)
-        return answer_of(attempt, self.settings, self.currency)
+        counted = None if self.meter is None else self.meter.decided(attempt)
+        return answer_of(attempt, self.settings, self.currency, counted)
 
 
 WITHHELD = "offers with caps, inventory or a budget were withheld"

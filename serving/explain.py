@@ -37,8 +37,8 @@ def explain(attempt: Attempt) -> tuple[PlacementWhy, ...]:
     earlier: dict[int, str] = {}
     for drafted, limit in zip(attempt.draft.placements, limits, strict=True):
         shown = tuple(
-            OfferWhy(factors_of(attempt.edition, drafted, pick.row), in_words(reasons(attempt, drafted, pick)))
-            for pick in drafted.picks
+            OfferWhy(factors_of(attempt.edition, drafted, pick.row), in_words(codes))
+            for pick, codes in zip(drafted.picks, reasons(attempt, drafted), strict=True)
         )
         found.append(PlacementWhy(shown, tuple(_not_offered(attempt, drafted, limit, earlier))))
         earlier |= {pick.row: drafted.placement.placement_id for pick in drafted.picks}

@@ -12,12 +12,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.compiled import compiled
+from serving.counting import Counted, counted
 from serving.decision import Decision, DecisionRequest
 
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
     from serving.decide import Attempt
+    from serving.drafting import Drafted
 
 MOST_OFFERS = 2_000  # that have series of their own; those behind them, by id, share one
 OTHERS = "others"  # its label
@@ -106,21 +107,18 @@ class Meter:
             self._seconds[bisect_left(BUCKETS_S, seconds)] += 1
             self._total_s += seconds
 
-    def decided(self, attempt: Attempt) -> None:
-        """One decision was made: what its rules dropped, and what it shows."""
+    def decided(self, attempt: Attempt) -> list[Counted]:
+        """One decision was made: what its rules dropped, and what it shows. One for each placement; none of a dry run."""
+        edition, placements = attempt.edition, attempt.draft.placements
         if attempt.question.request.dry_run:
-            return
+            return []
         with self._lock:
             if attempt.lost:
                 self._counts["nbo_decisions_redrawn", ""] += 1
-            if self._drops.view is not attempt.edition.view:
+            if self._drops.view is not edition.view:
                 self._done.append(self._drops)
-                self._drops = _Drops(attempt.edition.view, attempt.edition.rules.names)
-            counts = self._drops.counts
-            for drafted in attempt.draft.placements:
-                _count(drafted.dropped_by, counts)
-                for pick in drafted.picks:
-                    counts[-1, min(pick.row, MOST_OFFERS)] += 1
+                self._drops = _Drops(edition.view, edition.rules.names)
+            return [self._drops.take(drafted) for drafted in placements]
 
     def degraded(self, code: str) -> None:
         """An answer was degraded after its decision was made."""
@@ -151,20 +149,20 @@ class Meter:
         with self._lock:
             present, done = self._drops, self._done
             self._done = []
-            counts = present.counts.copy()
+            counts = present.with_shown()
         if done:
             earlier = _together(done)
             with self._lock:
                 self._done.append(earlier)
         with self._lock:
-            tables = [one.table(one.counts) for one in self._done]
+            tables = [one.table(one.with_shown()) for one in self._done]
         return [present.table(counts), *tables]
 
 
 class _Drops:
     """Counts on the axes of one catalogue."""
 
-    __slots__ = ("counts", "offers", "rules", "view")
+    __slots__ = ("_shown", "counts", "offers", "rules", "view")
 
     def __init__(
         self,
@@ -176,6 +174,19 @@ class _Drops:
         self.view, self.rules, self.offers = view, rules, offers
         n = 0 if view is None else min(len(view), MOST_OFFERS) + (len(view) > MOST_OFFERS)
         self.counts = np.zeros((len(rules) + 1, n), np.int64) if counts is None else counts
+        self._shown: Counter[int] = Counter()  # by column, beside the last row of `counts`
+
+    def take(self, drafted: Drafted) -> Counted:
+        """One placement more."""
+        for pick in drafted.picks:
+            self._shown[min(pick.row, MOST_OFFERS)] += 1
+        return counted(self.rules, drafted, self.counts)
+
+    def with_shown(self) -> NDArray[np.int64]:
+        counts = self.counts.copy()
+        for column, n in self._shown.items():
+            counts[-1, column] += n
+        return counts
 
     def table(self, counts: NDArray[np.int64]) -> Table:
         return Table(self.rules, self.named(), counts.tobytes())
@@ -198,20 +209,5 @@ def _together(some: list[_Drops]) -> _Drops:
     for one in some:
         columns = [column[name] for name in one.named()]
         rows = [*(rules.index(rule) for rule in one.rules), len(rules)]
-        counts[np.ix_(rows, columns)] += one.counts
+        counts[np.ix_(rows, columns)] += one.with_shown()
     return _Drops(None, rules, offers, counts)
-
-
-@compiled
-def _count(dropped_by, counts):  # type: ignore[no-untyped-def]
-    """Shapes (n_offers,), (n_rules + 1, n_columns); offers behind the last column count there."""
-    last = counts.shape[1] - 1
-    for row in range(len(dropped_by)):
-        rule = dropped_by[row]
-        if rule >= 0:
-            counts[rule, min(row, last)] += 1
-
-
-def warm() -> None:
-    """Compile the loop, or load it from the machine's cache, before a decision waits for it."""
-    _count(np.full(2, -1, np.int8), np.zeros((2, 2), np.int64))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
@@ -40,38 +40,54 @@ WORDS: dict[Code, str] = {  # nothing here may embarrass anybody: no word of mod
 }
 
 
-def reasons(attempt: Attempt, drafted: Drafted, pick: Pick) -> tuple[Code, ...]:
-    """Why this offer, as stable codes, the strongest first."""
-    if pick.why is not None:
-        return (cast(Code, pick.why),)
+def reasons(attempt: Attempt, drafted: Drafted) -> list[tuple[Code, ...]]:
+    """Why each offer that was picked, as stable codes, the strongest first."""
     edition, customer = attempt.edition, attempt.question.known.customer
-    codes: list[Code] = [] if pick.best else ["explored"]
     if edition.release is None:
-        return (*codes, "popular")
-    if not edition.known(pick.row):
-        codes.append("new_offer")
-    elif not customer.known:
-        codes.append("new_customer")
-    elif _above_median(drafted.scores.affinity, pick.row):
-        same_for_all = isinstance(edition.release.recommender, PopularityScorer)
-        codes.append("popular" if same_for_all else "similar_customers")
+        return [_forced(pick) or (*_chosen(pick), "popular") for pick in drafted.picks]
     p_churn = attempt.draft.p_churn
-    if p_churn is not None and p_churn >= 0.5:
-        codes.append("at_risk")
-    return tuple(codes or ["best_value"])
+    last: tuple[Code, ...] = ("at_risk",) if p_churn is not None and p_churn >= 0.5 else ()
+    same_for_all = isinstance(edition.release.recommender, PopularityScorer)
+    liked: Code = "popular" if same_for_all else "similar_customers"
+    is_liked = _above_median(drafted.scores.affinity, [pick.row for pick in drafted.picks])
+    found = []
+    for pick, above in zip(drafted.picks, is_liked, strict=True):
+        codes = _chosen(pick)
+        if not edition.known(pick.row):
+            codes = (*codes, "new_offer")
+        elif not customer.known:
+            codes = (*codes, "new_customer")
+        elif above:
+            codes = (*codes, liked)
+        found.append(_forced(pick) or (*codes, *last) or ("best_value",))
+    return found
 
 
-def _above_median(values: NDArray[np.float32], row: int) -> bool:
-    """Whether at least half are smaller; a tenth of what it costs to find the median."""
-    return bool(2 * _n_below(values, values[row]) >= len(values))
+def _forced(pick: Pick) -> tuple[Code, ...]:
+    return () if pick.why is None else (cast(Code, pick.why),)
+
+
+def _chosen(pick: Pick) -> tuple[Code, ...]:
+    return () if pick.best else ("explored",)
+
+
+def _above_median(values: NDArray[np.float32], rows: Sequence[int]) -> Sequence[bool]:
+    """Whether at least half are smaller, of each row; a tenth of what it costs to find the median."""
+    if not rows:
+        return ()
+    found: list[bool] = _at_least_half_below(values, np.array(rows, np.int64)).tolist()
+    return found
 
 
 @compiled
-def _n_below(values, limit):  # type: ignore[no-untyped-def]
-    n = 0
-    for value in values:
-        n += value < limit
-    return n
+def _at_least_half_below(values, rows):  # type: ignore[no-untyped-def]
+    found = np.empty(len(rows), np.bool_)
+    for i in range(len(rows)):
+        limit, n = values[rows[i]], 0
+        for value in values:
+            n += value < limit
+        found[i] = 2 * n >= len(values)
+    return found
 
 
 def warm() -> None:
@@ -79,7 +95,7 @@ def warm() -> None:
     for writeable in (True, False):  # two types to the compiler
         values = np.zeros(2, np.float32)
         values.flags.writeable = writeable
-        _above_median(values, 0)
+        _above_median(values, [0])
 
 
 def in_words(codes: Iterable[str]) -> tuple[str, ...]:

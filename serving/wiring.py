@@ -20,7 +20,7 @@ from features.group_commit import COMPANY_S, GroupCommit
 from features.live import US_PER_HOUR, StoredRow, offer_features_of
 from features.log import Log, SqliteLog
 from features.online import SNAPSHOT, open_online
-from serving import arbitration, decision_log, drafting, metrics, reasons, rules, slate
+from serving import arbitration, counting, drafting, reasons, rules, slate
 from serving.answering import Answering
 from serving.catalogue_view import CatalogueView
 from serving.customer import CustomerReader
@@ -124,8 +124,7 @@ class Service:
         arbitration.warm()
         drafting.warm()
         reasons.warm()
-        decision_log.warm()
-        metrics.warm()
+        counting.warm()
         first = self._next_edition(self._look())
         self._prepared_in_s = 0.0  # that one also loaded compiled code, and says nothing about the next
         self.decider = Decider(
@@ -255,7 +254,8 @@ class Service:
 
     def _prepare(self, release: Release | None) -> Edition:
         customers = self._customers()
-        view = CatalogueView(self.facts.catalogue(), customers.feature_set)
+        before = self.decider.edition.view if self._seen is not None else None
+        view = CatalogueView(self.facts.catalogue(), customers.feature_set, before)
         stored = self._stored_offers(customers)
         # The hour, not the instant: workers that prepare at different moments must score alike, and replay again.
         now_us = to_us(self.clock()) // US_PER_HOUR * US_PER_HOUR

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serving import metrics
 from serving.admin import answer
+from serving.counting import counted
 from serving.decision import DecisionRequest, PlacementRequest
 from serving.metrics import BUCKETS_S, METRICS, OTHERS, Meter, Sample
 from serving.snapshots import ALIVE_S, Ready, Snapshot, SnapshotWriter, read_snapshots
@@ -216,7 +217,12 @@ def test_the_page_of_metrics_lists_every_metric_with_its_labels():
 
 
 def test_counting_drops_takes_the_first_rule_of_each_offer():
-    counts = np.zeros((3, 4), np.int64)
-    metrics._count(np.array([0, -1, 1, 1], np.int8), counts)
-    assert counts.tolist() == [[1, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0]]
+    drops, in_draw = np.array([0, -1, 1, 1, -1], np.int8), np.array([False, False, False, False, True])
+    drafted = SimpleNamespace(dropped_by=drops, in_draw=in_draw)
+    into = np.zeros((3, 3), np.int64)  # the offers behind the third column share it
+    for n in (1, 2):
+        dropped, n_in_draw, out_of_stock = counted(("status", "inventory"), drafted, into)
+        assert dropped == {"status": 1, "inventory": 2}
+        assert (n_in_draw, out_of_stock.tolist()) == (1, [2, 3])
+        assert into.tolist() == [[n, 0, 0], [0, 0, 2 * n], [0, 0, 0]]
     assert list(BUCKETS_S) == sorted(BUCKETS_S)
