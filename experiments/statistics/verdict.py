@@ -18,6 +18,7 @@ from experiments.statistics.sequential import FEWEST_UNITS, Look, Path
 
 Decision = Literal["ship", "stop", "keep running", "do not trust"]
 CROSSED_LIMIT = 0.01  # share of units that met two variants; more is a fault of the assignment
+FOREIGN_LIMIT = 0.01  # purchases in other currencies per unit
 FULL_WEEK = 7  # days: behaviour of a Monday is not that of a Sunday
 
 
@@ -39,7 +40,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     guardrails: tuple[Guarded, ...] = ()
     n_units: int = 0
     n_crossed: int = 0
-    currencies: tuple[str, ...] = ()  # that were mixed in the primary metric; none or one is right
+    foreign_purchases: dict[str, int] = msgspec.field(default_factory=dict)  # by currency, if the metric is of money
     planned_units: int | None = None
     running: bool = True
     days: float = 0.0
@@ -135,8 +136,10 @@ def _doubts(e: Evidence) -> list[str]:
     total = e.n_units + e.n_crossed
     if total and e.n_crossed / total > CROSSED_LIMIT:
         reasons.append(f"{e.n_crossed:,} of {total:,} units met more than one variant; more than 1 %")
-    if len(e.currencies) > 1:
-        reasons.append(f"{e.title} mixes currencies: {', '.join(e.currencies)}")
+    foreign = sum(e.foreign_purchases.values())
+    if total and foreign / total > FOREIGN_LIMIT:
+        named = ", ".join(f"{n:,} in {currency}" for currency, n in sorted(e.foreign_purchases.items()))
+        reasons.append(f"{e.title} would mix currencies: {named} had to be left out")
     return reasons
 
 
