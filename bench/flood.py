@@ -34,9 +34,9 @@ from serving.catalogue_view import CatalogueView
 from serving.learning.beliefs import Beliefs
 from serving.learning.evidence import Caution
 from serving.learning.learner import Learner
-from serving.policies import chances_of
+from serving.policies import policy_for
+from serving.policies.floors import draw
 from serving.policies.outlook import Outlook, Tuning
-from serving.slate import draw
 
 BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
 STEPS_PER_DAY = 6
@@ -193,7 +193,7 @@ class Policy:
         p = np.clip(self.shop.p_model[customer] * beliefs.factor, 1e-6, 1 - 1e-6)
         scores = p * self.shop.value
         outlook = Outlook(scores, scores, beliefs, self.none_new, p_accept=p)
-        return chances_of(self.name, outlook, self.everything, self.tuning, Random(seed))(self.everything)
+        return policy_for(self.name, outlook, self.everything, self.tuning, Random(seed))(self.everything)
 
 
 class Writer:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from serving.learning.beliefs import Beliefs
-from serving.policies import POLICIES, chances_of, control_share
+from serving.policies import POLICIES, policy_for
 from serving.policies.outlook import Outlook, Tuning
 from serving.slate import fill, warm
 
@@ -61,13 +61,12 @@ def outlook(n: int, kind: str) -> Outlook:
 def measure(policy: str, seen: Outlook) -> float:
     """Microseconds per rank, the best block."""
     rng, tuning, n = Random(0), Tuning(), len(seen.scores)
-    everyone, priority, control = np.ones(n, bool), np.zeros(n, np.int64), control_share(policy, tuning)
+    everyone, priority = np.ones(n, bool), np.zeros(n, np.int64)
     took = []
     for _ in range(BLOCKS):
         started = time.perf_counter()
         for _ in range(SLATES):
-            chances = chances_of(policy, seen, everyone, tuning, rng)
-            fill(seen.scores, everyone.copy(), RANKS, chances, rng, priority=priority, control=control)
+            fill(policy_for(policy, seen, everyone, tuning, rng), everyone, RANKS, rng, priority=priority)
         took.append((time.perf_counter() - started) / SLATES / min(RANKS, n))
     return min(took) * 1e6
 

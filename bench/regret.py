@@ -33,10 +33,10 @@ from serving.demo.world import CATEGORIES, COUNTRIES, Size, World, make_world
 from serving.learning.beliefs import Beliefs
 from serving.learning.cells import Cells
 from serving.learning.evidence import Change
-from serving.policies import chances_of
+from serving.policies import policy_for
+from serving.policies.floors import draw
 from serving.policies.outlook import Outlook, Tuning
 from serving.settings import Settings
-from serving.slate import draw
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HERO = 0  # the placement, on channel 0
@@ -210,7 +210,7 @@ class Ours:
             scores = p * self.shop.world.value
             outlook = Outlook(scores, scores, beliefs, is_new, p_accept=p)
             rng = Random(int(visits.luck[0, n] * 2**53))
-            chance = chances_of(self.policy, outlook, self.everything, self.tuning, rng)(self.everything)
+            chance = policy_for(self.policy, outlook, self.everything, self.tuning, rng)(self.everything)
             chosen[n] = draw(chance, visits.luck[0, n])
         return chosen
 

@@ -41,7 +41,7 @@ class Worth(Struct, frozen=True, eq=False):
 
 
 def worth_of(
-    levers: Levers | None,
+    levers: Levers,
     view: CatalogueView,
     p_model: Numbers,
     beliefs: Beliefs,
@@ -54,33 +54,29 @@ def worth_of(
 
     `BrokenRelease` if the models, or what was learned, give no finite number: greater or less then means nothing.
     """
-    one = view.ones
-    lever, context_weight = levers.weights(asked) if levers is not None else (one, one)
+    lever, context_weight, weight = levers.weights(asked)
     wish = wish_of(view, customer.less_like)
     gain = retention_gain(view, saved_value(p_churn, customer, settings.customer_value), settings.save_rate)
-    if wish is not one and gain is not view.zeros:
-        gain = gain * wish
+    if wish is not view.ones:
+        weight = read_only(weight * wish)
+        gain = gain if gain is view.zeros else read_only(gain * wish)
     p_accept, moved, score = np.empty((3, len(view)))
-    shape, rate = beliefs.shape, beliefs.rate
-    finite = _worth(p_model, shape, rate, view.value, context_weight, lever, wish, gain, p_accept, moved, score)
-    if not finite:
+    if not _worth(p_model, beliefs.factor, weight, gain, p_accept, moved, score):
         row = int(np.flatnonzero(~np.isfinite(score))[0])
         raise BrokenRelease(f"the score of {view.offers[row].offer_id} is not a finite number")
     return Worth(p_accept, view.value, context_weight, lever, wish, gain, moved, score)
 
 
 @compiled
-def _worth(  # type: ignore[no-untyped-def]
-    p_model, shape, rate, value, context_weight, lever, wish, gain, p_accept, moved, score
-):
+def _worth(p_model, factor, weight, gain, p_accept, moved, score):  # type: ignore[no-untyped-def]
     """Writes the last three, shapes (n_offers,); whether all scores are finite."""
     finite = True
     for i in range(len(score)):
-        p = p_model[i] * (shape[i] / rate[i])
+        p = p_model[i] * factor[i]
         p = SMALLEST if p < SMALLEST else p  # NaN stays NaN
         p = 1.0 - SMALLEST if p > 1.0 - SMALLEST else p
         p_accept[i] = p
-        moved[i] = p * value[i] * context_weight[i] * lever[i] * wish[i]
+        moved[i] = p * weight[i]
         score[i] = moved[i] + gain[i]
         finite &= np.isfinite(score[i])
     return finite
@@ -96,9 +92,7 @@ def _gain(retention, save_rate, usual, saved, gain):  # type: ignore[no-untyped-
 def warm() -> None:
     """Compile the loops, or load them from the machine's cache, before a decision waits for them."""
     one, out = read_only(np.ones(1)), np.ones(1)
-    for believed in (one, out):
-        for gain in (one, out):
-            _worth(out, believed, believed, out, one, one, one, gain, out, out, out)
+    _worth(out, one, one, one, out, out, out)
     _gain(np.ones(1, np.bool_), out, 0.1, 1.0, out)
 
 
@@ -132,7 +126,7 @@ def retention_gain(view: CatalogueView, saved: float, save_rate: float) -> Numbe
         return view.zeros
     gain = np.empty(len(view))
     _gain(view.retention, view.save_rate, save_rate, saved, gain)
-    return gain
+    return read_only(gain)
 
 
 def _amount(customer_value: str, customer: CustomerNow) -> float:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 
 import msgspec
+from msgspec.structs import replace
 
 from features.errors import StoreUnavailable
 from features.events import to_us
@@ -26,8 +27,7 @@ logger = logging.getLogger(__name__)
 MOST_DRAWS = 8  # of one decision: after that many lost races, whatever is limited is withheld
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True, eq=False):
     """A decision on its way: drawn, and not yet reserved."""
 
     edition: Edition

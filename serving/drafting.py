@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from functools import lru_cache
 from random import Random
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from features.catalogue import Placement
 from features.errors import BadInput
 from features.events import to_us
 from serving.arbitration import Worth, worth_of
-from serving.arrays import read_only
 from serving.catalogue_view import CatalogueView
-from serving.compiled import compiled
 from serving.customer import CustomerNow
 from serving.decision import DecisionRequest
 from serving.edition import Edition, Scores, context_of
 from serving.learning.beliefs import Beliefs
-from serving.policies import chances_of, control_share
+from serving.policies import policy_named
+from serving.policies.floors import rows_of
 from serving.policies.outlook import Outlook, Tuning
 from serving.rules.asked import Asked
-from serving.rules.masks import copied
 from serving.settings import Settings
-from serving.shortlist import shortlist
+from serving.shortlist import shortlist, with_new
 from serving.slate import Mask, Pick, fill
 from serving.state.contacts import Claimed, Contact, ContactHistory, Stock
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """All that was read of the world for one decision. None: it could not be read."""
 
     customer: CustomerNow
@@ -51,7 +46,7 @@ class Drafted(Struct, frozen=True, eq=False):
     segment: str  # among whom what this placement brings is learned
     asked: Asked
     dropped_by: NDArray[np.int8]  # index of the first rule that said no, -1: none did
-    taken: Mask  # picked in an earlier placement of the same decision, or lost to somebody else
+    taken: frozenset[int]  # rows picked in an earlier placement of the same decision, or lost to somebody else
     n_eligible: int  # passed every rule
     in_draw: Mask  # had a chance at the first rank; fewer than the eligible where a shortlist was made
     scores: Scores
@@ -60,8 +55,7 @@ class Drafted(Struct, frozen=True, eq=False):
     picks: tuple[Pick, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True, eq=False):
     """What a decision would show; nothing is reserved yet."""
 
     placements: tuple[Drafted, ...]
@@ -70,8 +64,7 @@ class Draft:
     time_zone: tzinfo  # of the customer
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """One request with everything that its answer depends on, but for the release and the catalogue."""
 
     request: DecisionRequest
@@ -97,27 +90,25 @@ def draft(
     now_us = to_us(question.now)
     zone = zone_of(customer, settings)
     history = question.known.history
-    taken = np.zeros(len(edition.view), dtype=bool)
-    if lost:
-        taken[[edition.view.row[offer_id] for offer_id in lost if offer_id in edition.view.row]] = True
+    row_of = edition.view.row
+    taken = frozenset([row_of[offer_id] for offer_id in lost if offer_id in row_of])
     p_churn = edition.p_churn(customer.features)
     drafted: list[Drafted] = []
     claimed: list[Claimed] = []
     for placement, limit in placements_of(edition.view, request):
+        if drafted:
+            picked = drafted[-1].picks
+            taken |= {pick.row for pick in picked}
+            if history is not None and picked:
+                coming = [contact_of(one, question, now_us) for one in claimed[-len(picked) :]]
+                history = ContactHistory((*history.contacts, *coming))
         channel = request.channel or placement.channel
-        earlier = tuple(one.offer_id for one in claimed)
+        earlier = tuple([one.offer_id for one in claimed])
         asked = asked_for(question, placement, channel, now_us, zone, history, earlier)
         segment = segment_of(settings.segment_by, channel, customer)
         drawn = _draft_one(edition, settings, asked, placement, limit, customer, p_churn, segment, taken, rng)
         drafted.append(drawn)
-        picked = [_claimed(edition, pick.row, drawn) for pick in drawn.picks]
-        claimed.extend(picked)
-        taken = copied(taken)
-        for pick in drawn.picks:
-            taken[pick.row] = True
-        if history is not None and picked:
-            coming = tuple(contact_of(one, question, now_us) for one in picked)
-            history = ContactHistory(history.contacts + coming)
+        claimed += [_claimed(edition, pick.row, drawn) for pick in drawn.picks]
     return Draft(tuple(drafted), p_churn, tuple(claimed), zone)
 
 
@@ -130,39 +121,43 @@ def _draft_one(
     customer: CustomerNow,
     p_churn: float | None,
     segment: str,
-    taken: Mask,
+    taken: frozenset[int],
     rng: Random,
 ) -> Drafted:
     view = edition.view
     allowed, dropped_by = edition.rules.eligible(asked)
-    n_eligible = _left_out(allowed, taken)
+    for row in taken:
+        allowed[row] = False
     context = context_of(asked.now_us, asked.channel, placement.placement_id)
     scores = edition.score(customer.customer_id, customer.features, context)
     beliefs = edition.beliefs(segment)
     worth = worth_of(edition.levers, view, scores.p_model, beliefs, asked, customer, p_churn, settings)
     fallback = view.row.get(placement.fallback_offer_id or "", -1)
     stands_in = fallback >= 0 and bool(allowed[fallback])
-    if fallback >= 0 and placement.fallback_offer_id not in placement.guaranteed_offer_ids:
+    stands_by = stands_in and placement.fallback_offer_id not in placement.guaranteed_offer_ids
+    if stands_by:
         allowed[fallback] = False  # it does not compete; it stands in when nothing else may be shown
     guaranteed = tuple([view.row[o] for o in placement.guaranteed_offer_ids if o in view.row])
-    is_new = np.empty(len(view), np.bool_)
-    _fewer(beliefs.n_seen, settings.new_offer_impressions, is_new)
-    in_draw = allowed
+    is_new = beliefs.fewer(settings.new_offer_impressions)
+    policy = policy_named(settings.policy)
+    rows, in_draw, competes = rows_of(allowed), allowed, None
+    n_eligible = len(rows) + stands_by
     if n_eligible > settings.shortlist:
-        in_draw = _shortlisted(view, allowed, worth, is_new, guaranteed, limit, settings, rng)
-    outlook = Outlook(worth.score, worth.moved, beliefs, is_new, p_accept=worth.p_accept)
-    tuning = tuning_of(settings)
-    chances = chances_of(settings.policy, outlook, in_draw, tuning, rng)
+        competes = _competing(view, allowed, worth, guaranteed, limit, settings)
+        in_draw = (
+            with_new(competes, allowed, is_new) if policy.explores and settings.new_offer_share > 0.0 else competes
+        )
+        rows = rows_of(in_draw)
+    outlook = Outlook(worth.score, worth.moved, beliefs, is_new, competes, worth.p_accept)
     picks = fill(
-        worth.score,
-        copied(in_draw),
+        policy(outlook, in_draw, tuning_of(settings), rng),
+        in_draw,
         limit,
-        chances,
         rng,
         priority=view.priority,
         rooms=edition.rules.rooms(asked),
         guaranteed=guaranteed,
-        control=control_share(settings.policy, tuning),
+        rows=rows,
     )
     if not picks and stands_in:
         picks = [Pick(fallback, 1.0, why="fallback")]
@@ -182,53 +177,18 @@ def _draft_one(
     )
 
 
-def _shortlisted(
-    view: CatalogueView,
-    allowed: Mask,
-    worth: Worth,
-    is_new: Mask,
-    guaranteed: tuple[int, ...],
-    limit: int,
-    settings: Settings,
-    rng: Random,
+def _competing(
+    view: CatalogueView, allowed: Mask, worth: Worth, guaranteed: tuple[int, ...], limit: int, settings: Settings
 ) -> Mask:
-    """Who takes part in the draw of a large catalogue: the best, the guaranteed, and new offers in their turn."""
+    """Who competes in a large catalogue: the best, and the guaranteed."""
     keep = np.zeros(len(view), dtype=bool)
     keep[list(guaranteed)] = True
-    return shortlist(
-        allowed,
-        worth.score,
-        max(settings.shortlist, limit),
-        keep,
-        priority=view.priority,
-        is_new=is_new,
-        new_quota=math.ceil(settings.shortlist * settings.new_offer_share),
-        turn=rng.getrandbits(31),
-    )
-
-
-@compiled
-def _left_out(allowed, taken):  # type: ignore[no-untyped-def]
-    """Takes out of `allowed` what is taken; how many are left."""
-    n = 0
-    for i in range(len(allowed)):
-        allowed[i] &= not taken[i]
-        n += allowed[i]
-    return n
-
-
-@compiled
-def _fewer(n_seen, than, is_new):  # type: ignore[no-untyped-def]
-    for i in range(len(is_new)):
-        is_new[i] = n_seen[i] < than
+    return shortlist(allowed, worth.score, max(settings.shortlist, limit), keep, priority=view.priority)
 
 
 def warm() -> None:
-    """Compile the loops, or load them from the machine's cache, before a decision waits for them."""
-    mask, none = np.zeros(1, np.bool_), np.zeros(1)
-    _left_out(mask, mask)
-    for n_seen in (none, read_only(none.copy())):
-        _fewer(n_seen, 200, mask)
+    """Compile the loop of large catalogues, or load it from the machine's cache, before a decision waits for it."""
+    shortlist(np.ones(2, np.bool_), np.zeros(2), 1)
 
 
 def tuning_of(settings: Settings) -> Tuning:

@@ -92,7 +92,7 @@ def _dropped(
     offer_id = edition.view.offers[row].offer_id
     if row in earlier:
         return ALREADY_OFFERED, {"placement_id": earlier[row]}
-    if drafted.taken[row]:
+    if row in drafted.taken:
         draws = [n for n, lost in enumerate(attempt.lost, start=1) if offer_id in lost]
         return LOST_RACE, {"draws": draws}
     if drafted.dropped_by[row] >= 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 from features.catalogue import Lever
 from features.errors import BadRule
 from features.events import to_us
-from features.language import Expression, Names, Program, parse, variables
+from features.language import N_CONSTANTS, TRUE, Expression, Names, parse, variables
 from serving.arrays import read_only
 from serving.catalogue_view import FOREVER_US
+from serving.rules.programs import Compiler
 
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
@@ -52,12 +52,21 @@ class _Running:
         return self.starts_us <= now_us < self.ends_us
 
 
-class _Kept(NamedTuple):
-    """What the levers came to in one combination of conditions."""
+class Weights(NamedTuple):
+    """What the levers came to in one combination of conditions; shapes (n_offers,), not to be written to."""
 
-    of_offers: Numbers  # from which it began: held, so that its id stays its own
-    lever: Numbers
-    context_weight: Numbers
+    lever: Numbers  # of those over offers and customers
+    context_weight: Numbers  # of those over the context
+    value: Numbers  # currency: what an accepted offer is worth, times both
+
+
+class _Span(NamedTuple):
+    """From one instant at which a lever starts or ends to the next."""
+
+    number: int
+    of_offers: Numbers  # the product of the levers that the offers alone decide about
+    running: tuple[int, ...]  # which of the others weigh
+    plain: Weights  # where none of the others weighs
 
 
 class Levers:
@@ -66,57 +75,69 @@ class Levers:
     def __init__(self, view: CatalogueView) -> None:
         names = Names.of(view.feature_set)
         fixed: list[tuple[_Running, NDArray[np.bool_]]] = []  # those that the offers alone decide about, and where
-        asking: list[tuple[_Running, Expression]] = []
+        asking: list[tuple[_Running, NDArray[np.int32]]] = []
+        compiler = Compiler(view.each, "levers")
         for lever in view.levers:
             where = _where(lever)
-            settled = Program([where] * len(view), view.offers, names).settled
-            if settled is None:
-                asking.append((_running(lever, where), where))
+            codes = compiler.codes(lever.where, lambda _, where=where: where)  # type: ignore[misc]
+            if (codes < N_CONSTANTS).all():
+                fixed.append((_running(lever, EVERYWHERE), codes == TRUE))
             else:
-                fixed.append((_running(lever, EVERYWHERE), settled == 1))
+                asking.append((_running(lever, where), codes))
         self._one = view.ones
         self._fixed = tuple(fixed)
         self._asking = tuple(running for running, _ in asking)
-        self._program = Program(
-            [where for _, where in asking for _ in view.offers], [*view.offers] * len(asking), names
-        )
+        self._program = compiler.program(np.array([codes for _, codes in asking], np.int32).ravel(), names)
         self._outcome_of = self._program.outcome_of.reshape(len(asking), len(view))
-        edges = {edge for running, _ in fixed for edge in (running.starts_us, running.ends_us)}
-        self._changes = sorted(edges)
-        self._product: tuple[int, Numbers] | None = None
+        running = [*(of for of, _ in fixed), *self._asking]
+        self._changes = sorted({edge for of in running for edge in (of.starts_us, of.ends_us)})
+        self._value = view.value
+        self._span: _Span | None = None
         # Most customers find one of a few combinations of conditions that hold.
-        self._kept: dict[tuple[int, bytes, bytes], _Kept] = {}
+        self._kept: dict[tuple[int, bytes], Weights] = {}
         self._most_kept = max(KEPT_NUMBERS // max(len(view), 1), 1)
 
-    def weights(self, asked: Asked) -> tuple[Numbers, Numbers]:
-        """What levers over offers and customers, and those over the context, multiply each offer's worth by.
-
-        Shapes (n_offers,), (n_offers,); not to be written to.
-        """
-        of_offers = self._of_offers(asked.now_us)
-        running = [one.now(asked.now_us) for one in self._asking]
-        if not any(running):
-            return of_offers, self._one
+    def weights(self, asked: Asked) -> Weights:
+        """What each offer's worth is multiplied by."""
+        number = bisect_right(self._changes, asked.now_us)
+        span = self._span
+        if span is None or span.number != number:
+            span = self._span = self._begun(number, asked.now_us)
+        if not span.running:
+            return span.plain
         outcomes = self._program.outcomes(asked)
-        key = (id(of_offers), bytes(running), outcomes.tobytes())
+        key = number, outcomes.tobytes()
         kept = self._kept.get(key)
         if kept is None:
-            kept = _Kept(of_offers, *self._weighed(of_offers, running, outcomes))
+            kept = self._weighed(span, outcomes)
             if len(self._kept) >= self._most_kept:
                 self._kept = {}
             self._kept[key] = kept
-        return kept.lever, kept.context_weight
+        return kept
 
-    def _weighed(self, lever: Numbers, running: Sequence[bool], outcomes: NDArray[np.int8]) -> tuple[Numbers, Numbers]:
-        context_weight, holds = self._one, np.equal(outcomes, 1)
-        for at, one in enumerate(self._asking):
-            if running[at]:
-                factor = np.where(holds, one.factor, 1.0).take(self._outcome_of[at])
-                if one.of_context:
-                    context_weight = _bounded(context_weight * factor)
-                else:
-                    lever = _bounded(lever * factor)
-        return read_only(lever), read_only(context_weight)
+    def _weighed(self, span: _Span, outcomes: NDArray[np.int8]) -> Weights:
+        lever, context_weight, holds = span.of_offers, self._one, np.equal(outcomes, 1)
+        for at in span.running:
+            one = self._asking[at]
+            factor = np.where(holds, one.factor, 1.0).take(self._outcome_of[at])
+            if one.of_context:
+                context_weight = _bounded(context_weight * factor)
+            else:
+                lever = _bounded(lever * factor)
+        return self._with_value(lever, context_weight)
+
+    def _with_value(self, lever: Numbers, context_weight: Numbers) -> Weights:
+        value = self._value * context_weight * lever
+        return Weights(read_only(lever), read_only(context_weight), read_only(value))
+
+    def _begun(self, number: int, now_us: int) -> _Span:
+        """The product of what the offers alone decide about; kept until a lever starts or ends."""
+        product = self._one
+        for running, rows in self._fixed:
+            if running.now(now_us):
+                product = _bounded(np.where(rows, running.factor, 1.0) * product)
+        running_now = tuple(at for at, one in enumerate(self._asking) if one.now(now_us))
+        return _Span(number, product, running_now, self._with_value(product, self._one))
 
     def factors(self, row: int, asked: Asked) -> tuple[Applied, ...]:
         """The levers that weigh on one offer now, by id."""
@@ -134,20 +155,6 @@ class Levers:
             return None
         outcomes = self._program.outcomes(asked)
         return np.equal(outcomes, 1)
-
-    def _of_offers(self, now_us: int) -> Numbers:
-        """The product of those that the offers alone decide about; kept until one starts or ends."""
-        if not self._fixed:
-            return self._one
-        span = bisect_right(self._changes, now_us)
-        kept = self._product
-        if kept is None or kept[0] != span:
-            product = self._one
-            for running, rows in self._fixed:
-                if running.now(now_us):
-                    product = _bounded(np.where(rows, running.factor, 1.0) * product)
-            kept = self._product = span, read_only(product)
-        return kept[1]
 
 
 def _bounded(product: Numbers) -> Numbers:

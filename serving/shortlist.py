@@ -1,4 +1,4 @@
-"""The shortlist of a large catalogue: the offers that take part in a draw; the chance of all others is 0."""
+"""The shortlist of a large catalogue: the offers that compete in a draw, beside which only new ones have a chance."""
 
 from __future__ import annotations
 
@@ -15,21 +15,17 @@ SAMPLED = 16
 
 def shortlist(
     eligible: Mask,
-    cheap_score: Numbers,
+    scores: Numbers,
     n: int,
     keep: Mask | None = None,
     *,
     priority: NDArray[np.int64] | None = None,
-    is_new: Mask | None = None,
-    new_quota: int = 0,
-    turn: int = 0,
 ) -> Mask:
-    """The `n` eligible offers of the highest priority and, within it, the highest cheap score; shape (n_offers,).
+    """The `n` eligible offers of the highest priority and, within it, the highest score; shape (n_offers,).
 
-    Besides them stay: `keep` where eligible, which are offers that the slate may need whatever they score, and up to
-    `new_quota` of the new ones, in a circle that begins at `turn`, so that over many decisions all of them have their
-    chance. Of equal scores the first rows stay. `cheap_score` must be finite where eligible. Nothing is left out of a
-    catalogue that has no more than `n` eligible offers.
+    Besides them stays `keep` where eligible: offers that the slate may need whatever they score. Of equal scores the
+    first rows stay. `scores` must be finite where eligible. Nothing is left out of a catalogue that has no more than
+    `n` eligible offers.
     """
     if n < 1:
         raise ValueError(f"n == {n}, a shortlist has at least 1 offer")
@@ -40,12 +36,20 @@ def shortlist(
         left = n - int(np.count_nonzero(chosen))
         if left <= 0:
             break
-        _take_best(level, cheap_score, left, chosen)
+        _take_best(level, scores, left, chosen)
     if keep is not None:
         chosen |= keep & eligible
-    if is_new is not None and new_quota > 0:
-        _take_in_turn(np.flatnonzero(is_new & eligible & ~chosen), new_quota, turn, chosen)
     return chosen
+
+
+def with_new(competing: Mask, eligible: Mask, is_new: Mask) -> Mask:
+    """Those that compete, and all new ones that are eligible: they take part in the draw through the exploration
+    budget, each with its exact chance; shape (n_offers,). Nobody joins where all that are there are new, as there is
+    no budget then.
+    """
+    found = is_new & eligible
+    found |= competing
+    return competing if not np.any(found & ~is_new) else found
 
 
 def _levels(eligible: Mask, priority: NDArray[np.int64] | None) -> list[Mask]:
@@ -76,12 +80,6 @@ def _likely_below_the_best(level: Mask, scores: Numbers, n: int) -> float:
     if sample.size <= rank:
         return -np.inf
     return float(np.partition(sample, sample.size - rank)[sample.size - rank])
-
-
-def _take_in_turn(rows: NDArray[np.intp], n: int, turn: int, chosen: Mask) -> None:
-    if rows.size:
-        first = turn % rows.size
-        chosen[rows.take(np.arange(first, first + min(n, rows.size)), mode="wrap")] = True
 
 
 @compiled

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from random import Random
+from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from serving.policies.exploration import explored
+from serving.policies.floors import Mask, Numbers
 from serving.policies.greedy import best_only
-from serving.policies.outlook import Outlook, Tuning
+from serving.policies.policy import Policy
 
 
-def epsilon_greedy(outlook: Outlook, eligible: NDArray[np.bool_], tuning: Tuning, rng: Random) -> NDArray[np.float64]:
-    """Chance of showing each offer; see `Policy`. Equal best scores share the greedy part."""
-    return explored(best_only(outlook.scores, eligible), eligible, outlook, tuning)
+class EpsilonGreedy(Policy):
+    """Equal best scores share the greedy part."""
+
+    name: ClassVar[str] = "epsilon_greedy"
+    only_best: ClassVar[bool] = True
+
+    def core(self, eligible: Mask) -> Numbers:
+        return best_only(self.outlook.scores, eligible)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from random import Random
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from serving.compiled import compiled
-from serving.policies.outlook import Outlook, Tuning
+from serving.policies.floors import Mask, Numbers
+from serving.policies.policy import Policy
 
 
-def greedy(outlook: Outlook, eligible: NDArray[np.bool_], tuning: Tuning, rng: Random) -> NDArray[np.float64]:
-    """Chance of showing each offer; see `Policy`. It never explores, whatever the tuning."""
-    return best_only(outlook.scores, eligible)
+class Greedy(Policy):
+    """It never explores, whatever the tuning."""
+
+    name: ClassVar[str] = "greedy"
+    explores: ClassVar[bool] = False
+    only_best: ClassVar[bool] = True
+
+    def core(self, eligible: Mask) -> Numbers:
+        return best_only(self.outlook.scores, eligible)
 
 
-def best_only(scores: NDArray[np.float64], eligible: NDArray[np.bool_]) -> NDArray[np.float64]:
+def best_only(scores: Numbers, eligible: Mask) -> Numbers:
     """One over the number of best offers for each of these, 0 for the others; (n,), (n,) -> (n,)."""
-    chance: NDArray[np.float64] = np.zeros(len(scores))
+    chance: Numbers = np.zeros(len(scores))
     _share_among_best(scores, eligible, chance)
     return chance
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from features.errors import BadSettings
 from serving.learning.beliefs import Beliefs
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(Struct, frozen=True, eq=False):
     """Arrays on the offer axis, shape (n,); finite where eligible."""
 
     scores: NDArray[np.float64]  # expected worth: moved + fixed
     moved: NDArray[np.float64]  # the part that moves with the belief: at the belief's mean
     beliefs: Beliefs | None = None  # None: known exactly
     is_new: NDArray[np.bool_] | None = None  # offers that the exploration budget is for
-    spread: float | None = None  # best minus worst score of all that take part, not only of those left at this rank
+    competes: NDArray[np.bool_] | None = None  # of those that take part; the others live on the budget. None: all do
     p_accept: NDArray[np.float64] | None = None  # chance of acceptance, at the belief's mean; None: small
 
 

@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 from random import Random
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from serving.compiled import compiled
-from serving.policies.exploration import explored
+from serving.policies.floors import Mask, Numbers
 from serving.policies.outlook import Outlook, Tuning
+from serving.policies.policy import Policy
 
 
-def softmax(outlook: Outlook, eligible: NDArray[np.bool_], tuning: Tuning, rng: Random) -> NDArray[np.float64]:
-    """Chance of showing each offer; see `Policy`.
-
-    exp(score / (temperature x spread)), normalised: the best offer is exp(1 / temperature) times as likely as the
+class Softmax(Policy):
+    """exp(score / (temperature x spread)), normalised: the best offer is exp(1 / temperature) times as likely as the
     worst. The spread is that of the whole slate, so that ranks drawn one after the other follow the Plackett-Luce
     law, which is also the law of the largest scores after adding Gumbel noise.
     Source: Plackett (1975), https://doi.org/10.2307/2346567; Kool et al. (2019), https://arxiv.org/abs/1903.06059
     """
-    spread = spread_of(outlook.scores, eligible) if outlook.spread is None else outlook.spread
-    chance: NDArray[np.float64] = np.zeros(len(outlook.scores))
-    _share_by_weight(outlook.scores, eligible, spread, tuning.temperature, chance)
-    return explored(chance, eligible, outlook, tuning)
+
+    name: ClassVar[str] = "softmax"
+
+    def __init__(self, outlook: Outlook, taking_part: Mask, tuning: Tuning, rng: Random) -> None:
+        super().__init__(outlook, taking_part, tuning, rng)
+        self._spread = _spread_of(outlook.scores, taking_part, self.competes)
+
+    def core(self, eligible: Mask) -> Numbers:
+        chance: Numbers = np.zeros(len(self.outlook.scores))
+        _share_by_weight(self.outlook.scores, eligible, self._spread, self.tuning.temperature, chance)
+        return chance
 
 
 @compiled
-def spread_of(scores, eligible):  # type: ignore[no-untyped-def]
-    """Best minus worst score of the eligible, shapes (n,), (n,); 0 if there is none."""
+def _spread_of(scores, taking_part, competes):  # type: ignore[no-untyped-def]
+    """Best minus worst score of those that compete, shapes (n,), (n,); 0 if there is none."""
     low, high = np.inf, -np.inf
     for i in range(len(scores)):
-        if eligible[i]:
+        if taking_part[i] and competes[i]:
             low, high = min(low, scores[i]), max(high, scores[i])
     return high - low if high >= low else 0.0
 

@@ -12,9 +12,11 @@ from hypothesis.extra import numpy as nph
 
 from features.errors import BadSettings
 from serving.learning.beliefs import Beliefs
-from serving.policies import POLICIES, chances_of, control_share, policy_named
+from serving.policies import POLICIES, policy_for, policy_named
+from serving.policies.floors import draw
 from serving.policies.outlook import Outlook, Tuning
-from serving.slate import draw, fill, warm
+from serving.slate import fill, warm
+from tests.serving.watched import Watched
 
 # Odd values on purpose: ties, zeros, negative, huge and vanishing scores; beliefs from next to none to certainty.
 SCORE = st.sampled_from([0.0, -0.0, 1.0, 1.0, -1.0, 1e300, -1e300, 5e-324]) | st.floats(-1e6, 1e6)
@@ -50,7 +52,7 @@ def cases(draw_from, certain=False, all_old=False, **tuning):
 
 
 def ask(policy, outlook, eligible, tuning, seed):
-    return POLICIES[policy](outlook, eligible, tuning, random.Random(seed))
+    return policy_for(policy, outlook, eligible, tuning, random.Random(seed))(eligible)
 
 
 def some(outlook, rows):
@@ -154,11 +156,11 @@ def test_equal_offers_share_their_chance(policy, case):
 def test_every_eligible_offer_has_its_part_of_the_control_and_every_new_one_its_part_of_the_budget(policy, case):
     outlook, eligible, tuning, seed = case
     chance = ask(policy, outlook, eligible, tuning, seed)
-    if not eligible.any() or policy == "greedy":  # which never explores
+    if not eligible.any() or not POLICIES[policy].explores:
         return
     new = eligible & outlook.is_new if outlook.is_new is not None else np.zeros_like(eligible)
     budget = tuning.new_offer_share if 0 < new.sum() < eligible.sum() else 0.0
-    floor = eligible * control_share(policy, tuning) / eligible.sum() + new * budget / max(new.sum(), 1)
+    floor = eligible * tuning.epsilon / eligible.sum() + new * budget / max(new.sum(), 1)
     assert (chance >= floor * (1 - 1e-12)).all()
 
 
@@ -166,26 +168,20 @@ def test_greedy_never_explores():
     outlook = Outlook(np.array([1.0, 2.0]), np.array([1.0, 2.0]), Beliefs.none(2, 1.0), np.array([True, False]))
     tuning = Tuning(epsilon=0.5, new_offer_share=0.5)
     assert ask("greedy", outlook, np.ones(2, bool), tuning, 1).tolist() == [0.0, 1.0]
-    assert control_share("greedy", tuning) == 0.0
+    assert not POLICIES["greedy"].explores
 
 
 @FEW
 @given(case=cases(), limit=st.integers(1, 12), seed=st.integers(0, 2**32))
 def test_a_slate_shows_each_offer_once_with_the_chance_it_was_drawn_with(policy, case, limit, seed):
     outlook, eligible, tuning, _ = case
-    rng, asked = random.Random(seed), []
-    chances = chances_of(policy, outlook, eligible, tuning, rng)
-
-    def remembered(left):
-        asked.append((left.copy(), chances(left)))
-        return asked[-1][1]
-
+    watched = Watched(policy_for(policy, outlook, eligible, tuning, random.Random(seed)))
     n = len(eligible)
-    picks = fill(outlook.scores, eligible.copy(), limit, remembered, rng, priority=np.zeros(n, np.int64))
+    picks = fill(watched, eligible, limit, random.Random(seed), priority=np.zeros(n, np.int64))
     rows = [pick.row for pick in picks]
     assert len(rows) == len(set(rows)) == min(limit, eligible.sum())
     expected = eligible.copy()
-    for pick, (left, chance) in zip(picks, asked, strict=True):
+    for pick, (left, chance) in zip(picks, watched.asked, strict=True):
         assert (left == expected).all()
         assert pick.chance == chance[pick.row] > 0
         expected[pick.row] = False

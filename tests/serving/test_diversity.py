@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from features.catalogue import Placement
 from features.events import to_us
 from features.facts import Catalogue
 from serving.catalogue_view import CatalogueView
 from serving.decision import DecisionRequest, PlacementRequest
-from serving.policies import chances_of
+from serving.policies import policy_for
 from serving.policies.outlook import Outlook, Tuning
 from serving.rules.asked import Asked
 from serving.rules.diversity import DiversityRule
@@ -151,8 +151,8 @@ def test_no_page_ever_holds_more_of_one_kind_than_wanted(kinds, per_category, pe
         asking = Asked(placement_id=place.placement_id, channel="web", now_us=NOW_US, earlier=shown_above)
         allowed = rule.allows(asking)
         mask = free.copy() if allowed is None else free & allowed
-        chances = chances_of("epsilon_greedy", Outlook(view.ones, view.ones), mask, Tuning(), rng)
-        for pick in fill(view.ones, mask, limit, chances, rng, priority=view.priority, rooms=rule.rooms(asking)):
+        policy = policy_for("epsilon_greedy", Outlook(view.ones, view.ones), mask, Tuning(), rng)
+        for pick in fill(policy, mask, limit, rng, priority=view.priority, rooms=rule.rooms(asking)):
             free[pick.row] = False
             shown_above += (view.offers[pick.row].offer_id,)
     picked = [view.offers[view.row[offer_id]] for offer_id in shown_above]

@@ -36,7 +36,7 @@ def asked(now=NOW, **known):
 
 
 def weights(levers, asking=None):
-    lever, context_weight = levers.weights(asking or asked())
+    lever, context_weight, _ = levers.weights(asking or asked())
     return lever.tolist(), context_weight.tolist()
 
 

@@ -13,9 +13,11 @@ import pytest
 from scipy import stats
 
 from serving.learning.beliefs import Beliefs
-from serving.policies import POLICIES, chances_of, control_share
+from serving.policies import POLICIES, policy_for
+from serving.policies.floors import draw
 from serving.policies.outlook import Outlook, Tuning
-from serving.slate import draw, fill, warm
+from serving.slate import fill, warm
+from tests.serving.watched import Watched
 
 N = 200_000
 SEED = 20261122  # fixed, so that no test flickers; with another one each fails once in a thousand times
@@ -56,21 +58,16 @@ def decided(request):
     """N decisions, every fourth with a second rank: what came out at each rank, and the share of the control."""
     rng, tuning = random.Random(SEED), Tuning(epsilon=0.2, new_offer_share=0.1, temperature=0.5, draws=8)
     warm([request.param])
-    asked = []
-
-    def remembered(left):
-        asked.append(chances(left))
-        return asked[-1]
-
-    chances = chances_of(request.param, OUTLOOK, ELIGIBLE, tuning, rng)
-    control = control_share(request.param, tuning)
+    policy = policy_for(request.param, OUTLOOK, ELIGIBLE, tuning, rng)
+    watched = Watched(policy)
     seen = ([], [])
     for i in range(N):
         limit = 2 if i % 4 == 0 else 1
-        picks = fill(SCORES, ELIGIBLE.copy(), limit, remembered, rng, priority=NOBODY_FIRST, control=control)
+        watched.asked.clear()
+        picks = fill(watched, ELIGIBLE, limit, rng, priority=NOBODY_FIRST)
         for rank, pick in enumerate(picks):
-            seen[rank].append((pick.row, pick.chance, pick.random, asked[rank - limit]))
-    return [Rank(*(np.array(column) for column in zip(*rank, strict=True))) for rank in seen], control
+            seen[rank].append((pick.row, pick.chance, pick.random, watched.asked[rank][1]))
+    return [Rank(*(np.array(column) for column in zip(*rank, strict=True))) for rank in seen], policy.epsilon
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -101,7 +98,7 @@ def test_softmax_ranks_follow_plackett_luce_as_adding_gumbel_noise_does():
     scores, temperature, n = np.array([0.0, 0.4, 0.7, 1.0]), 0.5, 40_000
     rng, everyone = random.Random(SEED), np.ones(4, bool)
     tuning = Tuning(epsilon=0.0, new_offer_share=0.0, temperature=temperature)
-    chances = chances_of("softmax", Outlook(scores, scores), everyone, tuning, rng)
+    softmax = policy_for("softmax", Outlook(scores, scores), everyone, tuning, rng)
     orders = list(itertools.permutations(range(4), 3))
     weight = np.exp(scores / temperature)  # the spread of the scores is 1
     expected = [
@@ -109,8 +106,7 @@ def test_softmax_ranks_follow_plackett_luce_as_adding_gumbel_noise_does():
         for order in orders
     ]
     drawn = Counter(
-        tuple(p.row for p in fill(scores, everyone.copy(), 3, chances, rng, priority=np.zeros(4, np.int64)))
-        for _ in range(n)
+        tuple(p.row for p in fill(softmax, everyone, 3, rng, priority=np.zeros(4, np.int64))) for _ in range(n)
     )
     noise = np.random.default_rng(SEED).gumbel(size=(n, 4))
     noisy = Counter(map(tuple, np.argsort(-(scores / temperature + noise), axis=1)[:, :3].tolist()))
@@ -127,10 +123,11 @@ FEW_DRAWS = Tuning(epsilon=0.05, new_offer_share=0.0, draws=20)
 def test_dividing_by_the_estimate_that_was_drawn_from_is_unbiased():
     """The value of always showing the third offer, from Thompson sampling that hardly ever does."""
     n, rng = 100_000, random.Random(SEED)
+    thompson = policy_for("thompson", UNSURE, EVERYONE, FEW_DRAWS, rng)
     accepted = np.random.default_rng(SEED).random(n) < REWARDS[2]
     weight = np.zeros(n)
     for i in range(n):
-        chance = POLICIES["thompson"](UNSURE, EVERYONE, FEW_DRAWS, rng)
+        chance = thompson(EVERYONE)
         weight[i] = 1.0 / chance[2] if draw(chance, rng.random()) == 2 else 0.0
     found = weight * accepted
     assert weight.mean() == pytest.approx(1.0, abs=4 * weight.std() / np.sqrt(n))
@@ -141,12 +138,13 @@ def test_dividing_by_another_estimate_than_was_drawn_from_is_biased():
     """Why the draw is from the estimate. Drawn from one and divided by another, a value is multiplied by
     E[p] E[1 / p], where p = .95 B / 20 + .05 / 3 and B is how often of 20 the offer wins: binomial."""
     rng, many = random.Random(SEED), Tuning(epsilon=0.0, new_offer_share=0.0, draws=2_000_000)
-    wins = POLICIES["thompson"](UNSURE, EVERYONE, many, rng)[2]
+    wins = policy_for("thompson", UNSURE, EVERYONE, many, rng)(EVERYONE)[2]
     binomial = stats.binom.pmf(np.arange(21), 20, wins)
     p = 0.95 * np.arange(21) / 20 + 0.05 / 3
     bias = (binomial @ p) * (binomial @ (1 / p))
     assert bias > 1.3
-    found = np.array([POLICIES["thompson"](UNSURE, EVERYONE, FEW_DRAWS, rng)[2] for _ in range(20_000)])
+    thompson = policy_for("thompson", UNSURE, EVERYONE, FEW_DRAWS, rng)
+    found = np.array([thompson(EVERYONE)[2] for _ in range(20_000)])
     assert found.mean() * (1 / found).mean() == pytest.approx(bias, rel=0.02)
 
 
@@ -155,9 +153,9 @@ def test_a_redraw_breaks_the_probabilities_by_what_was_lost():
     over the other two sum to 1 + epsilon / 3 instead of 1, and to 1 without the rows that were redrawn."""
     epsilon, scores = 0.3, np.array([2.0, 1.0, 0.0])
     tuning, rng = Tuning(epsilon=epsilon, new_offer_share=0.0), random.Random(SEED)
-    policy, outlook = POLICIES["epsilon_greedy"], Outlook(scores, scores)
-    first = policy(outlook, np.ones(3, bool), tuning, rng)
-    left = policy(outlook, np.array([True, True, False]), tuning, rng)  # also what is evaluated
+    policy = policy_for("epsilon_greedy", Outlook(scores, scores), EVERYONE, tuning, rng)
+    first = policy(EVERYONE)
+    left = policy(np.array([True, True, False]))  # also what is evaluated
     kept = sum(first[row] * left[row] / first[row] for row in (0, 1))
     redrawn = first[2] * sum(left[row] * left[row] / left[row] for row in (0, 1))
     assert kept == pytest.approx(1.0)
@@ -171,5 +169,5 @@ def test_thompson_varies_what_is_often_taken_less(p):
     beliefs = UNSURE.beliefs
     told = Outlook(UNSURE.scores, UNSURE.moved, beliefs, p_accept=np.full(3, p))
     surer = Outlook(UNSURE.scores, UNSURE.moved, Beliefs.none(3, 20.0 / max(1.0 - p, 0.01)))
-    one, other = (POLICIES["thompson"](seen, EVERYONE, FEW_DRAWS, random.Random(SEED)) for seen in (told, surer))
-    assert (one == other).all()
+    one, other = (policy_for("thompson", seen, EVERYONE, FEW_DRAWS, random.Random(SEED)) for seen in (told, surer))
+    assert (one(EVERYONE) == other(EVERYONE)).all()

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.learning.beliefs import Beliefs
-from serving.policies import POLICIES, chances_of, control_share
+from serving.policies import POLICIES, policy_for
 from serving.policies.outlook import Outlook, Tuning
 from serving.rules import Room
 from serving.slate import fill, warm
+from tests.serving.watched import Watched, left_at
 
 FEW = settings(max_examples=30, deadline=None)
 SCORE = st.sampled_from([0.0, 1.0, 1.0, 2.0, -1.0]) | st.floats(-100, 100)
@@ -41,49 +42,48 @@ def tunings(draw_from):
     return Tuning(epsilon=epsilon, new_offer_share=share, temperature=draw_from(st.floats(0.05, 5)), draws=7)
 
 
-class Steered(random.Random):
-    """Draws the row that it is told to; its other numbers are the same every time."""
+class Steered(Watched):
+    """Draws the row that it is told to."""
 
-    def __init__(self, path, mark=0.5):
-        super().__init__(1)
-        self.path, self.mark, self.aim, self.asked, self.options = list(path), mark, None, [], []
+    def __init__(self, policy, path):
+        super().__init__(policy)
+        self.path, self.options = list(path), []
 
-    def getrandbits(self, k):
-        return len(self.asked) + 1
-
-    def watch(self, chances):
-        def watched(left):
-            chance = chances(left)
-            possible = np.flatnonzero(chance)
-            row = self.path[len(self.asked)] if len(self.asked) < len(self.path) else possible[0]
-            self.asked.append((left.copy(), chance))
+    def draw(self, rows, free, priority, u):
+        state = self.policy.rng.getstate()
+        chance = self.policy(left_at(free, priority))
+        self.policy.rng.setstate(state)
+        possible = np.flatnonzero(chance)
+        if possible.size:
+            row = self.path[len(self.options)] if len(self.options) < len(self.path) else possible[0]
             self.options.append(possible.tolist())
-            self.aim = (chance[:row].sum() + 0.5 * chance[row]) / chance.sum()
-            return chance
+            u = (chance[:row].sum() + 0.5 * chance[row]) / chance.sum()
+        return super().draw(rows, free, priority, u)
 
-        return watched
+
+class Marking(random.Random):
+    """Its numbers, by which picks are marked, are the same every time."""
+
+    def __init__(self, mark):
+        super().__init__(1)
+        self.mark = mark
 
     def random(self):
-        aim, self.aim = self.aim, None
-        return self.mark if aim is None else aim
+        return self.mark
 
 
 def steered(policy, outlook, eligible, limit, tuning, path, mark=0.5, priority=None, rooms=(), guaranteed=()):
-    rng = Steered(path, mark)
-    chances = rng.watch(chances_of(policy, outlook, eligible, tuning, rng))
-    n = len(eligible)
+    steering = Steered(policy_for(policy, outlook, eligible, tuning, random.Random(1)), path)
     picks = fill(
-        outlook.scores,
-        eligible.copy(),
+        steering,
+        eligible,
         limit,
-        chances,
-        rng,
-        priority=np.zeros(n, np.int64) if priority is None else priority,
+        Marking(mark),
+        priority=np.zeros(len(eligible), np.int64) if priority is None else priority,
         rooms=[Room(room.rows, room.left, room.rule) for room in rooms],
         guaranteed=guaranteed,
-        control=control_share(policy, tuning),
     )
-    return picks, rng
+    return picks, steering
 
 
 def every_slate(policy, outlook, eligible, limit, tuning, **given):
@@ -176,7 +176,7 @@ def test_another_currency_changes_no_chance(policy, outlook, tuning, factor):
     """Powers of two, which multiply without rounding."""
     everyone = np.ones(len(outlook.scores), bool)
     other = Outlook(outlook.scores * factor, outlook.moved * factor, outlook.beliefs, outlook.is_new)
-    chance, same = (POLICIES[policy](o, everyone, tuning, random.Random(3)) for o in (outlook, other))
+    chance, same = (policy_for(policy, o, everyone, tuning, random.Random(3))(everyone) for o in (outlook, other))
     assert same == pytest.approx(chance, rel=1e-9)
 
 
@@ -190,7 +190,7 @@ def test_with_a_redraw_the_weights_sum_to_one_more_chance_of_what_was_lost(polic
     if n < 2:
         return
     everyone, others = np.ones(n, bool), np.arange(n) != lost
-    first, left = (POLICIES[policy](outlook, mask, tuning, Steered([])) for mask in (everyone, others))
+    first, left = (policy_for(policy, outlook, mask, tuning, random.Random(1))(mask) for mask in (everyone, others))
     kept, redrawn = 0.0, 0.0
     for (pick,), _ in every_slate(policy, outlook, everyone, 1, tuning):
         if pick.row != lost:
@@ -208,7 +208,7 @@ def test_with_a_redraw_the_weights_sum_to_one_more_chance_of_what_was_lost(polic
 @given(outlook=outlooks(), tuning=tunings())
 def test_a_pick_comes_out_of_the_control_with_the_part_that_the_control_has_in_its_chance(policy, outlook, tuning):
     n = len(outlook.scores)
-    everyone, control = np.ones(n, bool), control_share(policy, tuning)
+    everyone, control = np.ones(n, bool), tuning.epsilon if POLICIES[policy].explores else 0.0
     for (pick,), _ in every_slate(policy, outlook, everyone, 1, tuning):
         part = control / n / pick.chance
         assert part <= 1 + 1e-9

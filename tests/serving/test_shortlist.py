@@ -1,4 +1,4 @@
-"""The shortlist keeps the best, what the slate needs, and room for the new."""
+"""The shortlist keeps the best, what the slate needs, and all new ones beside it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.shortlist import shortlist
+from serving.shortlist import shortlist, with_new
 
 
 def rows(mask):
@@ -56,17 +56,15 @@ def test_what_the_slate_needs_stays_if_it_is_eligible():
     assert rows(shortlist(eligible, np.array([3.0, 1.0, 9.0, 2.0]), 1, keep)) == [0, 1]
 
 
-def test_new_offers_have_their_turn_one_after_the_other():
-    n = 10
-    eligible, is_new = np.ones(n, bool), np.arange(n) >= 6
-    scores = np.arange(n, 0, -1.0)
-    seen = [rows(shortlist(eligible, scores, 2, is_new=is_new, new_quota=2, turn=turn))[2:] for turn in range(5)]
-    assert seen == [[6, 7], [7, 8], [8, 9], [6, 9], [6, 7]]
+def test_all_new_offers_join_those_that_compete():
+    competing = np.array([True, False, False, False, False])
+    eligible, is_new = np.array([True, True, True, False, True]), np.array([False, True, False, True, True])
+    assert rows(with_new(competing, eligible, is_new)) == [0, 1, 4]
 
 
-def test_new_offers_that_are_among_the_best_use_no_quota():
-    eligible, is_new = np.ones(4, bool), np.array([True, False, False, True])
-    assert rows(shortlist(eligible, np.array([9.0, 1.0, 2.0, 0.0]), 1, is_new=is_new, new_quota=1)) == [0, 3]
+def test_nobody_joins_where_all_are_new_as_there_is_no_budget():
+    competing, everyone = np.array([True, False, False]), np.ones(3, bool)
+    assert rows(with_new(competing, everyone, everyone)) == [0]
 
 
 def test_a_shortlist_of_nothing_is_refused():

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
-from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.policies import POLICIES, chances_of, control_share
+from serving.policies import policy_for
+from serving.policies.floors import draw
 from serving.policies.outlook import Outlook, Tuning
 from serving.rules import Room
-from serving.slate import Pick, draw, fill, warm
+from serving.slate import Pick, fill, warm
 
 
 @pytest.fixture
@@ -22,10 +22,10 @@ def slate():
         scores = np.array(scores, float)
         free = np.ones(len(scores), bool) if eligible is None else np.array(eligible)
         rng, tuning = random.Random(seed), Tuning(epsilon=epsilon, new_offer_share=0.0)
-        chances = chances_of(policy, Outlook(scores, scores), free, tuning, rng)
         order = np.array(priority or [0] * len(scores))
-        control = control_share(policy, tuning)
-        return fill(scores, free, limit, chances, rng, priority=order, control=control, **rest)
+        return fill(
+            policy_for(policy, Outlook(scores, scores), free, tuning, rng), free, limit, rng, priority=order, **rest
+        )
 
     return make
 
@@ -107,7 +107,9 @@ def test_scores_that_are_no_numbers_are_refused_rather_than_drawn_from(slate):
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.sampled_from([0.5, 1.0, 2.0, -1.0]), st.booleans(), st.integers(-1, 1), st.booleans()),
+        st.tuples(
+            st.sampled_from([0.5, 1.0, 2.0, -1.0]), st.booleans(), st.integers(-1, 1), st.booleans(), st.booleans()
+        ),
         min_size=1,
         max_size=9,
     ),
@@ -117,25 +119,24 @@ def test_scores_that_are_no_numbers_are_refused_rather_than_drawn_from(slate):
     st.integers(0, 2**32),
 )
 def test_a_draw_at_once_is_the_draw_from_all_chances(offers, policy, epsilon, budget, seed):
-    scores, eligible, priority, is_new = (np.array(column) for column in zip(*offers, strict=True))
+    scores, eligible, priority, is_new, competes = (np.array(column) for column in zip(*offers, strict=True))
     tuning = Tuning(epsilon=epsilon, new_offer_share=budget)
-    outlook = Outlook(scores, scores, is_new=is_new)
+    outlook = Outlook(scores, scores, is_new=is_new, competes=competes)
     slates = []
     for at_once in (True, False):
         rng = random.Random(seed)
-        bound = chances_of(policy, outlook, eligible, tuning, rng)
-        chances = bound if at_once else partial(POLICIES[policy], outlook, tuning=tuning, rng=rng)
+        drawing = policy_for(policy, outlook, eligible, tuning, rng)
+        drawing.only_best = at_once
         room = [Room(is_new, 2, "test")]
-        given = {"priority": priority, "rooms": room, "control": control_share(policy, tuning)}
-        slates.append(fill(scores, eligible.copy(), 4, chances, rng, **given))
+        slates.append(fill(drawing, eligible & (competes | is_new), 4, rng, priority=priority, rooms=room))
     assert slates[0] == slates[1]
 
 
-def test_picks_are_taken_out_of_what_is_eligible():
+def test_what_is_eligible_is_left_as_it_was():
     scores, eligible, rng = np.array([1.0, 2.0, 3.0]), np.ones(3, bool), random.Random(1)
-    chances = partial(POLICIES["greedy"], Outlook(scores, scores), tuning=Tuning(), rng=rng)
-    fill(scores, eligible, 2, chances, rng, priority=np.zeros(3, np.int64))
-    assert eligible.tolist() == [True, False, False]
+    greedy = policy_for("greedy", Outlook(scores, scores), eligible, Tuning(), rng)
+    assert len(fill(greedy, eligible, 2, rng, priority=np.zeros(3, np.int64))) == 2
+    assert eligible.all()
 
 
 def test_ties_share_the_chance(slate):
