@@ -120,12 +120,13 @@ def ask(tables: Tables, question: Question, metrics: Sequence[str]) -> Iterator[
     """
     wanted = experiment_metrics(metrics)
     made = make_units(tables, question)
-    with _answering(tables, question, made, wanted) as answer:
+    with answering(tables, question, made, wanted) as answer:
         yield answer
 
 
 @contextmanager
-def _answering(tables: Tables, question: Question, made: Made, metrics: Sequence[Metric]) -> Iterator[Answer]:
+def answering(tables: Tables, question: Question, made: Made, metrics: Sequence[Metric]) -> Iterator[Answer]:
+    """The same for units that are made already."""
     of_events = [metric for metric in metrics if metric.kind != "quantile"]
     try:
         if of_events:
