@@ -30,7 +30,7 @@ class Overlap(Struct, frozen=True, kw_only=True):
     largest_weight: float
     largest_share: float  # of all weight in one row, [0, 1]
     mean_weight: float
-    mean_weight_se: float  # over units
+    mean_weight_se: float  # over rows: given what was known before each draw, its weight has mean 1
     unsupported: float | None  # share of the candidate's choices that could never be logged; None: not known
     refusals: tuple[str, ...]  # why there is no verdict, as sentences; empty: there may be one
 
@@ -44,9 +44,8 @@ def overlap(logged: Logged) -> Overlap:
     """The diagnostics of a candidate's weights. Source: Kish, Survey Sampling (1965), 11.7 (effective sample size)."""
     weights = logged.weights
     n, total = len(logged), float(weights.sum())
-    units, n_units = logged.units
     terms = Terms(weights, np.ones(n))
-    mean_se = standard_error(influence(terms), units, n_units)
+    mean_se = standard_error(influence(terms), np.arange(n), n)
     unsupported = None
     if logged.propensity is not None:
         unsupported = float(logged.chances[logged.propensity <= 0.0].sum()) / n
@@ -54,7 +53,7 @@ def overlap(logged: Logged) -> Overlap:
     largest_share = float(weights.max()) / total if total > 0.0 else 1.0
     found = Overlap(
         n_rows=n,
-        n_units=n_units,
+        n_units=logged.units[1],
         effective_rows=effective,
         largest_weight=float(weights.max()),
         largest_share=largest_share,

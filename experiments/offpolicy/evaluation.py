@@ -108,6 +108,7 @@ def compare(
     alpha: float = 0.05,
     seed: int = 0,
     n_samples: int = N_SAMPLES,
+    names: tuple[str, str] = ("the candidate", "the other policy"),
 ) -> Comparison:
     """The log's candidate against another policy's chances, (n, n_offers): what both share cancels out, so the
     difference is known better than either value."""
@@ -122,9 +123,7 @@ def compare(
     difference = _difference(terms["candidate"], terms["other"], logged, alpha)
     overlaps = overlap(logged), overlap(beside)
     verdict = _verdict(all(one.permits for one in overlaps), difference)
-    refused = [
-        f"{who}: {reason}" for who, one in zip(("candidate", "other"), overlaps, strict=True) for reason in one.refusals
-    ]
+    refused = [f"{who}: {reason}" for who, one in zip(names, overlaps, strict=True) for reason in one.refusals]
     return Comparison(
         n_rows=len(logged),
         n_units=n_units,
@@ -135,7 +134,7 @@ def compare(
         other_overlap=overlaps[1],
         difference=difference,
         verdict=verdict,
-        reasons=tuple(refused) or (_in_words(verdict, difference, alpha, "the other policy"),),
+        reasons=tuple(refused) or (_in_words(verdict, difference, alpha, names[1]),),
     )
 
 
@@ -148,7 +147,7 @@ def _estimate(
     name: str, terms: Terms, logged: Logged, samples: Numbers, alpha: float, cut: float | None = None
 ) -> Estimate:
     units, n_units = logged.units
-    low, high = around(terms.value, standard_error(influence(terms), units, n_units), alpha)
+    low, high = around(terms.value, standard_error(influence(terms), units, n_units), alpha, n_units)
     boot_low, boot_high = percentiles(samples, alpha)
     return Estimate(
         estimator=name,
@@ -165,7 +164,7 @@ def _difference(one: Terms, other: Terms, logged: Logged, alpha: float) -> Diffe
     units, n_units = logged.units
     value = one.value - other.value
     se = standard_error(influence(one) - influence(other), units, n_units)
-    low, high = around(value, se, alpha)
+    low, high = around(value, se, alpha, n_units)
     relative = value / other.value if other.value > 0.0 else float("nan")
     return Difference(value=known(value), low=known(low), high=known(high), relative=known(relative))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -41,9 +40,13 @@ def standard_error(moved: Numbers, units: Units, n_units: int) -> float:
     return float(np.sqrt(sums @ sums * n_units / (n_units - 1.0)) / len(moved))
 
 
-def around(value: float, se: float, alpha: float) -> tuple[float, float]:
-    """The interval of an estimate that is about normal."""
-    half = NormalDist().inv_cdf(1.0 - alpha / 2.0) * se
+def around(value: float, se: float, alpha: float, n_units: int) -> tuple[float, float]:
+    """The interval of an estimate that is about normal, wider where few units say how it varies (Student's t)."""
+    from scipy.special import stdtrit
+
+    if n_units < 2:
+        return float("nan"), float("nan")
+    half = float(stdtrit(n_units - 1, 1.0 - alpha / 2.0)) * se
     return value - half, value + half
 
 

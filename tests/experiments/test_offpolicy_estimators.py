@@ -126,7 +126,7 @@ def many_logs():
         for name, estimator in ESTIMATORS.items():
             terms = estimator(parts).terms
             se = standard_error(influence(terms), units, n_units)
-            row[name] = (terms.value - truth, *around(terms.value, se, 0.05), truth)
+            row[name] = (terms.value - truth, *around(terms.value, se, 0.05, n_units), truth)
         found.append(row)
     return found
 
