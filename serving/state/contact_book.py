@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import merge
 from typing import Any, NamedTuple
 
-import msgspec
-
 from serving.state.contacts import Claim, Claimed, Contact, ContactHistory
 from serving.state.known import REMEMBERED, Known
 from serving.state.outcomes import DECIDED
@@ -35,8 +33,6 @@ SELECT id FROM them
 AT_ONCE = 500  # values in one query
 TIDIED_AT_ONCE = 2_000  # rows looked at in one transaction
 EMPTY = ContactHistory()
-encode = msgspec.msgpack.Encoder().encode
-decode = msgspec.msgpack.Decoder(tuple[Contact, ...]).decode
 
 Read = Callable[[str, Sequence[Any]], list[Any]]
 
@@ -49,23 +45,23 @@ class Loaded(NamedTuple):
 
 
 class Remembered:
-    """Histories with the bytes they were decoded from: equal bytes are the same history, whoever wrote them."""
+    """Histories and the bytes they are kept as: equal bytes are the same history, whoever wrote them."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[bytes, ContactHistory]] = {}
+        self._known: dict[str, ContactHistory] = {}
 
-    def decoded(self, customer_id: str, blob: bytes) -> ContactHistory:
+    def unpacked(self, customer_id: str, packed: bytes) -> ContactHistory:
         known = self._known.get(customer_id)
-        if known is not None and known[0] == blob:
-            return known[1]
-        history = ContactHistory(decode(blob))
-        self.keep(customer_id, blob, history)
+        if known is not None and known.packed == packed:
+            return known
+        history = ContactHistory.unpacked(packed)
+        self.keep(customer_id, history)
         return history
 
-    def keep(self, customer_id: str, blob: bytes, history: ContactHistory) -> None:
+    def keep(self, customer_id: str, history: ContactHistory) -> None:
         if len(self._known) >= REMEMBERED:
             self._known = {}
-        self._known[customer_id] = blob, history
+        self._known[customer_id] = history
 
     def forget(self) -> None:
         self._known = {}
@@ -96,7 +92,7 @@ def _loaded(read: Read, remembered: Remembered, wanted: Sequence[str]) -> dict[s
         if joined_to is not None:
             elsewhere[name] = joined_to
         else:
-            found[name] = Loaded(name, remembered.decoded(name, blob))
+            found[name] = Loaded(name, remembered.unpacked(name, blob))
     if elsewhere:  # a join leads on to somebody who is not joined, or was joined later
         there = _loaded(read, remembered, list(dict.fromkeys(elsewhere.values())))
         found.update({name: there[to] for name, to in elsewhere.items()})
@@ -114,11 +110,11 @@ class ContactBook:
 
     def write(self, histories: Mapping[str, ContactHistory], now_us: int = 0) -> None:
         """Replace what is kept of these customers, who must not be joined to others; something happened to them now."""
-        rows = [(name, encode(one.contacts), now_us) for name, one in histories.items()]
+        rows = [(name, one.packed, now_us) for name, one in histories.items()]
         insert(self._db, "INSERT INTO contacts (customer_id, history, newest_us)", rows, WRITTEN)
-        for name, blob, _ in rows:
-            self._remembered.keep(name, blob, histories[name])
-            self._known.keep(name, name, histories[name])
+        for name, one in histories.items():
+            self._remembered.keep(name, one)
+            self._known.keep(name, name, one)
 
     def note(self, decisions: Sequence[tuple[str, str, int]]) -> None:
         """Whom decisions were made for, and until when that is to be known."""

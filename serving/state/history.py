@@ -36,6 +36,8 @@ class Contact(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 OFFER, DECIDED = attrgetter("offer_id"), attrgetter("decided_us")
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(tuple[Contact, ...]).decode
 FEW = 12  # columns of fewer contacts are made anew as soon as they are carried on
 
 
@@ -81,6 +83,21 @@ class ContactHistory(msgspec.Struct, frozen=True, array_like=True, dict=True):
             found = self.__dict__["columns"] = Columns(self.contacts)
         return found
 
+    @classmethod
+    def unpacked(cls, packed: bytes) -> ContactHistory:
+        """What `packed` is of."""
+        history = cls(decode(packed))
+        history.__dict__["packed"] = packed
+        return history
+
+    @property
+    def packed(self) -> bytes:
+        """The contacts as MessagePack: an array of arrays."""
+        found: bytes | None = self.__dict__.get("packed")
+        if found is None:
+            found = self.__dict__["packed"] = encode(self.contacts)
+        return found
+
     @property
     def remembered(self) -> dict[Any, Any]:
         """What rules keep about contacts that were seen."""
@@ -95,6 +112,16 @@ class ContactHistory(msgspec.Struct, frozen=True, array_like=True, dict=True):
         known = self.__dict__
         if "remembered" in known:
             longer.__dict__["remembered"] = known["remembered"]
+        if "packed" in known:
+            before = known["packed"][len(_head(len(self.contacts))) :]
+            longer.__dict__["packed"] = b"".join((_head(len(longer.contacts)), before, *map(encode, contacts)))
         if "columns" in known and len(self.contacts) >= FEW:
             longer.__dict__["columns"] = Columns(contacts, known["columns"])
         return longer
+
+
+def _head(n: int) -> bytes:
+    """How MessagePack begins an array of `n`."""
+    if n < 16:
+        return bytes((0x90 | n,))
+    return b"\xdc" + n.to_bytes(2, "big") if n < 65_536 else b"\xdd" + n.to_bytes(4, "big")

@@ -295,7 +295,9 @@ class SqliteContacts:
 
     def _own_window_us(self, take: Take) -> int:
         """How long an acceptance of this offer is waited for."""
-        own = take.attributes.get(self._attribution.window_attribute or "")
+        if self._attribution.window_attribute is None:
+            return self._window_us
+        own = take.attributes.get(self._attribution.window_attribute)
         if isinstance(own, int | float) and not isinstance(own, bool) and 0 < own < MOST_DAYS:
             return self._window_of(own)
         return self._window_us

@@ -355,8 +355,8 @@ def test_a_rule_that_follows_the_moves_of_a_stock_says_what_a_new_one_says(steps
         for _ in range(at_once):
             now = {name: Level(n, float(n), float(n)) for name, n in moved}
             anew = {name: Level(*level) for name, level in stock.levels.items()}
-            if day != stock.day:
-                anew = {name: level._replace(spent_today=0.0) for name, level in anew.items()}
+            if day != stock.day:  # all of them move
+                now = {name: level._replace(spent_today=0.0) for name, level in anew.items()} | now
             stock = stock._replace(
                 levels={**anew, **now}, day=day, version=stock.version + 1, moves=(*stock.moves, tuple(now))[-2:]
             )
