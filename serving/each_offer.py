@@ -22,7 +22,8 @@ class EachOffer:
     def __init__(self, offers: Sequence[Offer], before: EachOffer | None = None) -> None:
         self.offers = offers
         self._found: dict[Hashable, list[Any]] = {}
-        self._shared: dict[Hashable, Any] = before._shared if before is not None else {}
+        self._shared: dict[Hashable, Any] = {}
+        self._shared_before = before._shared if before is not None else {}
         self._before = before._found if before is not None else {}
         self.origin = _origin(offers, before.offers if before is not None else ())
         self.fresh: list[int] = np.flatnonzero(self.origin < 0).tolist()
@@ -48,18 +49,13 @@ class EachOffer:
             self._found[key] = found
         return found
 
-    def shared(self, key: Hashable, make: Callable[[], T]) -> T:
-        """One object that all versions share, made by the first that asks."""
+    def shared(self, key: Hashable, make: Callable[[], T], good: Callable[[T], bool]) -> T:
+        """One object that versions hand on to each other; made anew where there is none, or none that is good."""
         if key not in self._shared:
-            self._shared[key] = make()
+            known = self._shared_before.get(key)
+            self._shared[key] = known if known is not None and good(known) else make()
         found: T = self._shared[key]
         return found
-
-    def renew(self, key: Hashable) -> None:
-        """Drop what is shared under this key, and what was worked out with it."""
-        self._shared.pop(key, None)
-        self._found.pop(key, None)
-        self._before = {one: values for one, values in self._before.items() if one != key}
 
 
 def _origin(offers: Sequence[Offer], before: Sequence[Offer]) -> NDArray[np.intp]:

@@ -5,8 +5,10 @@ What is missing or of another kind is unknown, and unknown spreads by Kleene's t
 """
 
 from features.errors import BadRule
+from features.language.build import Build
 from features.language.check import check
 from features.language.interpret import interpret
+from features.language.kernel import N_CONSTANTS, TRUE
 from features.language.names import Names, Scope
 from features.language.parse import parse
 from features.language.program import Program, warm
@@ -15,6 +17,6 @@ from features.language.seen import values_seen
 from features.language.syntax import Expression, Variable, variables
 
 __all__ = [
-    "BadRule", "Expression", "Names", "Program", "Scope", "Variable", "check", "empty_ranges", "interpret", "parse",
-    "values_seen", "variables", "warm",
+    "N_CONSTANTS", "TRUE", "BadRule", "Build", "Expression", "Names", "Program", "Scope", "Variable", "check",
+    "empty_ranges", "interpret", "parse", "values_seen", "variables", "warm",
 ]  # fmt: skip

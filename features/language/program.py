@@ -28,7 +28,16 @@ class Program:
     def __init__(self, rules: Sequence[Expression | None], offers: Sequence[Offer], names: Names) -> None:
         """Shapes (n,), (n,): rule i is about offer i."""
         build = Build()
-        codes = [build.rule(rule, offer) for rule, offer in zip(rules, offers, strict=True)]
+        self._link(build, [build.rule(rule, offer) for rule, offer in zip(rules, offers, strict=True)], names)
+
+    @classmethod
+    def of(cls, build: Build, codes: Sequence[int] | NDArray[np.int32], names: Names) -> Program:
+        """Of rules that were built, by their codes."""
+        program = cls.__new__(cls)
+        program._link(build, codes, names)
+        return program
+
+    def _link(self, build: Build, codes: Sequence[int] | NDArray[np.int32], names: Names) -> None:
         atoms = sorted(build.atoms, key=lambda atom: atom[:4])
         texts = sorted({one for atom in atoms for one in atom.among if isinstance(one, str)})
         code = {text: at for at, text in enumerate(texts)}  # in the order of the texts, so that sets stay sorted

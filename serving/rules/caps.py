@@ -123,13 +123,17 @@ class _Own:
     def __init__(self, cap: Capping, rows: Sequence[int], limits: Sequence[int], names: Sequence[str | None]) -> None:
         self._cap = cap
         self._rows, self._limits = np.array(rows, np.intp), np.array(limits, np.int64)
+        # By offer id or category: of one offer each its row and limit, of several where they stand.
+        self._only: dict[str | None, tuple[int, int]] = dict(zip(names, zip(rows, limits, strict=True), strict=True))
+        self._at: dict[str | None, NDArray[np.intp]] = {}
+        self.least = min(limits)
+        if len(self._only) == len(names):
+            return
         at: dict[str | None, list[int]] = {}
         for i, name in enumerate(names):
             at.setdefault(name, []).append(i)
-        # By offer id or category: of one offer each its row and limit, of several where they stand.
         self._only = {name: (rows[held[0]], limits[held[0]]) for name, held in at.items() if len(held) == 1}
         self._at = {name: np.array(held, np.intp) for name, held in at.items() if len(held) > 1}
-        self.least = min(limits)
 
     def may_reach(self, tally: Tally) -> bool:
         return tally.may_reach(self._cap, self.least)

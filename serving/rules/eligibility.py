@@ -14,6 +14,7 @@ from features.language import Expression, Names, Program, interpret, parse, valu
 from features.language.kernel import run
 from serving.compiled import compiled
 from serving.rules.asked import Asked
+from serving.rules.programs import Compiler
 
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
@@ -29,12 +30,14 @@ class EligibilityRule:
     def __init__(self, view: CatalogueView) -> None:
         self._view = view
         self._names = Names.of(view.feature_set)
-        self._rules = [_rule_of(offer) for offer in view.offers]
+        self._rules = view.each.of("rule", _rule_of)
         self._program: Program | None = None
         if any(rule is not None for rule in self._rules):
-            self._program = Program(self._rules, view.offers, self._names)
+            compiler = Compiler(view.each, "eligibility")
+            self._program = compiler.program(compiler.codes("eligibility", _rule_of), self._names)
         # A default is no fact: nobody who bought yesterday may pass for somebody who never did.
-        self._needs_features = np.array([self._names_features(rule) for rule in self._rules], dtype=bool)
+        needs = view.each.of("needs_features", lambda offer: self._names_features(_rule_of(offer)))
+        self._needs_features = np.array(needs, dtype=bool)
 
     def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
         if self._program is None:

@@ -45,6 +45,14 @@ def take_of(offer: Offer) -> Take | None:
     )
 
 
+def _caps_of(offer: Offer) -> tuple[Capping, ...]:
+    return tuple(capping(cap) for cap in offer.caps)
+
+
+def _category(offer: Offer) -> str | None:
+    return offer.category
+
+
 def units_left(take: Take, level: Level) -> bool:
     return take.inventory is None or level.units + take.units <= take.inventory
 
@@ -80,17 +88,17 @@ class Limits:
     """All that is counted, made ready from one version of the catalogue."""
 
     def __init__(self, view: CatalogueView) -> None:
-        self.takes: dict[str, Take] = {}
-        self.of_offer: dict[str, tuple[Capping, ...]] = {}
-        for offer in view.offers:
-            if (take := take_of(offer)) is not None:
-                self.takes[offer.offer_id] = take
-            if offer.caps:
-                self.of_offer[offer.offer_id] = tuple(capping(cap) for cap in offer.caps)
+        takes, caps = view.each.of("take", take_of), view.each.of("caps", _caps_of)
+        self.takes: dict[str, Take] = {
+            name: take for name, take in zip(view.row, takes, strict=True) if take is not None
+        }
+        self.of_offer: dict[str, tuple[Capping, ...]] = {
+            name: of for name, of in zip(view.row, caps, strict=True) if of
+        }
         self.of_policies: tuple[Capping, ...] = tuple(
             capping(cap, policy.channels, policy.policy_id) for policy in view.contact_policies for cap in policy.caps
         )
-        self.categories: dict[str, str | None] = {offer.offer_id: offer.category for offer in view.offers}
+        self.categories: dict[str, str | None] = dict(zip(view.row, view.each.of("category", _category), strict=True))
         self.rests = rests_of(view.contact_policies)
         self.patience = patience_of(view.contact_policies)
         self.needs = _needs(self.of_policies, self.of_offer, self.rests, self.patience)
@@ -120,9 +128,8 @@ class Limits:
                 if not (units_left(take, level) and money_left(take, level) and on_pace):
                     lost.append(pick)
         if self._counts_contacts or any(pick.offer_id in self.of_offer for pick in claim.picks):
-            gone = set(lost)
-            over = self._contacted_enough(claim, history, [pick for pick in claim.picks if pick not in gone])
-            lost += over
+            left = [pick for pick in claim.picks if pick not in lost] if lost else claim.picks
+            lost += self._contacted_enough(claim, history, left)
         return lost
 
     def _contacted_enough(self, claim: Claim, history: ContactHistory, picks: Sequence[Claimed]) -> list[Claimed]:
@@ -137,9 +144,8 @@ class Limits:
             if pick.channel not in paused:
                 paused[pick.channel] = bool(self.patience) and self._paused(pick.channel, history, now_us)
             n_with = offer_ids.count(pick.offer_id)
-            own = self.of_offer.get(pick.offer_id, ())
             caps = near
-            if own:
+            if own := self.of_offer.get(pick.offer_id):
                 caps = near + [cap for cap in own if (n_with + len(made) if cap.of == "offer" else n_most) >= cap.limit]
             if (
                 paused[pick.channel]
