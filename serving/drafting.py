@@ -23,6 +23,7 @@ from serving.learning.beliefs import Beliefs
 from serving.policies import policy_named
 from serving.policies.floors import rows_of
 from serving.policies.outlook import Outlook, Tuning
+from serving.policies.policy import Policy
 from serving.rules.asked import Asked
 from serving.settings import Settings
 from serving.shortlist import shortlist, with_new
@@ -52,6 +53,7 @@ class Drafted(Struct, frozen=True, eq=False):
     scores: Scores
     beliefs: Beliefs
     worth: Worth
+    policy: Policy  # as it drew: of any offers left at a rank it says the chances
     picks: tuple[Pick, ...]
 
 
@@ -106,13 +108,13 @@ def draft(
         earlier = tuple([one.offer_id for one in claimed])
         asked = asked_for(question, placement, channel, now_us, zone, history, earlier)
         segment = segment_of(settings.segment_by, channel, customer)
-        drawn = _draft_one(edition, settings, asked, placement, limit, customer, p_churn, segment, taken, rng)
+        drawn = draft_one(edition, settings, asked, placement, limit, customer, p_churn, segment, taken, rng)
         drafted.append(drawn)
         claimed += [_claimed(edition, pick.row, drawn) for pick in drawn.picks]
     return Draft(tuple(drafted), p_churn, tuple(claimed), zone)
 
 
-def _draft_one(
+def draft_one(
     edition: Edition,
     settings: Settings,
     asked: Asked,
@@ -124,6 +126,7 @@ def _draft_one(
     taken: frozenset[int],
     rng: Random,
 ) -> Drafted:
+    """One placement, after whatever was `taken` in earlier ones."""
     view = edition.view
     allowed, dropped_by = edition.rules.eligible(asked)
     for row in taken:
@@ -139,18 +142,17 @@ def _draft_one(
         allowed[fallback] = False  # it does not compete; it stands in when nothing else may be shown
     guaranteed = tuple([view.row[o] for o in placement.guaranteed_offer_ids if o in view.row])
     is_new = beliefs.fewer(settings.new_offer_impressions)
-    policy = policy_named(settings.policy)
+    kind = policy_named(settings.policy)
     rows, in_draw, competes = rows_of(allowed), allowed, None
     n_eligible = len(rows) + stands_by
     if n_eligible > settings.shortlist:
         competes = _competing(view, allowed, worth, guaranteed, limit, settings)
-        in_draw = (
-            with_new(competes, allowed, is_new) if policy.explores and settings.new_offer_share > 0.0 else competes
-        )
+        in_draw = with_new(competes, allowed, is_new) if kind.explores and settings.new_offer_share > 0.0 else competes
         rows = rows_of(in_draw)
     outlook = Outlook(worth.score, worth.moved, beliefs, is_new, competes, worth.p_accept)
+    policy = kind(outlook, in_draw, tuning_of(settings), rng)
     picks = fill(
-        policy(outlook, in_draw, tuning_of(settings), rng),
+        policy,
         in_draw,
         limit,
         rng,
@@ -173,6 +175,7 @@ def _draft_one(
         scores=scores,
         beliefs=beliefs,
         worth=worth,
+        policy=policy,
         picks=tuple(picks),
     )
 

@@ -103,18 +103,32 @@ class Replayer:
             decision = _made_again(self._recalled(row, explain=explain))
         return Replayed(decision, tuple(differences(row, msgspec.json.decode(decision.log_payload))))
 
-    def recall(self, logged: DecisionRow, rng: Random | None = None) -> Recalled:
-        """A decision with what it was made from; `InputsExpired` if that is gone. `rng` draws instead of its own."""
+    def recall(self, logged: DecisionRow, watched: Callable[[Random], Random] | None = None) -> Recalled:
+        """A decision with what it was made from; `InputsExpired` if that is gone. `watched` may stand in for its
+        randomness, and must say what that says.
+        """
         row = self._kept_row(logged)
         with self._one_at_a_time:
-            return self._recalled(row, rng)
+            return self._recalled(row, watched)
+
+    def edition_beside(self, recalled: Recalled, release: str | None, positions: Sequence[int]) -> Edition:
+        """What a recalled decision would have been made with, had another release served: the catalogue, the features
+        and what had been learned of that moment. `positions` are up to where was learned, one per draft to come.
+        """
+        row = {**recalled.row, "model_versions": {**recalled.row["model_versions"], "release": release}}
+        with self._one_at_a_time:
+            past = self._edition(row)
+            past.positions = iter(positions)
+            return past.edition
 
     def _kept_row(self, logged: DecisionRow) -> Row:
         if to_us(self.past.clock()) - logged.decided_us > KEPT_DAYS * US_PER_DAY:
             raise InputsExpired(f"this decision was made more than {KEPT_DAYS} days ago")
         return _row_of(logged)
 
-    def _recalled(self, row: Row, rng: Random | None = None, *, explain: bool = False) -> Recalled:
+    def _recalled(
+        self, row: Row, watched: Callable[[Random], Random] | None = None, *, explain: bool = False
+    ) -> Recalled:
         past = self._edition(row)
         past.positions = iter([one["learned_position"] for one in row["support"]])
         settings = replace(past.settings, policy=row["policy"])
@@ -122,7 +136,8 @@ class Replayer:
         # Without counters the last draw withheld whatever is limited, and with it all that had been lost.
         counted = question.known.history is not None
         without = frozenset[str]().union(*row["lost"]) if counted else frozenset[str]()
-        rng = rng_of(question.seed, row["n_draws"]) if rng is None else rng
+        rng = rng_of(question.seed, row["n_draws"])
+        rng = rng if watched is None else watched(rng)
         return Recalled(
             row, past.edition, settings, question, without, draft(past.edition, settings, question, rng, without)
         )

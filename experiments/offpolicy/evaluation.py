@@ -84,7 +84,7 @@ def evaluate(
     samples = bootstrapped(terms, units, n_units, np.random.default_rng(seed), n_samples)
     cuts = {name: one.cut for name, one in made.items()}
     shown = {name: _estimate(name, one, logged, samples[name], alpha, cuts.get(name)) for name, one in terms.items()}
-    found, difference = overlap(logged), _difference(terms[HEADLINE], terms["logged"], logged, alpha)
+    found, difference = overlap(logged), _difference(terms[HEADLINE], _as_logged(logged, guessed), logged, alpha)
     verdict = _verdict(found.permits, difference)
     return Evaluation(
         n_rows=len(logged),
@@ -136,6 +136,14 @@ def compare(
         verdict=verdict,
         reasons=tuple(refused) or (_in_words(verdict, difference, alpha, names[1]),),
     )
+
+
+def _as_logged(logged: Logged, guessed: Numbers) -> Terms:
+    """What the candidate is compared with: the logged policies by the same estimator, whose noise then cancels out,
+    where all their chances are known; else the mean reward."""
+    if logged.propensity is None:
+        return on_policy(logged)
+    return ESTIMATORS[HEADLINE](Parts.of(logged.of(logged.propensity), guessed)).terms
 
 
 def on_policy(logged: Logged) -> Terms:

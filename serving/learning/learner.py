@@ -128,7 +128,7 @@ class Learner:
         """
         memory = SqliteMemory(self._path)
         try:
-            cells = _cells_at(memory, self._strength, position)
+            cells = cells_at(memory, self._strength, position)
         finally:
             memory.close()
         return cells.beliefs(view.row, release, cells.heard_as(release, segment), position)
@@ -189,7 +189,7 @@ class Learner:
         """Take in what was found since the last time, by whichever worker."""
         position, last = memory.folded()
         if self._cells is None:
-            cells = _cells_at(memory, self._strength, None)
+            cells = cells_at(memory, self._strength, None)
             with self._lock:
                 self._cells, self._position = cells, cells.position
                 self._ready.clear()
@@ -266,7 +266,7 @@ def _next_changes(memory: SqliteMemory, seq: int, last: int) -> list[tuple[int, 
         limit *= 2
 
 
-def _cells_at(memory: SqliteMemory, strength: float, position: int | None) -> Cells:
+def cells_at(memory: SqliteMemory, strength: float, position: int | None) -> Cells:
     """All evidence, as of a position of the log or of now."""
     checkpoint = memory.checkpoint_before(position)
     cells = Cells(strength) if checkpoint is None else unpacked(checkpoint.body)
