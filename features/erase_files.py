@@ -27,7 +27,7 @@ from features.facts import Facts, LakeFile
 from features.home import Home
 from features.lake import DATASETS, ROWS_PER_GROUP, flush_folder, place, staging, sweep, writer_lock
 
-PLACES = {"events": "lake_events", "decisions": "lake_decisions"}
+PLACES = {"events": "lake_events", "decisions": "lake_decisions", "exposures": "lake_exposures"}
 
 
 def erase_files(home: Home, facts: Facts, keys: Sequence[str], wait_s: float = 60.0) -> dict[str, int]:

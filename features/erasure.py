@@ -25,7 +25,7 @@ from features.online import PROJECT, SNAPSHOT, VIEWS, entity_key, read_snapshot
 from features.packed import PACKED
 
 ERASURES = "erasures"  # key in facts.db: how many there were; another number means that caches are to be dropped
-FILES = ("lake_events", "lake_decisions", "lake_refused", "features")  # places that are Parquet
+FILES = ("lake_events", "lake_decisions", "lake_exposures", "lake_refused", "features")  # places that are Parquet
 FILES_WITHIN_S = 900.0
 
 
@@ -69,6 +69,7 @@ def erase_stores(home: Home, facts: Facts, log: ErasableLog, keys: Sequence[str]
     return [
         Place("events", from_log.events),
         Place("decisions", from_log.decisions),
+        Place("exposures", from_log.exposures),
         Place("tail", from_log.tail),
         *(Place(place, n + profiles.get(place, 0)) for place, n in files.items()),
         Place("online_store", online),

@@ -46,7 +46,7 @@ EVENT_SCHEMA = pa.schema(
         ("properties", pa.string()),  # a JSON object, `{}` if there were none
     ]
 )
-DATASETS = ("events", "decisions")
+DATASETS = ("events", "decisions", "exposures")
 ROWS_PER_GROUP = 122_880
 EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 

@@ -27,7 +27,7 @@ from features.events import Event, from_us, to_us
 from features.fingerprint import fingerprint
 
 EVENT, DECISION = 0, 1  # kinds: an id is unique within its kind, so that no client's event can swallow a decision
-VERSION = 3
+VERSION = 4
 BUSY_TIMEOUT_S = 10.0
 DECISIONS_AT_ONCE = 64  # in one statement, so that the interpreter is let go, and waited for, once for all of them
 TAIL_ROWS_PER_COMMIT = 2_000  # the write lock is let go between, so that a materialization does not stop the log
@@ -53,6 +53,15 @@ class LogEvent(NamedTuple):
     received_us: int = 0
 
 
+class Exposure(NamedTuple):
+    """That a unit met a variant of an experiment, in one of its phases."""
+
+    experiment_id: str
+    phase: int
+    unit_id: str
+    variant: str
+
+
 class DecisionRow(NamedTuple):
     """One decision as logged; the payload is opaque here."""
 
@@ -61,6 +70,20 @@ class DecisionRow(NamedTuple):
     decided_us: int
     payload: bytes
     position: int = 0  # set when read
+    exposures: Sequence[Exposure] = ()  # written with it, as far as they are the first; not read back
+
+
+class ExposureRow(NamedTuple):
+    """The first exposure of a unit in a phase of an experiment, as logged."""
+
+    position: int  # among exposures, from 1
+    experiment_id: str
+    phase: int
+    unit_id: str
+    customer_id: str  # visitor key of the decision
+    variant: str
+    exposed_us: int
+    decision_id: str
 
 
 class Decided(NamedTuple):
@@ -85,6 +108,7 @@ class ErasedRows(NamedTuple):
     events: int
     decisions: int
     tail: int
+    exposures: int = 0
 
 
 class Log(Protocol):
@@ -93,8 +117,8 @@ class Log(Protocol):
     def write(self, batches: Sequence[Batch]) -> list[list[bool]]:
         """One transaction, durable when this returns. Per batch and event: True if new, False if its id is known.
 
-        A known decision id is left as it is, and nothing is written of an erased customer. `StoreUnavailable` when
-        nothing was written.
+        A known decision id is left as it is, of exposures the first of a unit in a phase stands, and nothing is written
+        of an erased customer. `StoreUnavailable` when nothing was written.
         """
         ...
 
@@ -123,8 +147,16 @@ class Log(Protocol):
         """The same decisions without their payloads, which are large."""
         ...
 
+    def exposures_after(self, position: int, limit: int) -> list[ExposureRow]:
+        """In the order of their own positions."""
+        ...
+
+    def exposed(self, customer_ids: Sequence[str]) -> set[str]:
+        """Those of these visitors under whose key any exposure was logged."""
+        ...
+
     def last_position(self) -> int:
-        """0 when empty."""
+        """Of events and decisions; 0 when empty."""
         ...
 
     def replace_tail(self, events: Iterable[LogEvent], snapshot_us: int) -> None:
@@ -175,9 +207,21 @@ CREATE TABLE IF NOT EXISTS tail (
 CREATE TABLE IF NOT EXISTS tail_generation (
     generation INTEGER PRIMARY KEY AUTOINCREMENT, snapshot_us INTEGER NOT NULL, current INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS exposures (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    experiment_id TEXT NOT NULL,
+    phase INTEGER NOT NULL,
+    unit_id TEXT NOT NULL,
+    customer_id TEXT NOT NULL,
+    variant TEXT NOT NULL,
+    exposed_us INTEGER NOT NULL,
+    decision_id TEXT NOT NULL,
+    UNIQUE (experiment_id, phase, unit_id)
+) STRICT;
+CREATE INDEX IF NOT EXISTS exposures_by_customer ON exposures (customer_id);
 CREATE TABLE IF NOT EXISTS erased (hash BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS pepper (value BLOB NOT NULL) STRICT;
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;
 """
 COLUMNS = (
     "id, event_type, customer_id, occurred_us, decision_id, offer_id, placement_id, session_id, channel, category, "
@@ -205,6 +249,7 @@ WHERE position > ? AND kind = {EVENT} ORDER BY position LIMIT ?
 DECIDED_AFTER = f"""
 SELECT position, id, occurred_us FROM log NOT INDEXED WHERE position > ? AND kind = {DECISION} ORDER BY position LIMIT ?
 """
+EXPOSURE_COLUMNS = "experiment_id, phase, unit_id, customer_id, variant, exposed_us, decision_id"
 DECISION_COLUMNS = "SELECT id, customer_id, occurred_us, payload, position FROM log"
 
 
@@ -222,7 +267,8 @@ class SqliteLog:
             with self._transaction() as connection:
                 if self._version() == VERSION:
                     return  # by somebody else meanwhile
-                connection.execute("DROP INDEX IF EXISTS log_by_time")  # up to version 2 it held decisions too
+                if self._version() < 3:
+                    connection.execute("DROP INDEX IF EXISTS log_by_time")  # it held decisions too
                 for statement in SCHEMA.split(";\n"):
                     connection.execute(statement)
 
@@ -239,6 +285,10 @@ class SqliteLog:
                 some = decisions[start : start + DECISIONS_AT_ONCE]
                 values = [(one[0], one[1], one[2], one[2], one[3]) for one in some]
                 connection.execute(_inserting_decisions(len(some)), [value for row in values for value in row])
+            exposures = _first_exposures(decisions)
+            for start in range(0, len(exposures), DECISIONS_AT_ONCE):
+                first = exposures[start : start + DECISIONS_AT_ONCE]
+                connection.execute(_inserting_exposures(len(first)), [value for row in first for value in row])
         return new
 
     def append(self, events: Sequence[Event], received_at: datetime) -> list[bool]:
@@ -278,6 +328,15 @@ class SqliteLog:
     def decided_after(self, position: int, limit: int) -> list[Decided]:
         return [Decided(*row) for row in self._read(DECIDED_AFTER, (position, limit))]
 
+    def exposures_after(self, position: int, limit: int) -> list[ExposureRow]:
+        query = f"SELECT position, {EXPOSURE_COLUMNS} FROM exposures WHERE position > ? ORDER BY position LIMIT ?"
+        return [ExposureRow(*row) for row in self._read(query, (position, limit))]
+
+    def exposed(self, customer_ids: Sequence[str]) -> set[str]:
+        asked = msgspec.json.encode(list(customer_ids)).decode()
+        one = "SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM exposures WHERE customer_id = value)"
+        return {customer_id for (customer_id,) in self._read(one, (asked,))}
+
     def last_position(self) -> int:
         return int(self._read("SELECT coalesce(max(position), 0) FROM log", ())[0][0])
 
@@ -315,7 +374,7 @@ class SqliteLog:
             if pepper is None:
                 pepper = secrets.token_bytes(32)
                 connection.execute("INSERT INTO pepper VALUES (?)", (pepper,))
-            n_log, n_tail = [0, 0], 0
+            n_log, n_tail, n_exposures = [0, 0], 0, 0
             for customer_id in customer_ids:
                 connection.execute("INSERT OR IGNORE INTO erased VALUES (?)", (fingerprint(pepper, customer_id),))
                 for kind in (EVENT, DECISION):
@@ -324,7 +383,9 @@ class SqliteLog:
                 for (generation,) in connection.execute("SELECT generation FROM tail_generation").fetchall():
                     one = "DELETE FROM tail WHERE generation = ? AND customer_id = ?"
                     n_tail += connection.execute(one, (generation, customer_id)).rowcount
-        return ErasedRows(n_log[EVENT], n_log[DECISION], n_tail)
+                one = "DELETE FROM exposures WHERE customer_id = ?"
+                n_exposures += connection.execute(one, (customer_id,)).rowcount
+        return ErasedRows(n_log[EVENT], n_log[DECISION], n_tail, n_exposures)
 
     def close(self) -> None:
         with self._lock:
@@ -369,6 +430,24 @@ def _inserting_decisions(n_rows: int) -> str:
         "INSERT INTO log (kind, id, customer_id, occurred_us, received_us, payload) "
         f"VALUES {', '.join([DECISION_VALUES] * n_rows)} ON CONFLICT (kind, id) DO NOTHING"
     )
+
+
+@lru_cache(maxsize=DECISIONS_AT_ONCE)
+def _inserting_exposures(n_rows: int) -> str:
+    return (
+        f"INSERT INTO exposures ({EXPOSURE_COLUMNS}) VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?)'] * n_rows)} "
+        "ON CONFLICT (experiment_id, phase, unit_id) DO NOTHING"
+    )
+
+
+def _first_exposures(decisions: Sequence[DecisionRow]) -> list[tuple[Any, ...]]:
+    """The values of EXPOSURE_COLUMNS, each unit and phase once."""
+    found: dict[tuple[str, int, str], tuple[Any, ...]] = {}
+    for row in decisions:
+        for one in row.exposures:
+            values = (*one[:3], row.customer_id, one.variant, row.decided_us, row.decision_id)
+            found.setdefault((one.experiment_id, one.phase, one.unit_id), values)
+    return list(found.values())
 
 
 class _Known:

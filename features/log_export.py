@@ -1,4 +1,4 @@
-"""The log copied to the lake: each event and decision once, into the day it happened on.
+"""The log copied to the lake: each event, decision and exposure once, into the day it happened on.
 
 A chunk of the log becomes Parquet files and the new exported position in one transaction of facts.db. A crash before it
 leaves files that nobody reads and the old position; a crash after it leaves nothing to do.
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from features.facts import Facts
 from features.home import Home
 from features.lake import EVENT_SCHEMA, ROWS_PER_GROUP, Staging, place, staging, sweep, writer_lock
-from features.log import DecisionRow, Log, LogEvent
+from features.log import DecisionRow, ExposureRow, Log, LogEvent
 
 DECISION_SCHEMA = pa.schema(
     [
@@ -27,6 +27,17 @@ DECISION_SCHEMA = pa.schema(
         ("customer_id", pa.string()),  # visitor key
         ("decided_at", pa.timestamp("us", tz="UTC")),
         ("payload", pa.string()),  # JSON, as serving/decision_log.py writes it
+    ]
+)
+EXPOSURE_SCHEMA = pa.schema(
+    [
+        ("experiment_id", pa.string()),
+        ("phase", pa.int32()),
+        ("unit_id", pa.string()),
+        ("customer_id", pa.string()),  # visitor key of the decision
+        ("variant", pa.string()),
+        ("exposed_at", pa.timestamp("us", tz="UTC")),
+        ("decision_id", pa.string()),
     ]
 )
 CHUNK_ROWS = 200_000  # of the log in memory, and in one commit
@@ -38,6 +49,7 @@ class Exported(msgspec.Struct, frozen=True):
 
     position: int = 0
     at: datetime | None = None
+    exposures: int = 0  # these have positions of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +61,7 @@ class ExportReport:
     n_known: int  # events whose id the lake held before, from an ingest
     days: tuple[str, ...]  # YYYY-MM-DD, touched
     position: int  # all of the log up to here is in the lake
+    n_exposures: int = 0
 
 
 def exported(facts: Facts) -> Exported:
@@ -61,34 +74,39 @@ def export(
     home: Home, facts: Facts, log: Log, now: datetime, progress: Callable[[str], None] = lambda step: None
 ) -> ExportReport:
     """Copy what the log has received until now to the lake. Safe beside writers of the log; one export at a time."""
-    n_events = n_decisions = n_known = 0
+    n_events = n_decisions = n_known = n_exposures = 0
     days: set[str] = set()
     with writer_lock(home):
         sweep(home, facts)
         progress("swept")
-        position, last = exported(facts).position, log.last_position()
-        while position < last:
+        position, last, exposed = exported(facts).position, log.last_position(), exported(facts).exposures
+        exposures = log.exposures_after(exposed, CHUNK_ROWS)
+        while position < last or exposures:
             events, decisions, position = _read_chunk(log, position, last)
             progress("read")
             table = _event_table(events)
             fresh = _not_in_lake(home, facts, table)
-            batch = f"log-{position:012d}"
+            exposed = exposures[-1].position if exposures else exposed
+            batch = f"log-{position:012d}-{exposed:012d}" if exposures else f"log-{position:012d}"
             with staging(home, batch) as staged:
                 _stage(staged, "events", fresh, "occurred_at")
                 _stage(staged, "decisions", _decision_table(decisions), "decided_at")
+                _stage(staged, "exposures", _exposure_table(exposures), "exposed_at")
                 progress("staged")
                 files = place(home, staged)
                 progress("placed")
                 with facts.transaction():
                     facts.add_lake_files(files)
-                    facts.set_meta(EXPORTED, msgspec.json.encode(Exported(position, now)).decode())
+                    facts.set_meta(EXPORTED, msgspec.json.encode(Exported(position, now, exposed)).decode())
                     progress("listed")
             progress("committed")
             n_events += len(fresh)
             n_decisions += len(decisions)
             n_known += len(table) - len(fresh)
+            n_exposures += len(exposures)
             days.update(file.day for file in files)
-    return ExportReport(n_events, n_decisions, n_known, tuple(sorted(days)), position)
+            exposures = log.exposures_after(exposed, CHUNK_ROWS) if len(exposures) == CHUNK_ROWS else []
+    return ExportReport(n_events, n_decisions, n_known, tuple(sorted(days)), position, n_exposures)
 
 
 def _read_chunk(log: Log, after: int, last: int) -> tuple[list[LogEvent], list[DecisionRow], int]:
@@ -116,6 +134,15 @@ def _decision_table(decisions: Sequence[DecisionRow]) -> pa.Table:
     """As DECISION_SCHEMA, ordered by time and id."""
     rows = [(d.decision_id, d.customer_id, d.decided_us, d.payload.decode()) for d in decisions]
     return _table(rows, DECISION_SCHEMA).sort_by([("decided_at", "ascending"), ("decision_id", "ascending")])
+
+
+def _exposure_table(exposures: Sequence[ExposureRow]) -> pa.Table:
+    """As EXPOSURE_SCHEMA, ordered by time and in the order of the log."""
+    rows = [
+        (e.experiment_id, e.phase, e.unit_id, e.customer_id, e.variant, e.exposed_us, e.decision_id)
+        for e in sorted(exposures, key=lambda one: (one.exposed_us, one.position))
+    ]
+    return _table(rows, EXPOSURE_SCHEMA)
 
 
 def _table(rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> pa.Table:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from features.errors import StoreUnavailable
 from features.events import Event, to_us
 from features.group_commit import GroupCommit
-from features.log import Batch, DecisionRow, Log, LogEvent, SqliteLog
+from features.log import Batch, DecisionRow, Exposure, ExposureRow, Log, LogEvent, SqliteLog
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -111,6 +111,64 @@ def test_a_batch_with_a_bad_row_writes_nothing(log: Log) -> None:
         log.write([Batch([event("a")], NOW), Batch([], NOW, [bad])])
     assert log.last_position() == 0
     assert log.append([event("a")], NOW) == [True]
+
+
+def exposed_by(decision_id: str, customer_id: str = "c-1", us: int = 5, **met: str) -> DecisionRow:
+    """A decision that exposed units (by name) to variants, in phase 1 of experiment `e`."""
+    exposures = [Exposure("e", 1, unit, variant) for unit, variant in met.items()]
+    return DecisionRow(decision_id, customer_id, us, b"{}", exposures=exposures)
+
+
+def test_the_first_exposure_of_a_unit_in_a_phase_stands(log: Log) -> None:
+    log.append_decisions([exposed_by("d-1", us=5, u="on"), exposed_by("d-2", us=6, u="off", v="off")])
+    log.append_decisions([exposed_by("d-3", us=7, u="off", v="on", w="on")])
+    second = Exposure("e", 2, "u", "off"), Exposure("f", 1, "u", "a")
+    log.append_decisions([DecisionRow("d-4", "c-1", 8, b"{}", exposures=second)])
+    found = [(row.experiment_id, row.phase, row.unit_id, row.variant, row.decision_id) for row in exposures(log)]
+    assert found == [
+        ("e", 1, "u", "on", "d-1"),
+        ("e", 1, "v", "off", "d-2"),
+        ("e", 1, "w", "on", "d-3"),
+        ("e", 2, "u", "off", "d-4"),
+        ("f", 1, "u", "a", "d-4"),
+    ]
+    (first,) = log.exposures_after(0, 1)
+    assert first == ExposureRow(first.position, "e", 1, "u", "c-1", "on", 5, "d-1")
+
+
+def exposures(log: Log) -> list[ExposureRow]:
+    found = log.exposures_after(0, 1_000)
+    pages = [log.exposures_after(0, 2)]
+    while pages[-1]:
+        pages.append(log.exposures_after(pages[-1][-1].position, 2))
+    assert [row for page in pages for row in page] == found
+    return found
+
+
+def test_many_exposures_of_one_commit_are_each_written_once(log: Log) -> None:
+    rows = [exposed_by(f"d-{n}", **{f"u-{n % 150}": "on", f"w-{n}": "off"}) for n in range(200)]
+    log.write([Batch((), NOW, rows[:120]), Batch([event("a")], NOW, rows[120:])])
+    assert sorted(row.unit_id for row in exposures(log)) == sorted(
+        [*(f"u-{n}" for n in range(150)), *(f"w-{n}" for n in range(200))]
+    )
+    assert log.last_position() == 201  # exposures have positions of their own
+
+
+def test_the_log_says_who_was_ever_exposed(log: Log) -> None:
+    odd = "\x1f'\"é"
+    log.append_decisions([exposed_by("d-1", u="on"), exposed_by("d-2", odd, v="on"), exposed_by("d-3", "c-3")])
+    assert log.exposed(["c-1", "c-2", odd, "c-3", "u"]) == {"c-1", odd}
+    assert log.exposed([]) == set()
+
+
+def test_exposures_are_erased_with_the_customer_and_refused_afterwards(log: Log) -> None:
+    log.append_decisions([exposed_by("d-1", u="on", s="off"), exposed_by("d-2", "c-2", v="on")])
+    assert log.erase(["c-1"]).exposures == 2
+    log.append_decisions([exposed_by("d-3", u="on")])
+    assert [(row.customer_id, row.unit_id) for row in exposures(log)] == [("c-2", "v")]
+    position = log.exposures_after(0, 9)[-1].position
+    log.append_decisions([exposed_by("d-4", "c-2", w="on")])
+    assert [row.unit_id for row in log.exposures_after(position, 9)] == ["w"]
 
 
 def test_recent_is_what_occurred_since_or_arrived_after(log: Log) -> None:
@@ -310,8 +368,8 @@ def test_an_erased_customer_is_gone_and_others_stay(log: Log) -> None:
     log.append([event("a"), event("b", customer_id="c-2"), event("c", customer_id="\x1fv")], NOW)
     log.append_decisions([DecisionRow("d-1", "c-1", to_us(NOW), b"one"), DecisionRow("d-2", "c-2", to_us(NOW), b"two")])
     log.replace_tail([LogEvent(0, "t", "visit", "c-1", to_us(NOW), *[None] * 8, "{}")], to_us(NOW))  # type: ignore[arg-type]
-    assert log.erase(["c-1", "\x1fv"]) == (2, 1, 1)
-    assert log.erase(["c-1", "\x1fv"]) == (0, 0, 0)
+    assert log.erase(["c-1", "\x1fv"]) == (2, 1, 1, 0)
+    assert log.erase(["c-1", "\x1fv"]) == (0, 0, 0, 0)
     assert log.recent("c-1", 0, 0) == []
     assert [one.customer_id for one in log.events_after(0, 10)] == ["c-2"]
     assert [one.decision_id for one in log.decisions_after(0, 10)] == ["d-2"]

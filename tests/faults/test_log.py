@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -17,8 +18,8 @@ from features.facts import Facts
 from features.group_commit import GroupCommit
 from features.home import Home
 from features.lake import EVENT_SCHEMA
-from features.log import DecisionRow, SqliteLog
-from features.log_export import DECISION_SCHEMA, export, exported
+from features.log import DecisionRow, Exposure, SqliteLog
+from features.log_export import DECISION_SCHEMA, EXPOSURE_SCHEMA, export, exported
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -114,26 +115,40 @@ def events_over_days() -> list[Event]:
     ]  # fmt: skip
 
 
+def met(unit: str, phase: int = 1) -> Exposure:
+    return Exposure("e", phase, unit, "on")
+
+
 def filled(home: Home) -> tuple[Facts, SqliteLog]:
     log = SqliteLog(home.log_db)
     log.append(events_over_days(), NOW)
     log.append_decisions(
-        [DecisionRow(f"d-{n}", "c-1", to_us(NOW) - n, json.dumps({"n": n}).encode()) for n in range(9)]
+        [
+            DecisionRow(f"d-{n}", "c-1", to_us(NOW) - n, json.dumps({"n": n}).encode(), exposures=[met(f"u-{n}")])
+            for n in range(9)
+        ]
     )
     return Facts(home.facts_db), log
+
+
+SCHEMAS = {  # by dataset: its columns, what it is ordered by, and what then
+    "events": (EVENT_SCHEMA, "occurred_at", "event_id"),
+    "decisions": (DECISION_SCHEMA, "decided_at", "decision_id"),
+    "exposures": (EXPOSURE_SCHEMA, "exposed_at", "exposed_at"),
+}
 
 
 def lake_rows(home: Home, facts: Facts, dataset: str) -> list[dict[str, object]]:
     """The listed rows; every file is checked for its order and its day."""
     rows: list[dict[str, object]] = []
-    schema, moment = (EVENT_SCHEMA, "occurred_at") if dataset == "events" else (DECISION_SCHEMA, "decided_at")
+    schema, moment, then = SCHEMAS[dataset]
     for file in facts.lake_files(dataset):
         table = pq.ParquetFile(home.lake / file.path).read()
         assert table.schema.equals(schema)
         part = table.to_pylist()
         assert len(part) == file.n_rows
         assert {row[moment].date().isoformat() for row in part} == {file.day}
-        assert part == sorted(part, key=lambda row: (row[moment], next(iter(row.values()))))
+        assert part == sorted(part, key=lambda row: (row[moment], row[then]))
         rows += part
     return rows
 
@@ -154,6 +169,16 @@ def test_export_brings_every_row_once_into_its_day(tmp_path: Path) -> None:
             "received_at": NOW,
         }
     assert [row["payload"] for row in lake_rows(home, facts, "decisions")] == [f'{{"n": {n}}}' for n in range(9)][::-1]
+    assert report.n_exposures == 9
+    assert lake_rows(home, facts, "exposures")[-1] == {
+        "experiment_id": "e",
+        "phase": 1,
+        "unit_id": "u-0",
+        "customer_id": "c-1",
+        "variant": "on",
+        "exposed_at": NOW,
+        "decision_id": "d-0",
+    }
     log.close()
     facts.close()
 
@@ -168,6 +193,15 @@ def test_a_second_export_brings_only_what_is_new(tmp_path: Path) -> None:
     assert (report.n_events, report.days, report.position) == (1, ("2026-11-21",), 30)
     assert len(lake_rows(home, facts, "events")) == 21
     assert exported(facts).position == 30
+    known = DecisionRow("d-0", "c-1", to_us(NOW), b"", exposures=[met("u-0"), met("u-0", phase=2)])
+    log.append_decisions([known])  # the log's own position does not move
+    report = export(home, facts, log, NOW)
+    assert (report.n_decisions, report.n_exposures, report.position) == (0, 1, 30)
+    assert export(home, facts, log, NOW).n_exposures == 0
+    assert sorted((row["phase"], row["unit_id"]) for row in lake_rows(home, facts, "exposures"))[-2:] == [
+        (1, "u-8"),
+        (2, "u-0"),
+    ]
     log.close()
     facts.close()
 
@@ -206,8 +240,10 @@ def test_an_export_killed_at_any_step_loses_nothing_and_doubles_nothing(tmp_path
             event.event_id for event in events_over_days()
         ]
         assert len(lake_rows(home, facts, "decisions")) == 9
+        units = sorted(str(row["unit_id"]) for row in lake_rows(home, facts, "exposures"))
+        assert units == sorted(f"u-{n}" for n in range(9))
         on_disk = {path.relative_to(home.lake).as_posix() for path in home.lake.glob("*/day=*/*")}
-        assert on_disk == {file.path for dataset in ("events", "decisions") for file in facts.lake_files(dataset)}
+        assert on_disk == {file.path for dataset in SCHEMAS for file in facts.lake_files(dataset)}
         assert not list((home.lake / ".staging").glob("*"))
         log.close()
         facts.close()
@@ -252,6 +288,35 @@ def test_a_file_of_the_version_before_is_brought_up_to_date_and_keeps_what_it_ho
     assert indexes["log_by_time"].endswith("(customer_id, occurred_us) WHERE kind = 0")
     assert "log_events" in indexes
     log.close()
+
+
+def test_a_file_without_exposures_gets_them_and_keeps_its_indexes(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db")
+    log.append([visit("e")], NOW)
+    for statement in ("DROP TABLE exposures", "PRAGMA user_version = 3"):
+        log._connection().execute(statement)
+    roots = dict(log._read("SELECT name, rootpage FROM sqlite_master WHERE name LIKE 'log_by%'", ()))
+    log.close()
+    log = SqliteLog(tmp_path / "log.db")
+    assert dict(log._read("SELECT name, rootpage FROM sqlite_master WHERE name LIKE 'log_by%'", ())) == roots
+    log.append_decisions([DecisionRow("d", "c", 1, b"", exposures=[met("u")])])
+    assert [one.unit_id for one in log.exposures_after(0, 9)] == ["u"]
+    assert [one.event_id for one in log.events_after(0, 9)] == ["e"]
+    log.close()
+
+
+def test_exposures_of_a_decision_that_waited_for_the_store_are_written_with_it(tmp_path: Path) -> None:
+    log, blocker = SqliteLog(tmp_path / "log.db", wait_s=0.05), SqliteLog(tmp_path / "log.db")
+    writer = GroupCommit(log, retry_s=0.01, company_s=0.0)
+    with blocker._transaction():
+        writer.hand_over(DecisionRow("d", "c", 1, b"{}", exposures=[met("u")]))
+        while writer.error is None:
+            time.sleep(0.01)
+    writer.close()
+    assert log.decision("d") is not None
+    assert [(one.unit_id, one.decision_id) for one in log.exposures_after(0, 9)] == [("u", "d")]
+    log.close()
+    blocker.close()
 
 
 def test_decisions_wait_for_company_and_events_do_not(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from features.feast_repo import apply, materialize
 from features.history import customer_features_at
 from features.identities import join
 from features.ingest import REFUSED_SCHEMA
-from features.lake import ROWS_PER_GROUP, writer_lock
-from features.log import DecisionRow, SqliteLog
+from features.lake import DATASETS, ROWS_PER_GROUP, writer_lock
+from features.log import DecisionRow, Exposure, SqliteLog
 from features.log_export import export
 from features.online import open_online, read_snapshot
 from tests.features.histories import at, event, open_home, write_lake
@@ -45,7 +45,9 @@ def live(customer: str, n: int) -> Event:
 
 def decision(customer: str) -> DecisionRow:
     payload = msgspec.json.encode({"customer_id": customer, "features": {"age": 30}})
-    return DecisionRow(f"01J-{hash(customer)}", customer, at(6, 15), payload)
+    return DecisionRow(
+        f"01J-{hash(customer)}", customer, at(6, 15), payload, exposures=[Exposure("e", 1, customer, "on")]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def test_the_receipt_names_each_place_with_what_it_held(erased):
     features = receipt.pop("features")
     assert receipt == {
         "events": 3, "decisions": 1, "tail": 4, "online_store": 2, "lake_events": 16, "lake_decisions": 1,
-        "lake_refused": 2, "profile": 1, "profile_history": 2, "identities": 1,
+        "lake_exposures": 1, "exposures": 1, "lake_refused": 2, "profile": 1, "profile_history": 2, "identities": 1,
     }  # fmt: skip
     assert features > 0
 
@@ -109,7 +111,7 @@ def test_everything_of_others_is_as_it_was(erased):
     assert [one.event_id for one in log.recent(KEPT, 0, 0) if one.position] == [f"live-{KEPT}-5", f"live-{KEPT}-3"]
     assert log.decision(decision(KEPT).decision_id).payload == decision(KEPT).payload
     assert facts.profile(KEPT).attributes == {"city": "Kyiv"}
-    listed = {file.path: file.n_rows for dataset in ("events", "decisions") for file in facts.lake_files(dataset)}
+    listed = {file.path: file.n_rows for dataset in DATASETS for file in facts.lake_files(dataset)}
     assert {path: pq.read_metadata(home.lake / path).num_rows for path in listed} == listed
     assert all(0 < n <= ROWS_PER_GROUP for n in listed.values())
 
