@@ -6,7 +6,7 @@ puts the stored parts together with `joined_row`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -30,9 +30,18 @@ class Joined(NamedTuple):
     new: bool  # false: they were one before
 
 
-def join(facts: Facts, alias: str, customer_id: str, now: datetime) -> Joined:
+def nobody(keys: Sequence[str]) -> Set[str]:
+    """Where no experiment ever ran."""
+    return frozenset()
+
+
+def join(
+    facts: Facts, alias: str, customer_id: str, now: datetime, exposed: Callable[[Sequence[str]], Set[str]] = nobody
+) -> Joined:
     """The anonymous visitor `alias` is this customer, from now on and for what was. Again: changes nothing.
 
+    `exposed` says which of these visitors met an experiment. If this one did, and the customer never did, experiments
+    go on to split the customer by the visitor's key, so that nobody's variant changes by becoming known.
     `AlreadyJoined` if it is another customer or there are too many; `Erased` if either of them was.
     """
     with facts.transaction() as db:
@@ -43,9 +52,11 @@ def join(facts: Facts, alias: str, customer_id: str, now: datetime) -> Joined:
             return Joined(facts.profile(customer_id) or Profile(customer_id=customer_id), new=False)
         if known != alias:
             raise AlreadyJoined("this anonymous_id is joined to another customer, and a visitor is one customer only")
-        if len(facts.aliases_of(customer_id)) >= MOST_ALIASES:
+        aliases = facts.aliases_of(customer_id)
+        if len(aliases) >= MOST_ALIASES:
             raise AlreadyJoined(f"this customer has {MOST_ALIASES} anonymous ids, more are not joined")
-        db.execute("INSERT INTO identities VALUES (?, ?, ?)", (alias, customer_id, to_us(now)))
+        is_unit = exposed((alias, customer_id, *aliases)) == {alias}
+        db.execute("INSERT INTO identities VALUES (?, ?, ?, ?)", (alias, customer_id, to_us(now), is_unit))
         mine, others = facts.profile(customer_id), facts.profile(alias)
         profile = merged(mine or Profile(customer_id=customer_id), others or Profile(customer_id=alias))
         if others is not None:

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from features.definitions import FeatureSet
@@ -18,6 +19,7 @@ from features.identities import joined_row
 from features.live import StoredRow, features_of
 from features.log import Log, LogEvent
 from features.profile import Profile
+from serving.kept_reads import KeptEvents, KeptUntilCommit
 
 if TYPE_CHECKING:
     from features.online import OnlineStore
@@ -45,6 +47,7 @@ class CustomerNow:
     time_zone: str | None = None
     degraded: tuple[tuple[str, str], ...] = ()  # (code, what was done)
     erased: bool = False  # nothing may be kept of them, so nothing is reserved
+    unit_id: str | None = None  # what experiments split them by; None: the customer_id
 
     def but(self, degraded: tuple[str, str]) -> CustomerNow:
         """The same, with one more thing that could not be had."""
@@ -65,6 +68,7 @@ class Told(NamedTuple):
     customer_id: str
     profile: Profile | None
     erased: bool = False
+    unit_id: str | None = None  # None: the customer_id
 
 
 def by_time(event: LogEvent) -> tuple[int, str]:
@@ -109,6 +113,8 @@ class CustomerReader:
     snapshot_position: int  # the log's position that the snapshot covers
     any_erased: bool = False  # some customer was: then each is asked about
     last: LastKnown = field(default_factory=LastKnown)
+    kept_told: KeptUntilCommit[Told] = field(default_factory=KeptUntilCommit)
+    kept_events: KeptEvents = field(default_factory=KeptEvents)
     _shortest_ttl_us: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -131,13 +137,15 @@ class CustomerReader:
         return self.assembled(customer_id, happened, told, now_us)
 
     def told(self, customer_ids: Sequence[str]) -> list[Told]:
-        """What each of these customers said of themselves. In few statements: each lets the interpreter go, and then
-        waits for it.
-        """
+        """What each of these customers said of themselves."""
+        return self.kept_told.of(customer_ids, self.facts.commits, self._told)
+
+    def _told(self, customer_ids: Sequence[str]) -> list[Told]:
+        """In few statements: each lets the interpreter go, and then waits for it."""
         keys = self.facts.identities_of(customer_ids)
-        profiles = self.facts.profiles_of(tuple(dict.fromkeys(keys.values())))
+        told = self.facts.told_of(tuple(dict.fromkeys(keys.values())))
         return [
-            Told(key, profiles.get(key), self.any_erased and self.facts.is_erased(key))
+            Told(key, told[key][0], self.any_erased and self.facts.is_erased(key), told[key][1])
             for key in map(keys.__getitem__, customer_ids)
         ]
 
@@ -151,6 +159,7 @@ class CustomerReader:
         except FAILURES as error:
             logger.warning("identities: %s", error)
             degraded = (("features_unavailable", "what was done before joining was left out"),)
+        self.kept_events.catch_up(self.log)
         return [self._happened(one, keys.get(one, (one,)), now_us, degraded) for one, now_us in asked]
 
     def _keys_of(self, customer_ids: Sequence[str]) -> dict[str, Sequence[str]]:
@@ -194,7 +203,10 @@ class CustomerReader:
         return joined_row(self.feature_set, [self.online.customer(key) for key in keys])
 
     def _recent(self, keys: Sequence[str], since_us: int) -> Sequence[LogEvent]:
-        found = [self.log.recent(key, since_us, self.snapshot_position, MOST_RECENT) for key in keys]
+        log, after = self.log, self.snapshot_position
+        found = [
+            self.kept_events.of(key, since_us, partial(log.recent, key, since_us, after, MOST_RECENT)) for key in keys
+        ]
         if len(found) == 1:
             return found[0]
         return sorted((event for one in found for event in one), key=by_time)[-MOST_RECENT:]
@@ -213,12 +225,19 @@ class CustomerReader:
         features = features_of(self.feature_set, stored, recent, profile, now_us)
         known = stored is not None or bool(recent) or profile is not None
         snapshot_us = stored.as_of_us if stored else None
-        customer_id = told.customer_id if told is not None else customer_id
+        customer_id, unit_id = (told.customer_id, told.unit_id) if told is not None else (customer_id, None)
         if profile is None:
             refused = None if told is None else NOTHING_REFUSED
             erased = told is not None and told.erased
             return CustomerNow(
-                customer_id, features, known, snapshot_us, refused, degraded=tuple(degraded), erased=erased
+                customer_id,
+                features,
+                known,
+                snapshot_us,
+                refused,
+                degraded=tuple(degraded),
+                erased=erased,
+                unit_id=unit_id,
             )
         return CustomerNow(
             customer_id=customer_id,
@@ -232,4 +251,5 @@ class CustomerReader:
             less_like=frozenset(profile.less_like),
             time_zone=profile.time_zone,
             degraded=tuple(degraded),
+            unit_id=unit_id,
         )

@@ -31,6 +31,14 @@ class IdentityFacts(FactsFile):
             found.update(self._rows(one, (asked,)))
         return found
 
+    def unit_of(self, customer_id: str) -> str:
+        """What experiments split a customer by: the key they were first served under, see `features.identities.join`.
+
+        `CustomerFacts.told_of` reads it for many, with their profiles.
+        """
+        rows = self._rows("SELECT alias FROM identities WHERE customer_id = ? AND is_unit = 1", (customer_id,))
+        return rows[0][0] if rows else customer_id
+
     def aliases_of(self, customer_id: str) -> tuple[str, ...]:
         """The keys of the anonymous visitors whom this customer turned out to be, the first joined first."""
         return self.aliases_of_all([customer_id]).get(customer_id, ())

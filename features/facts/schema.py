@@ -20,7 +20,8 @@ CREATE TABLE IF NOT EXISTS profile_history (
 CREATE TABLE IF NOT EXISTS attribute_kinds (
     name TEXT NOT NULL, kind TEXT NOT NULL, n INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (name, kind)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS identities (
-    alias TEXT PRIMARY KEY, customer_id TEXT NOT NULL, joined_us INTEGER NOT NULL) WITHOUT ROWID;
+    alias TEXT PRIMARY KEY, customer_id TEXT NOT NULL, joined_us INTEGER NOT NULL, is_unit INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS identities_by_customer ON identities (customer_id, joined_us, alias);
 CREATE TABLE IF NOT EXISTS tombstones (hash BLOB PRIMARY KEY, erased_us INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lake_files (

@@ -16,6 +16,7 @@ ADDED = (  # columns that older files lack: CREATE TABLE IF NOT EXISTS does not 
     ("profiles", "less_like", "TEXT NOT NULL DEFAULT '[]'"),
     ("profiles", "said_us", "TEXT NOT NULL DEFAULT '{}'"),
     ("attribute_kinds", "n", "INTEGER NOT NULL DEFAULT 0"),
+    ("identities", "is_unit", "INTEGER NOT NULL DEFAULT 0"),
 )
 
 

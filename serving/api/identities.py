@@ -36,7 +36,8 @@ class IdentityOut(pydantic.BaseModel):
 def create(customer_id: CustomerIdInPath, body: IdentityBody, service: Served) -> Response:
     """Joins an anonymous visitor to this customer: events, profile, refusals and caps of both count from now on."""
     alias = visitor_key(None, body.anonymous_id)
-    found = join(service.facts, alias, customer_id, service.clock())
+    service.log.submit((), service.clock()).result()  # what the visitor has met a moment ago is on its way
+    found = join(service.facts, alias, customer_id, service.clock(), service.log_store.exposed)
     # also when they were one before: a crash may have come between the two files
     added = service.contacts.join(alias, customer_id) if service.contacts is not None else 0
     shown = {

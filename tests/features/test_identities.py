@@ -69,6 +69,61 @@ def test_who_was_erased_is_joined_to_nobody(facts, erased):
         join(facts, V, "c", NOW)
 
 
+def exposed_are(*known):
+    return lambda keys: set(keys) & set(known)
+
+
+@pytest.mark.parametrize(
+    ("exposed", "unit"),
+    [((), "c"), ((V,), V), (("c",), "c"), ((V, "c"), "c"), ((W,), "c")],
+    ids=["nobody", "the visitor", "the customer", "both", "somebody else"],
+)
+def test_who_becomes_known_keeps_what_experiments_split_them_by(facts, exposed, unit):
+    join(facts, V, "c", NOW, exposed_are(*exposed))
+    assert facts.unit_of("c") == unit
+    assert facts.told_of(["c"]) == {"c": (None, unit)}
+
+
+def test_the_first_exposed_visitor_is_the_unit_and_stays_it(facts):
+    join(facts, visitor_key(None, "u"), "c", NOW, exposed_are())
+    join(facts, V, "c", NOW, exposed_are(V))
+    assert facts.unit_of("c") == V
+    join(facts, W, "c", NOW, exposed_are(V, W))  # a second browser, whose exposures are those of another unit
+    assert facts.unit_of("c") == V
+    join(facts, V, "c", NOW, exposed_are(V, W))  # again changes nothing
+    assert [facts.unit_of(key) for key in ("c", "d", W)] == [V, "d", W]
+
+
+def test_profiles_and_units_are_read_together_for_many(facts):
+    facts.merge_profile("c", NOW, {"age": 30}, {"web": False})
+    facts.merge_profile("d", NOW, {"age": 31})
+    join(facts, V, "c", NOW, exposed_are(V))
+    join(facts, W, "e", NOW, exposed_are(W))
+    keys = ["c", "d", "e", "nobody", "odd \" ' ü", V]
+    told = facts.told_of(keys)
+    assert {key: profile for key, (profile, _) in told.items() if profile} == facts.profiles_of(keys)
+    assert {key: unit for key, (_, unit) in told.items()} == {key: facts.unit_of(key) for key in keys}
+    assert (told["c"][1], told["e"]) == (V, (None, W))
+    assert facts.told_of([]) == {}
+
+
+def test_a_file_from_before_units_gets_them(tmp_path):
+    path = tmp_path / "old.db"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+        db.execute(
+            "CREATE TABLE identities (alias TEXT PRIMARY KEY, customer_id TEXT NOT NULL, joined_us INTEGER NOT NULL) "
+            "WITHOUT ROWID"
+        )
+        db.execute("INSERT INTO identities VALUES (?, 'c', 5)", (V,))
+    db.close()
+    facts = Facts(path)
+    assert (facts.aliases_of("c"), facts.unit_of("c")) == ((V,), "c")
+    join(facts, W, "d", NOW, exposed_are(W))
+    assert facts.unit_of("d") == W
+    facts.close()
+
+
 def test_the_profile_of_the_visitor_moves_and_its_history_stays(facts):
     facts.merge_profile(V, NOW, {"size": 42})
     facts.merge_profile("c", NOW, {"age": 30})

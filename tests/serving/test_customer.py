@@ -6,8 +6,9 @@ import pytest
 
 from features.definitions import feature_set
 from features.errors import StoreUnavailable
-from features.events import US_PER_DAY, to_us
+from features.events import US_PER_DAY, to_us, visitor_key
 from features.facts import Facts
+from features.identities import join
 from features.live import StoredRow
 from features.log import SqliteLog
 from serving.customer import CustomerReader
@@ -61,6 +62,17 @@ def test_without_a_store_the_defaults_answer_and_nothing_is_degraded(reader):
 
 def test_a_stranger_is_nobody_known(reader):
     assert not reader(None).read("stranger", NOW_US).known
+
+
+def test_a_customer_who_was_served_as_a_visitor_is_split_by_that_key(reader):
+    asked = reader(None)
+    visitor = visitor_key(None, "v")
+    join(asked.facts, visitor, "c", NOW, lambda keys: {visitor})
+    join(asked.facts, visitor_key(None, "w"), "d", NOW)
+    for key in ("c", visitor):  # also while the browser still sends the old id
+        found = asked.read(key, NOW_US)
+        assert (found.customer_id, found.unit_id) == ("c", visitor)
+    assert [asked.read(key, NOW_US).unit_id for key in ("d", "stranger")] == ["d", "stranger"]
 
 
 def test_a_failing_online_store_is_named_and_the_rest_goes_on(reader):

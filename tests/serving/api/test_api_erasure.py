@@ -44,8 +44,8 @@ def test_the_receipt_names_each_place_also_for_somebody_unknown(known, service):
     assert (answer.json()["customer_id"], answer.json()["erased_at"]) == ("c-1", "2026-03-01T12:00:00Z")
     assert places_of(answer) == {
         "events": 2, "decisions": 1, "tail": 0, "online_store": 0, "lake_events": 0, "lake_decisions": 0,
-        "lake_exposures": 0, "exposures": 0, "lake_refused": 0, "features": 0, "contacts": 3, "idempotent_answers": 1, "profile": 1, "profile_history": 1,
-        "identities": 1, "models": 0, "learning": 0,
+        "lake_exposures": 0, "exposures": 0, "lake_refused": 0, "features": 0, "contacts": 3,
+        "idempotent_answers": 1, "profile": 1, "profile_history": 1, "identities": 1, "models": 0, "learning": 0,
     }  # fmt: skip
     notes = {place["place"]: place["note"] for place in answer.json()["places"] if place["note"]}
     assert notes.keys() == {"models", "learning"}

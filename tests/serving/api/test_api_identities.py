@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from features.log import DecisionRow, Exposure
 from tests.serving.api.test_api_door import is_problem
 
 
@@ -101,3 +102,12 @@ def test_an_event_sent_twice_over_a_join_counts_once(join, send):
     send(event)
     join()
     assert send(event) == {"accepted": 0, "duplicates": 1, "rejected": []}
+
+
+def test_a_visitor_who_met_an_experiment_a_moment_ago_keeps_its_unit(join, service):
+    for visitor, customer in (("\x1fv", "c-1"), ("\x1fw", "c-2")):
+        exposures = [Exposure("e", 1, visitor, "on")]
+        service.log.hand_over(DecisionRow(f"d-{customer}", visitor, 5, b"{}", exposures=exposures))
+    join("v", "c-1")
+    join("x", "c-3")
+    assert [service.facts.unit_of(one) for one in ("c-1", "c-2", "c-3")] == ["\x1fv", "c-2", "c-3"]
