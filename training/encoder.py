@@ -10,7 +10,7 @@ import math
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import repeat
 from operator import itemgetter
 from struct import Struct
@@ -78,14 +78,42 @@ class Entries(NamedTuple):
     value: NDArray[np.float64]
 
 
+class _Numbers:
+    """Some numbers of a customer as bytes: taken out of the features at once and packed, which refuses what is not a
+    number. Those of the last customer are kept, as several models ask for the same ones."""
+
+    __slots__ = ("_keys", "_last", "_packed", "_taken")
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        self._keys, self._packed = keys, Struct(f"{len(keys)}d").pack
+        self._taken: Callable[[Mapping[str, Any]], Sequence[Any]] = (
+            itemgetter(*keys) if len(keys) > 1 else lambda features: [features[key] for key in keys]
+        )
+        self._last: tuple[Mapping[str, Any], bytes] | None = None
+
+    def of(self, features: Mapping[str, Any]) -> bytes:
+        last = self._last
+        if last is not None and last[0] is features:
+            return last[1]
+        try:
+            found = self._packed(*self._taken(features))
+        except (KeyError, NotPacked):
+            found = self._packed(*[number(features.get(key), None) for key in self._keys])
+        self._last = features, found
+        return found
+
+
+@lru_cache(maxsize=64)
+def _numbers_of(keys: tuple[str, ...]) -> _Numbers:
+    return _Numbers(keys)
+
+
 class _Shared(NamedTuple):
-    """How the columns that are the same for all offers are filled: first the customer's numbers, taken out of the
-    features at once and packed, which refuses what is not a number; then all others."""
+    """How the columns that are the same for all offers are filled: first the customer's numbers, then all others."""
 
     columns: NDArray[np.int64]
-    keys: tuple[str, ...]
-    taken: Callable[[Mapping[str, Any]], Sequence[Any]]
-    packed: Callable[..., bytes]
+    numbers: _Numbers
+    packed: Callable[..., bytes]  # of the others
     codes: tuple[tuple[str, dict[str, float]], ...]
     context: tuple[tuple[str, dict[str, float] | None], ...]
     keyed: tuple[tuple[str, str], ...]  # and the context that holds the key
@@ -125,12 +153,10 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
             (at, key, name) for source, name in BY_CONTEXT.items() for at, key, _ in self._by_source.get(source, [])
         ]
         others = (*codes, *self.of("context"), *keyed)
-        keys = tuple(key for _, key in numbers)
         return _Shared(
             columns=np.array([at for at, _ in numbers] + [at for at, _, _ in others], dtype=np.int64),
-            keys=keys,
-            taken=itemgetter(*keys) if len(keys) > 1 else lambda features: [features[key] for key in keys],
-            packed=Struct(f"{len(numbers) + len(others)}d").pack,
+            numbers=_numbers_of(tuple(key for _, key in numbers)),
+            packed=Struct(f"{len(others)}d").pack,
             codes=tuple((key, codes) for _, key, codes in codes),
             context=tuple((key, codes) for _, key, codes in self.of("context")),
             keyed=tuple((key, name) for _, key, name in keyed),
@@ -149,10 +175,7 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
             others.append(number(context.get(key), of))
         for key, name in plan.keyed:
             others.append(count(features.get(key), context.get(name)))
-        try:
-            return np.frombuffer(plan.packed(*plan.taken(features), *others))
-        except (KeyError, NotPacked):
-            return np.frombuffer(plan.packed(*[number(features.get(key), None) for key in plan.keys], *others))
+        return np.frombuffer(plan.numbers.of(features) + plan.packed(*others))
 
     @cached_property
     def _blank(self) -> NDArray[np.float64]:
@@ -167,6 +190,10 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
             known = offer_features.get(offer.offer_id, {})
             for at, key, codes in self.of("offer_feature"):
                 template[row, at] = number(known.get(key), codes)
+        return self.side(offers, template)
+
+    def side(self, offers: Sequence[Offer], template: Rows) -> OfferSide:
+        """Around the rows of these offers, (n_offers, n_columns)."""
         categories = tuple(sorted({offer.category for offer in offers if offer.category is not None}))
         position = {category: at for at, category in enumerate(categories)}
         category_of = np.array([position.get(o.category, -1) if o.category else -1 for o in offers], dtype=np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from random import Random
 from typing import ClassVar
 
@@ -67,5 +68,10 @@ class Policy(ABC):
 def _mask(mask: Mask | None, n: int, everywhere: bool) -> Mask:
     """Of one type to compiled loops: not to be written to."""
     if mask is None:
-        return read_only(np.full(n, everywhere))
+        return _full(n, everywhere)
     return read_only(mask.view()) if mask.flags.writeable else mask
+
+
+@lru_cache(maxsize=64)
+def _full(n: int, value: bool) -> Mask:
+    return read_only(np.full(n, value))
