@@ -105,7 +105,7 @@ def cell_of(metric: str, variant: str, rows: NDArray[np.float64]) -> Cell:
     """The cell of rows of shape (4, n_units) in the order of `NUMBERS`; NaN rows where there is no pre-period."""
     n = rows.shape[1]
     with np.errstate(invalid="ignore"):
-        covs = np.cov(rows) if n > 1 else np.where(np.isnan(rows[:, :1]), math.nan, 0.0) * np.ones((1, 4))
+        covs = np.cov(rows) if n > 1 else rows[:, :1] * rows[:, :1].T * 0.0  # NaN where either is
     fields: dict[str, Any] = {f"mean_{name}": float(rows[i].mean()) for i, name in enumerate(NUMBERS)}
     for (i, left), (j, right) in combinations_with_replacement(enumerate(NUMBERS), 2):
         fields[_cov_field(left, right)] = float(covs[i, j])

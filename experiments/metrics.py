@@ -77,9 +77,9 @@ VISITS = "sum(CASE WHEN {now} AND event_type = 'visit' THEN 1 ELSE 0 END)"
 ACTIVE_LAST = (
     "max(CASE WHEN {{now}} AND to_end_us <= {days} * {{day_us}} AND event_type IN {{activity}} THEN 1 ELSE 0 END)"
 )
-LEFT = (
-    "CASE WHEN max(CASE WHEN {now} AND since_us > {gap_us} AND since_us <= {gap_us} + {horizon_us} "
-    "AND event_type IN {activity} THEN 1 ELSE 0 END) = 0 "
+LEFT = (  # of whom no row is known: nothing was done
+    "CASE WHEN coalesce(max(CASE WHEN {now} AND since_us > {gap_us} AND since_us <= {gap_us} + {horizon_us} "
+    "AND event_type IN {activity} THEN 1 ELSE 0 END), 0) = 0 "
     "OR max(CASE WHEN {now} AND since_us <= {gap_us} + {horizon_us} AND event_type = 'cancel' THEN 1 ELSE 0 END) = 1 "
     "THEN 1 ELSE 0 END"
 )

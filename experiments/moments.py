@@ -85,18 +85,17 @@ class Answer:
 
     def checks(self) -> Checks:
         until_us = to_us(self.question.until)
-        row = self.tables.db.execute(
+        ((n_before,),) = self.tables.db.execute(
             "SELECT count(*) FROM events e JOIN exposures x ON e.decision_id = x.decision_id "
             f"WHERE x.experiment_id = $1 AND e.us < x.us AND x.us < {until_us}",
             [self.question.experiment_id],
-        ).fetchone()
-        assert row is not None
+        ).fetchall()
         money = any(metric.needs_currency for metric in self.metrics)
         return Checks(
             self.made.n_units,
             self.made.n_crossed,
             self.made.n_immature,
-            int(row[0]),
+            int(n_before),
             foreign_purchases(self.tables, self.made, until_us) if money else {},
         )
 
@@ -182,8 +181,7 @@ def _per_unit(answer: Answer, part: tuple[int, int] | None) -> str:
         for number, text in _expressions(metric, settings, answer.made.pre_us > 0).items()
     }
     inner = ", ".join(f"{text} AS {name}" for name, (_, text) in texts.items())
-    idle = answer.tables.db.execute(f"SELECT {inner} FROM happened WHERE FALSE").fetchone()
-    assert idle is not None
+    (idle,) = answer.tables.db.execute(f"SELECT {inner} FROM happened WHERE FALSE").fetchall()
     outer = "".join(
         f", {_part(metric, settings, _or(name, value))} AS {name}"
         for (name, (metric, _)), value in zip(texts.items(), idle, strict=True)

@@ -243,6 +243,5 @@ def _drop(tables: Tables, *names: str) -> None:
 
 
 def _row(tables: Tables, query: str) -> tuple[int, ...]:
-    found = tables.db.execute(query).fetchone()
-    assert found is not None
+    (found,) = tables.db.execute(query).fetchall()
     return tuple(int(one) for one in found)

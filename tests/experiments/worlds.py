@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -32,10 +33,15 @@ def day(days: float) -> datetime:
 
 def event(customer: str, kind: str, at: float, **fields: Any) -> dict[str, Any]:
     """One event of a customer on a day of the world."""
+    if "value" in fields:
+        fields["value"] = Decimal(str(fields["value"])).quantize(Decimal("0.0001"))
     return {"event_type": kind, "customer_id": customer, "occurred_at": day(at), **fields}
 
 
-def exposure(unit: str, variant: str, at: float = 0.0, *, phase: int = 1, experiment: str = "e", **fields: Any):
+def exposure(
+    unit: str, variant: str, at: float = 0.0, *, phase: int = 1, experiment: str = "e", **fields: Any
+) -> dict[str, Any]:
+    """That a unit was exposed to a variant on a day of the world; more fields become columns."""
     return {
         "experiment_id": experiment, "phase": phase, "unit_id": unit, "customer_id": unit, "variant": variant,
         "exposed_at": day(at), **fields,
@@ -65,9 +71,7 @@ def exposures_table(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema)
 
 
-def world(
-    events: list[dict[str, Any]], exposures: list[dict[str, Any]] | None = None, **others: Any
-) -> Tables:
+def world(events: list[dict[str, Any]], exposures: list[dict[str, Any]] | None = None, **others: Any) -> Tables:
     """Tables of these rows."""
     given = None if exposures is None else exposures_table(exposures)
     return tables_of(events=events_table(events), exposures=given, n_threads=1, **others)
