@@ -4,7 +4,7 @@ SHELL := bash
 NBO := .venv/bin/nbo
 PY := .venv/bin/python
 
-.PHONY: help setup demo test lint format lock prove-main prove-decisions bench bench-parts clean
+.PHONY: help setup demo test lint format lock prove-main prove-decisions prove-experiments bench bench-parts clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,9 @@ prove-main: setup  ## real tables to a decision over HTTP, with the tables and p
 
 prove-decisions: setup  ## caps, frequencies, flood and regret at full size; an hour or so
 	@$(PY) -m bench.prove_decisions
+
+prove-experiments: setup  ## false positives, coverage, power, sequential tests, real experiments, with the tables of the docs
+	@OMP_NUM_THREADS=1 $(PY) -m bench.prove_experiments
 
 bench: setup  ## the serving table of docs/explanation/performance.md, into bench/results.json
 	@$(PY) -m bench.serving

@@ -18,14 +18,29 @@ def sample(mean=1.0, var=1.0, n=10_000, **more):
     return Cell(metric="m", variant="all", n=n, mean_num=mean, var_num=var, **more)
 
 
+LEVEL = 1e4  # so high that a change of some standard deviations does not change the spread
+
+
 def test_half_a_standard_deviation_takes_63_each():
     """The normal formula 2 (1.96 + 0.8416)^2 / 0.5^2 = 62.8 each; Cohen 1988, table 2.4.1, has 64 with Student's t."""
-    assert plan(sample(), 0.5, looks=1, cuped=False).n_per_comparison == 126
+    found = plan(sample(LEVEL), 0.5 / LEVEL, looks=1, cuped=False)
+    assert found.n_per_comparison == pytest.approx(126, abs=1)
 
 
 def test_a_fifth_of_a_standard_deviation_takes_393_each():
     """Cohen 1988, table 2.4.1: d = 0.2, two-sided 0.05, power 0.80 -> 393 per group."""
-    assert plan(sample(), 0.2, looks=1, cuped=False).n_per_comparison / 2 == pytest.approx(393, abs=1)
+    assert plan(sample(LEVEL), 0.2 / LEVEL, looks=1, cuped=False).n_per_comparison / 2 == pytest.approx(393, abs=1)
+
+
+def test_a_variant_that_gains_varies_more():
+    """By hand for +30 % at a coefficient of variation of 1: (1 + 1.69) (2.8016 / 0.3)^2 = 234.6 each."""
+    assert plan(sample(), 0.3, looks=1, cuped=False).n_per_comparison == pytest.approx(469, abs=1)
+
+
+def test_a_share_has_its_own_variance():
+    """Fleiss, Levin and Paik 2003, unpooled: 0.10 to 0.12 takes (0.09 + 0.1056) (2.8016 / 0.02)^2 = 3,838 each."""
+    found = plan(sample(0.1, 0.09), 0.2, kind="proportion", looks=1, cuped=False)
+    assert found.n_per_comparison / 2 == pytest.approx(3_838, abs=2)
 
 
 def test_looks_cost_what_the_boundaries_say():
@@ -48,7 +63,7 @@ def test_the_smallest_variant_and_the_number_of_variants_decide():
     two, three = plan(sample(), 0.1, looks=1), plan(sample(), 0.1, looks=1, weights=(0.5, 0.25, 0.25))
     assert three.alpha == pytest.approx(0.025)
     z = (norm.isf(0.0125) + norm.ppf(0.8)) ** 2
-    by_hand = z / 0.1**2 * (1 / 0.5 + 1 / 0.25)  # total N: var * (1/w_c + 1/w_v) * z^2 / delta^2
+    by_hand = z / 0.1**2 * (1 / 0.5 + 1.21 / 0.25)  # units: (1/w_c + 1.21/w_v) * z^2 / delta^2
     assert three.n_units == pytest.approx(by_hand, rel=2e-3)
     assert three.n_units > two.n_units
 
@@ -93,9 +108,9 @@ def effect(error, n=1_000, relative=0.1):
 
 
 def test_the_smallest_detectable_effect_is_the_one_the_size_was_for():
-    """At the planned size for 10 % the standard error is sqrt(2 var / n); what it can find is 10 % again."""
+    """At the planned size for 10 % the standard error is sqrt((1 + 1.21) var / n); what it can find is 10 % again."""
     n = plan(sample(mean=2.0), 0.1, looks=1, cuped=False).n_per_comparison / 2
-    found = smallest_detectable(effect(math.sqrt(2 / n)))
+    found = smallest_detectable(effect(math.sqrt((1 + 1.21) / n)))
     assert found.relative == pytest.approx(0.1, rel=5e-3)
 
 
