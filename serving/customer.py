@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from features.definitions import FeatureSet
@@ -18,6 +19,7 @@ from features.identities import joined_row
 from features.live import StoredRow, features_of
 from features.log import Log, LogEvent
 from features.profile import Profile
+from serving.kept_reads import KeptEvents, KeptUntilCommit
 
 if TYPE_CHECKING:
     from features.online import OnlineStore
@@ -111,6 +113,8 @@ class CustomerReader:
     snapshot_position: int  # the log's position that the snapshot covers
     any_erased: bool = False  # some customer was: then each is asked about
     last: LastKnown = field(default_factory=LastKnown)
+    kept_told: KeptUntilCommit[Told] = field(default_factory=KeptUntilCommit)
+    kept_events: KeptEvents = field(default_factory=KeptEvents)
     _shortest_ttl_us: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -133,9 +137,11 @@ class CustomerReader:
         return self.assembled(customer_id, happened, told, now_us)
 
     def told(self, customer_ids: Sequence[str]) -> list[Told]:
-        """What each of these customers said of themselves. In few statements: each lets the interpreter go, and then
-        waits for it.
-        """
+        """What each of these customers said of themselves."""
+        return self.kept_told.of(customer_ids, self.facts.commits, self._told)
+
+    def _told(self, customer_ids: Sequence[str]) -> list[Told]:
+        """In few statements: each lets the interpreter go, and then waits for it."""
         keys = self.facts.identities_of(customer_ids)
         told = self.facts.told_of(tuple(dict.fromkeys(keys.values())))
         return [
@@ -153,6 +159,7 @@ class CustomerReader:
         except FAILURES as error:
             logger.warning("identities: %s", error)
             degraded = (("features_unavailable", "what was done before joining was left out"),)
+        self.kept_events.catch_up(self.log)
         return [self._happened(one, keys.get(one, (one,)), now_us, degraded) for one, now_us in asked]
 
     def _keys_of(self, customer_ids: Sequence[str]) -> dict[str, Sequence[str]]:
@@ -196,7 +203,10 @@ class CustomerReader:
         return joined_row(self.feature_set, [self.online.customer(key) for key in keys])
 
     def _recent(self, keys: Sequence[str], since_us: int) -> Sequence[LogEvent]:
-        found = [self.log.recent(key, since_us, self.snapshot_position, MOST_RECENT) for key in keys]
+        log, after = self.log, self.snapshot_position
+        found = [
+            self.kept_events.of(key, since_us, partial(log.recent, key, since_us, after, MOST_RECENT)) for key in keys
+        ]
         if len(found) == 1:
             return found[0]
         return sorted((event for one in found for event in one), key=by_time)[-MOST_RECENT:]

@@ -108,7 +108,7 @@ class Meter:
             self._total_s += seconds
 
     def decided(self, attempt: Attempt) -> list[Counted]:
-        """One decision was made: what its rules dropped, and what it shows. One for each placement; none of a dry run."""
+        """One decision was made: what its rules dropped, and what it shows; per placement, nothing of a dry run."""
         edition, placements = attempt.edition, attempt.draft.placements
         if attempt.question.request.dry_run:
             return []

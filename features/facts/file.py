@@ -66,6 +66,11 @@ class FactsFile:
         with self._lock:
             return self._db.execute(sql, values).fetchall()
 
+    def commits(self) -> tuple[int, int]:
+        """Another value means that something was committed since, by this connection or another one."""
+        with self._lock:
+            return int(self._db.execute("PRAGMA data_version").fetchone()[0]), self._db.total_changes
+
     # Settings of the data and other single values
 
     def meta(self, key: str) -> str | None:

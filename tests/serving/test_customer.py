@@ -93,6 +93,8 @@ class Broken:
     def recent(self, *asked):
         raise StoreUnavailable("locked")
 
+    last_position = events_after = recent
+
 
 @pytest.mark.parametrize(("age_days", "stale"), [(2.0, False), (2.001, True)])
 def test_stored_features_past_their_time_to_live_are_not_read(reader, age_days, stale):
