@@ -57,6 +57,10 @@ class EachOffer:
         found: T = self._shared[key]
         return found
 
+    def follows(self, before: EachOffer) -> bool:
+        """Whether `origin` tells rows of that version."""
+        return self._before is before._found
+
 
 def _origin(offers: Sequence[Offer], before: Sequence[Offer]) -> NDArray[np.intp]:
     """Per offer its row in the version before, -1 where it is new or another now; shape (n_offers,)."""

@@ -17,6 +17,7 @@ from serving.learning.beliefs import Beliefs
 from serving.levers import Levers
 from serving.rules import Rules
 from serving.rules.limits import limits_of
+from training.again import Moved, acceptance_again, recommender_again
 from training.scorers import Release
 
 US_PER_HOUR = 3_600_000_000
@@ -65,7 +66,9 @@ class Edition:
         now_us: int,
         believe: Believe | None = None,
         inputs: Mapping[str, str] | None = None,
+        before: Edition | None = None,
     ) -> None:
+        """`before`: an edition to go on from, so that a change of the catalogue costs what changed."""
         self.view, self.customers, self.release, self.offers_as_of_us = view, customers, release, now_us
         self.rules = Rules(view)
         self.levers = Levers(view)
@@ -79,8 +82,24 @@ class Edition:
         if release is None:
             self.prior = np.array([_acceptance_rate(offer_features.get(o.offer_id)) for o in view.offers], np.float64)
             return
-        self._affinity_side = release.recommender.prepare(view.offers)
-        self._acceptance_side = release.acceptance.prepare(view.offers, offer_features, now_us)
+        self._affinity_side: Any
+        self._acceptance_side: Any
+        if before is None or not self._goes_on_from(before):
+            self._affinity_side = release.recommender.prepare(view.offers)
+            self._acceptance_side = release.acceptance.prepare(view.offers, offer_features, now_us)
+            return
+        moved, offers = Moved(view.each.origin, view.each.fresh), view.offers
+        self._affinity_side = recommender_again(release.recommender, offers, before._affinity_side, moved)
+        self._acceptance_side = acceptance_again(
+            release.acceptance, offers, offer_features, now_us, before._acceptance_side, moved
+        )
+
+    def _goes_on_from(self, before: Edition) -> bool:
+        """Whether the same models read the same of offers that did not change."""
+        same_inputs = bool(self.inputs) and self.inputs == before.inputs
+        same_hour = self.offers_as_of_us == before.offers_as_of_us
+        follows = self.view.each.follows(before.view.each)
+        return self.release is before.release and same_inputs and same_hour and follows
 
     def without_models(self) -> Edition:
         """The same catalogue, scored by popularity: for when a model fails while it decides."""

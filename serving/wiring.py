@@ -254,8 +254,8 @@ class Service:
 
     def _prepare(self, release: Release | None) -> Edition:
         customers = self._customers()
-        before = self.decider.edition.view if self._seen is not None else None
-        view = CatalogueView(self.facts.catalogue(), customers.feature_set, before)
+        before = self.decider.edition if self._seen is not None else None
+        view = CatalogueView(self.facts.catalogue(), customers.feature_set, before.view if before is not None else None)
         stored = self._stored_offers(customers)
         # The hour, not the instant: workers that prepare at different moments must score alike, and replay again.
         now_us = to_us(self.clock()) // US_PER_HOUR * US_PER_HOUR
@@ -265,7 +265,7 @@ class Service:
         readable = customers.online is not None and self.unread is None
         snapshot = customers.online.snapshot if customers.online is not None and readable else "none"
         inputs = self.inputs.keep(self.settings, customers.feature_set, snapshot, stored)
-        return Edition(view, customers, release, offers, now_us, self.learner.beliefs, inputs)
+        return Edition(view, customers, release, offers, now_us, self.learner.beliefs, inputs, before)
 
     def _stored_offers(self, customers: CustomerReader) -> Mapping[str, StoredRow]:
         """The stored part of the offers' features. A file that cannot be read leaves them at their defaults for now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.compiled import compiled
-from training.encoder import NO_ENTRIES, Encoder, Entries, OfferSide
+from training.encoder import NO_ENTRIES, Encoder, Entries, OfferSide, Rows
 from training.kept import Kept, read_only
 
 Numbers = NDArray[np.float64]
@@ -70,7 +71,7 @@ class LinearForOffers:
     """
 
     def __init__(self, model: Linear, encoder: Encoder, side: OfferSide) -> None:
-        self.encoder, self.side = encoder, side
+        self.encoder = encoder
         sources = np.array([column.source for column in encoder.columns], dtype=object)
         shared, affinity = encoder.shared_columns, sources == "affinity"
         self._columns = _Columns(model, len(encoder.columns))
@@ -80,23 +81,32 @@ class LinearForOffers:
         self._affinity = model.centre[a], model.scale[a], model.weights[a]
         self._reads_affinity = a.size > 0
         self._without_affinity = float(model.missing_weights[a].sum())
-        n = len(side.categories)
-        self._category_of = np.where(side.category_of < 0, n, side.category_of)  # the last is of none
         self._by_offer = bool(encoder.of("by_offer"))
         later = affinity.copy()
         later[shared] = True
-        self._fixed = self._of_offers(model, later)  # (n_offers,)
-        self._kept: Kept[int, tuple[NDArray[Any], Numbers]] = Kept(len(self._fixed))
-        for known in (np.zeros(len(self._fixed), np.float32), read_only(np.zeros(len(self._fixed), np.float32))):
+        self._take(side, self._of_offers(model, side.template, later))
+        for known in (np.zeros(len(self.fixed), np.float32), read_only(np.zeros(len(self.fixed), np.float32))):
             self._with(known)  # compiled now, not by the first customers
         self.raw({}, {}, None)
-        self._add(NO_ENTRIES, self._fixed)
+        self._add(NO_ENTRIES, self.fixed)
+
+    def among(self, side: OfferSide, fixed: Numbers) -> LinearForOffers:
+        """The same model for other offers, of which is known what they alone decide, (n_offers,)."""
+        others = copy(self)
+        others._take(side, fixed)
+        return others
+
+    def _take(self, side: OfferSide, fixed: Numbers) -> None:
+        n = len(side.categories)
+        self.side, self.fixed = side, fixed  # (n_offers,)
+        self._category_of = np.where(side.category_of < 0, n, side.category_of)  # the last is of none
+        self._kept: Kept[int, tuple[NDArray[Any], Numbers]] = Kept(len(fixed))
 
     def raw(self, features: Any, context: Any, affinity: NDArray[np.floating[Any]] | None) -> Numbers:
         """The log-odds of one customer for each offer, (n_offers,)."""
         encoder, side, of = self.encoder, self.side, self._columns
         values, entries = encoder.shared(features, context), encoder.by_category(side, features)
-        fixed, base = self._fixed, self._without_affinity
+        fixed, base = self.fixed, self._without_affinity
         if affinity is not None and self._reads_affinity:
             fixed, base = self._with(affinity), 0.0
         out: Numbers = _sum_up(
@@ -113,7 +123,7 @@ class LinearForOffers:
         """What the offers alone decide, and the customer's affinity."""
         kept = self._kept.get(id(affinity))
         if kept is None:
-            kept = affinity, _with_affinity(self._fixed, affinity, *self._affinity)
+            kept = affinity, _with_affinity(self.fixed, affinity, *self._affinity)
             if not affinity.flags.writeable:  # nor will it be another's: it is held here
                 self._kept.put(id(affinity), kept)
         return kept[1]
@@ -121,16 +131,20 @@ class LinearForOffers:
     def _add(self, entries: Entries, out: Numbers) -> None:
         _add_entries(*entries, self._columns.table, out)
 
-    def _of_offers(self, model: Linear, later: NDArray[np.bool_]) -> Numbers:
-        """The log-odds from the intercept and all columns but those of `later`, keyed ones at 0."""
-        rows = self.side.template.copy()
+    def _of_offers(self, model: Linear, template: Rows, later: NDArray[np.bool_]) -> Numbers:
+        """The log-odds from the intercept and all columns but those of `later`, keyed ones at 0.
+
+        Row by row, so that an offer's is the same to the last bit whichever others there are: a product of matrices
+        adds up in an order that depends on their size.
+        """
+        rows = template.copy()
         for column, _, _ in (*self.encoder.of("by_category"), *self.encoder.of("by_offer")):
             rows[:, column] = 0.0
         numbers = np.flatnonzero(~later[model.numbers])
         z = model.standardised(rows)[:, numbers]
         missing = np.isnan(z)
-        out: Numbers = model.intercept[0] + np.where(missing, 0.0, z) @ model.weights[numbers]
-        out += missing @ model.missing_weights[numbers]
+        terms = np.where(missing, model.missing_weights[numbers], z * model.weights[numbers])
+        out: Numbers = model.intercept[0] + np.ascontiguousarray(terms).sum(axis=1)
         for at, column in enumerate(model.categories.tolist()):
             if not later[column]:
                 last = model.starts[at + 1] - 1
