@@ -1,4 +1,4 @@
-"""The global holdout, whose share is a setting: since when which share was held, so that it can be analysed by phases."""
+"""The phases of the global holdout: since when which share was held out, as its setting said."""
 
 from __future__ import annotations
 
