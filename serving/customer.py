@@ -114,6 +114,7 @@ class CustomerReader:
     any_erased: bool = False  # some customer was: then each is asked about
     last: LastKnown = field(default_factory=LastKnown)
     kept_told: KeptUntilCommit[Told] = field(default_factory=KeptUntilCommit)
+    kept_keys: KeptUntilCommit[Sequence[str]] = field(default_factory=KeptUntilCommit)
     kept_events: KeptEvents = field(default_factory=KeptEvents)
     _shortest_ttl_us: float = field(init=False)
 
@@ -152,21 +153,21 @@ class CustomerReader:
     def happened(self, asked: Sequence[tuple[str, int]]) -> list[Happened]:
         """What each of these customers did until each instant; a store that fails is named."""
         customer_ids = [customer_id for customer_id, _ in asked]
-        keys: Mapping[str, Sequence[str]] = {}
+        keys: Sequence[Sequence[str]] = [(one,) for one in customer_ids]
         degraded: tuple[tuple[str, str], ...] = ()
         try:
-            keys = self._keys_of(customer_ids)
+            keys = self.kept_keys.of(customer_ids, self.identities.commits, self._keys_of)
         except FAILURES as error:
             logger.warning("identities: %s", error)
             degraded = (("features_unavailable", "what was done before joining was left out"),)
         self.kept_events.catch_up(self.log)
-        return [self._happened(one, keys.get(one, (one,)), now_us, degraded) for one, now_us in asked]
+        return [self._happened(one, of, now_us, degraded) for (one, now_us), of in zip(asked, keys, strict=True)]
 
-    def _keys_of(self, customer_ids: Sequence[str]) -> dict[str, Sequence[str]]:
+    def _keys_of(self, customer_ids: Sequence[str]) -> list[Sequence[str]]:
         """All keys under which each of them did something."""
         known = self.identities.identities_of(customer_ids)
         aliases = self.identities.aliases_of_all(tuple(dict.fromkeys(known.values())))
-        return {one: (known[one], *aliases.get(known[one], ())) for one in customer_ids}
+        return [(known[one], *aliases.get(known[one], ())) for one in customer_ids]
 
     def _happened(
         self, customer_id: str, keys: Sequence[str], now_us: int, missing: tuple[tuple[str, str], ...]
