@@ -66,6 +66,7 @@ def decider_with(tmp_path):
         policies=(),
         levers=(),
         contacts=None,
+        believe=None,
         **told,
     ):
         made = [an_offer(o, offers[o]) if isinstance(o, str) else o for o in offers]
@@ -77,7 +78,7 @@ def decider_with(tmp_path):
             offer: {"offer_acceptance_rate_7d": 0.9, "offer_acceptance_rate_30d": rate}
             for offer, rate in (rates or {}).items()
         }
-        edition = Edition(CatalogueView(catalogue), NobodyKnown(degraded, refused, **told), None, features, 0)
+        edition = Edition(CatalogueView(catalogue), NobodyKnown(degraded, refused, **told), None, features, 0, believe)
         settings = Settings(home=Home(tmp_path), epsilon=epsilon, policy=policy)
         return Decider(edition, settings, lambda: now, "EUR", contacts)
 
