@@ -56,7 +56,7 @@ class StoredOut(pydantic.BaseModel):
     """What every stored object says of itself; ignored when sent back."""
 
     version: int = Field(description="The catalogue version that brought this state.")
-    updated_at: datetime
+    updated_at: datetime = Field(description="When it was last changed.")
     warnings: list[str] | None = Field(
         None, description="In the answer to PUT: names that lead nowhere, ranges that leave no room. Absent: none."
     )

@@ -28,21 +28,23 @@ MOST_CHANGES = 50  # shown of one lever, the newest
 class LeverBody(Body):
     read_only: ClassVar[frozenset[str]] = frozenset({"lever_id", "version", "updated_at", "warnings", "changes"})
 
-    name: Name
-    factor: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False, description="1 changes nothing.")]
+    name: Name = Field(description="What people call it.")
+    factor: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = Field(
+        description="How many times as much an offer counts; 1 changes nothing, and several levers multiply."
+    )
     where: Rule | None = Field(None, description="A rule, mostly over `offer.x` and `context.x`. Left out: all offers.")
-    starts_at: Time | None = Field(None, description="Inclusive.")
-    ends_at: Time | None = Field(None, description="Exclusive.")
+    starts_at: Time | None = Field(None, description="From when on it weighs, inclusive. Null: always did.")
+    ends_at: Time | None = Field(None, description="Until when it weighs, exclusive. Null: for ever.")
     reason: Name = Field(description="Why; kept with every change.")
 
 
 class LeverChange(pydantic.BaseModel):
     """One change of a lever."""
 
-    version: int
-    changed_at: datetime
+    version: int = Field(description="The catalogue version that the change brought.")
+    changed_at: datetime = Field(description="When, by the service's clock.")
     by: str | None = Field(description="Whose key, or which command.")
-    change: Literal["created", "replaced", "removed"]
+    change: Literal["created", "replaced", "removed"] = Field(description="What was done; a removed one may come back.")
     reason: str | None = Field(description="The lever's reason as of this change.")
     set: dict[str, Any] = Field(description="The fields that this change gave another value.")
 
@@ -50,7 +52,7 @@ class LeverChange(pydantic.BaseModel):
 class LeverOut(LeverBody, StoredOut):
     """A lever as stored."""
 
-    lever_id: str
+    lever_id: str = Field(description="As in its path.")
     changes: list[LeverChange] = Field(description="The newest first, up to 50.")
 
 
@@ -59,8 +61,8 @@ class LeverPage(Page):
 
 
 class LeversOut(pydantic.BaseModel):
-    levers: list[LeverOut]
-    next_cursor: str | None
+    levers: list[LeverOut] = Field(description="Ordered by id.")
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page. Null: there is none.")
 
 
 @router.put(

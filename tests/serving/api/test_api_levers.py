@@ -107,3 +107,9 @@ def test_a_faulty_lever_is_a_422_that_points_at_the_field_and_stores_nothing(cli
 def test_a_lever_needs_a_reason(client):
     answer = client.put("/v1/levers/push", json={name: LEVER[name] for name in LEVER if name != "reason"})
     assert [error["code"] for error in answer.json()["errors"]] == ["missing_field"]
+
+
+@pytest.mark.parametrize("schema", ["LeverBody", "LeverOut", "LeverChange", "LeversOut"])
+def test_the_description_says_what_every_field_of_a_lever_is(anybody, schema):
+    fields = anybody.get("/openapi.json").json()["components"]["schemas"][schema]["properties"]
+    assert [name for name, field in fields.items() if not field.get("description")] == []
