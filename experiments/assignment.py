@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +18,7 @@ from features.experiment import HELD_OUT, HOLDOUT, SERVED, Experiment, Unit, Var
 
 N_BUCKETS = 10_000
 Ranges = tuple[tuple[int, int], ...]  # [from, to), ascending, none touching the next
+MOST_KEPT = 10_000  # combinations of variants of different layers
 ROUNDING = 1e-6  # a share that is a whole number of buckets but for floating point comes to that number
 
 
@@ -119,11 +120,7 @@ class Entry(NamedTuple):
     unit_id: str
 
 
-NO_TREATMENTS: Mapping[str, str] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Assigned:
+class Assigned(msgspec.Struct, frozen=True, kw_only=True):
     """What experiments and the holdout say of one request. A policy or release of None: the service's own."""
 
     holdout: bool = False
@@ -131,7 +128,7 @@ class Assigned:
     policy: str | None = None
     release: str | None = None
     levers_off: frozenset[str] = frozenset()  # named by a running experiment, but not by a variant that is met here
-    treatments: Mapping[str, str] = field(default_factory=lambda: NO_TREATMENTS)  # offer_id -> treatment_id
+    treatments: dict[str, str] = {}  # offer_id -> treatment_id; not to be written to
     holdout_entry: Entry | None = None  # None where there is no holdout
 
     @property
@@ -140,14 +137,21 @@ class Assigned:
         return self.entries if self.holdout_entry is None else (*self.entries, self.holdout_entry)
 
 
+class _Arm(NamedTuple):
+    """One variant of a running experiment."""
+
+    experiment_id: str
+    phase: int
+    variant: Variant
+
+
 class _Running(NamedTuple):
     """One running experiment, ready to be asked."""
 
     experiment: Experiment
-    phase: int
     salt: str
-    table: bytes  # position of the variant by variant bucket
-    in_all_levers: frozenset[str]  # named by any of its variants
+    arms: tuple[_Arm, ...]
+    table: bytes  # position of the arm by variant bucket
 
 
 class _Layer(NamedTuple):
@@ -169,8 +173,13 @@ class Plan:
             if one.status == "running":
                 by_layer.setdefault(one.layer, []).append(_running(one))
         self._layers = tuple(_layer(name, running) for name, running in sorted(by_layer.items()))
-        self._levers = frozenset().union(*(one.in_all_levers for runs in by_layer.values() for one in runs))
+        everything = [one for running in by_layer.values() for one in running]
+        self._levers = frozenset(
+            lever for one in everything for variant in one.experiment.variants for lever in variant.levers
+        )
         self._nothing = Assigned(levers_off=self._levers)
+        self._held_out = Assigned(holdout=True, levers_off=self._levers)
+        self._met: dict[tuple[int, ...], Assigned] = {}  # by the ids of the arms: what they come to together
 
     @property
     def empty(self) -> bool:
@@ -190,38 +199,51 @@ class Plan:
             held_out = bucket(HOLDOUT, unit) < self._holdout_below
             holdout = Entry(HOLDOUT, HELD_OUT if held_out else SERVED, self._holdout_phase, held_out, unit)
             if held_out:
-                return Assigned(holdout=True, levers_off=self._levers, holdout_entry=holdout)
-        met: list[tuple[Entry, Variant]] = []
+                return msgspec.structs.replace(self._held_out, holdout_entry=holdout)
+        entries, arms = [], []
         for layer in self._layers:
             unit = unit_of[layer.unit]
             running = layer.holder[bucket(layer.salt, unit)]
             if running is not None and allowed(running.experiment):
-                variant = running.experiment.variants[running.table[bucket(running.salt, unit)]]
-                entry = Entry(running.experiment.experiment_id, variant.name, running.phase, variant.is_control, unit)
-                met.append((entry, variant))
-        return self._assigned(met, holdout)
-
-    def _assigned(self, met: Sequence[tuple[Entry, Variant]], holdout: Entry | None) -> Assigned:
-        variants = [variant for _, variant in met]
-        treatments = [variant.treatments for variant in variants if variant.treatments]
+                arm = running.arms[running.table[bucket(running.salt, unit)]]
+                arms.append(arm)
+                variant = arm.variant
+                entries.append(Entry(arm.experiment_id, variant.name, arm.phase, variant.is_control, unit))
+        together = self._together(arms)
         return Assigned(
-            entries=tuple(entry for entry, _ in met),
-            policy=next((variant.policy for variant in variants if variant.policy is not None), None),
-            release=next((variant.release for variant in variants if variant.release is not None), None),
-            levers_off=self._levers.difference(*(variant.levers for variant in variants)),
-            treatments={offer: one for each in treatments for offer, one in each.items()} or NO_TREATMENTS,
+            entries=tuple(entries),
+            policy=together.policy,
+            release=together.release,
+            levers_off=together.levers_off,
+            treatments=together.treatments,
             holdout_entry=holdout,
         )
 
+    def _together(self, arms: Sequence[_Arm]) -> Assigned:
+        key = tuple(map(id, arms))  # they live as long as the plan
+        found = self._met.get(key)
+        if found is None:
+            found = _come_to([arm.variant for arm in arms], self._levers)
+            if len(self._met) >= MOST_KEPT:
+                self._met = {}
+            self._met[key] = found
+        return found
+
+
+def _come_to(variants: Sequence[Variant], levers: frozenset[str]) -> Assigned:
+    return Assigned(
+        policy=next((variant.policy for variant in variants if variant.policy is not None), None),
+        release=next((variant.release for variant in variants if variant.release is not None), None),
+        levers_off=levers.difference(*(variant.levers for variant in variants)),
+        treatments={offer: one for variant in variants for offer, one in variant.treatments.items()},
+    )
+
 
 def _running(experiment: Experiment) -> _Running:
-    return _Running(
-        experiment,
-        experiment.phases[-1].number,
-        variant_salt(experiment.experiment_id),
-        variant_table(experiment).tobytes(),
-        frozenset(lever for variant in experiment.variants for lever in variant.levers),
-    )
+    phase = experiment.phases[-1].number
+    arms = tuple(_Arm(experiment.experiment_id, phase, variant) for variant in experiment.variants)
+    table = variant_table(experiment).tobytes()
+    return _Running(experiment, variant_salt(experiment.experiment_id), arms, table)
 
 
 def _layer(name: str, running: Sequence[_Running]) -> _Layer:

@@ -73,6 +73,7 @@ def test_a_bucket_is_what_anybodys_sha_256_says():
     assert bucket("holdout", "é") == 1884
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), st.lists(ODD_UNITS, max_size=8))
 def test_many_at_once_are_each_alone(salt, units):
     assert buckets(salt, units).tolist() == [bucket(salt, unit) for unit in units]
@@ -105,6 +106,7 @@ def test_a_salt_that_is_not_independent_would_be_found():
     assert ((table - 250) ** 2 / 250).sum() > 10 * chi2.ppf(1 - 0.001 / 105, 399)
 
 
+@settings(deadline=None)
 @given(shares())
 def test_each_variant_has_its_share_of_the_buckets(weights):
     table = variant_table(an_experiment(weights=weights))
@@ -114,6 +116,7 @@ def test_each_variant_has_its_share_of_the_buckets(weights):
     assert abs(counts[0] / N_BUCKETS - weights[0]) < len(weights) / N_BUCKETS
 
 
+@settings(deadline=None)
 @given(shares(n=4), st.lists(shares(n=4), max_size=4))
 def test_whose_weight_does_not_shrink_keeps_its_units(first, more):
     """From phase to phase; and what a variant gives up goes to control only."""
@@ -131,6 +134,7 @@ def _that_grew(old, new):
     return {at for at in (1, 2, 3) if n_buckets(new[at]) > n_buckets(old[at])}
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 0.5), st.floats(0.0, 0.5))
 def test_a_ramp_up_keeps_the_treated(weight, growth):
     before = an_experiment(weights=(1 - weight, weight))
@@ -140,6 +144,7 @@ def test_a_ramp_up_keeps_the_treated(weight, growth):
     assert (old[new == 0] == 0).all()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 9_999), st.integers(0, 9_999), st.integers(0, 10_000))
 def test_more_traffic_moves_nobody_out_nor_to_another_variant(start, n_before, n_after):
     other = ((start, min(start + 1_000, N_BUCKETS)),)
@@ -149,6 +154,7 @@ def test_more_traffic_moves_nobody_out_nor_to_another_variant(start, n_before, n
     assert (new[old >= 0] == old[old >= 0]).all()
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 200), st.booleans()), max_size=60))
 def test_what_is_taken_was_free_and_is_as_much_as_there_is(moves):
     held = {}
@@ -165,6 +171,7 @@ def test_what_is_taken_was_free_and_is_as_much_as_there_is(moves):
         assert all(end < begin for (_, end), (begin, _) in pairwise(taken))
 
 
+@settings(deadline=None)
 @given(ODD_UNITS, shares())
 def test_a_unit_meets_the_same_whenever_and_beside_whatever_it_is_asked(unit, weights):
     one = an_experiment("one", weights, ranges=((0, 5_000),))
@@ -202,6 +209,7 @@ def test_who_is_held_out_takes_part_in_nothing():
     assert abs(n_held_out - 200) < 4 * 13.4  # binomial: standard error sqrt(2000 × 0.1 × 0.9) = 13.4
 
 
+@settings(deadline=None)
 @given(st.floats(0, 0.5), st.floats(0, 0.49))
 def test_a_holdout_that_grows_keeps_whom_it_held_out(share, more):
     before, after = Plan([], share), Plan([], share + more)
@@ -268,7 +276,7 @@ def test_what_is_met_names_policy_release_levers_and_treatments():
     assert (stranger.entries, stranger.policy, stranger.levers_off) == ((), None, {"a", "b"})
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 400)), max_size=8))
 def test_the_order_of_experiments_changes_nothing(given_experiments):
     made, held = [], {}
