@@ -13,6 +13,9 @@ import time
 from collections.abc import Callable
 
 from bench.proof import Proof
+from bench.prove_asos import asos
+from bench.prove_hillstrom import hillstrom
+from bench.prove_sequential import early_decisions, formulas, peeking, split_looks
 from bench.prove_statistics import false_positives, latency_false_positives, naive_ratio, planted, power
 
 SECTIONS: dict[str, Callable[[Proof], None]] = {
@@ -21,6 +24,12 @@ SECTIONS: dict[str, Callable[[Proof], None]] = {
     "naive": naive_ratio,
     "planted": planted,
     "power": power,
+    "formulas": formulas,
+    "peeking": peeking,
+    "early": early_decisions,
+    "split": split_looks,
+    "asos": asos,
+    "hillstrom": hillstrom,
 }
 
 
