@@ -17,6 +17,7 @@ from serving.state.known import Known
 from serving.state.sqlite import open_wal
 
 SHORTEST_S, LONGEST_S = 0.0001, 0.001  # SQLite's own waiting soon sleeps for 25 ms, longer than anybody writes
+PAGE_BYTES = 2_048  # a claim touches a page per customer, and a commit writes whole ones
 OURS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError)  # faults of the code, not of the file
 
 
@@ -139,7 +140,7 @@ class Connections:
 
     def _opened(self) -> Held:
         generation = self.generation
-        db = open_wal(self.path, synchronous="NORMAL", busy_timeout_s=self._wait_s)
+        db = open_wal(self.path, synchronous="NORMAL", busy_timeout_s=self._wait_s, page_bytes=PAGE_BYTES)
         try:
             db.execute("PRAGMA busy_timeout = 0")
             self._make_tables(db)

@@ -12,12 +12,17 @@ from typing import Any
 from features.errors import StoreUnavailable
 
 BUSY_TIMEOUT_S = 10.0
+PAGE_BYTES = 4_096  # SQLite's own choice
 ROWS_AT_ONCE = 100
 STATEMENTS = 512  # kept ready: one for each number of rows
 
 
-def open_wal(path: Path, *, synchronous: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> sqlite3.Connection:
-    """A connection in WAL mode that may be handed between threads; `StoreUnavailable` if it cannot be had."""
+def open_wal(
+    path: Path, *, synchronous: str, busy_timeout_s: float = BUSY_TIMEOUT_S, page_bytes: int = PAGE_BYTES
+) -> sqlite3.Connection:
+    """A connection in WAL mode that may be handed between threads; `StoreUnavailable` if it cannot be had. Pages have
+    their size from when the file was made.
+    """
     deadline = time.monotonic() + busy_timeout_s
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,6 +37,7 @@ def open_wal(path: Path, *, synchronous: str, busy_timeout_s: float = BUSY_TIMEO
         raise StoreUnavailable(f"{path} cannot be opened: {error}") from error
     while True:
         try:
+            db.execute(f"PRAGMA page_size = {page_bytes}")
             db.execute("PRAGMA journal_mode = WAL")  # on a new file it does not wait for others, hence the loop
             db.execute(f"PRAGMA synchronous = {synchronous}")
             return db
