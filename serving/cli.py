@@ -173,6 +173,54 @@ def models_promote(
 
 
 @app.command()
+def evaluate(
+    policy: Annotated[str, typer.Argument(help="greedy, epsilon_greedy, softmax or thompson; with --log also given.")],
+    release: Annotated[
+        str | None, typer.Option(help="Over this release (left out: the one that made each decision).")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="Of decisions from this time on, RFC 3339.")] = None,
+    until: Annotated[str | None, typer.Option(help="And before this time.")] = None,
+    reward: Annotated[str, typer.Option(help="accept, value, click or revenue.")] = "value",
+    placement: Annotated[str | None, typer.Option(help="In this placement only.")] = None,
+    most: Annotated[int, typer.Option(min=1, help="The newest decisions, at most so many.")] = 20_000,
+    epsilon: Annotated[float | None, typer.Option(help="Of the candidate (left out: as configured).")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of the candidate, for softmax.")] = None,
+    draws: Annotated[int | None, typer.Option(help="Of the candidate, for thompson.")] = None,
+    new_offer_share: Annotated[float | None, typer.Option(help="Of the candidate.")] = None,
+    in_sample: Annotated[
+        bool, typer.Option("--in-sample", help="Also on decisions that the release may have learned from.")
+    ] = False,
+    log: Annotated[Path | None, typer.Option(help="Another system's log, CSV or Parquet, instead of our own.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="TOML that says what the columns of --log are called.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also as a file: .html, .md or .json.")] = None,
+    json: JSON = False,
+) -> None:
+    """What another policy or release would have earned, from the log of what was shown."""
+    from serving.commands.evaluate import run
+
+    tuning = {"epsilon": epsilon, "temperature": temperature, "draws": draws, "new_offer_share": new_offer_share}
+    if recipe is not None and log is None:
+        raise typer.BadParameter("a recipe says how to read a --log", param_hint="--recipe")
+    raise typer.Exit(
+        run(
+            policy,
+            release=release,
+            since=since,
+            until=until,
+            reward=reward,
+            placement=placement,
+            most=most,
+            tuning={name: value for name, value in tuning.items() if value is not None},
+            in_sample=in_sample,
+            log=log,
+            recipe=recipe,
+            as_json_=json,
+            out=out,
+        )
+    )
+
+
+@app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 8000,

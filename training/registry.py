@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -103,10 +103,12 @@ def promote(
     reason: str | None = None,
     who: str = "unknown",
     now: datetime | None = None,
+    refused_by: Callable[[str, str], str | None] = lambda challenger, champion: None,
 ) -> Promotion:
     """Make a release the champion; promoting the champion again changes nothing but writes its files anew.
 
-    `PromotionRefused` when one of its models lost to its baseline, unless forced with a reason.
+    `PromotionRefused` when one of its models lost to its baseline, or when `refused_by` says why it shall not follow
+    the champion, unless forced with a reason.
     """
     if force and not reason:
         raise PromotionRefused("a forced promotion needs a reason")
@@ -123,11 +125,21 @@ def promote(
         folder, pointer = export(client, home, number, pins, features)
         champion = read_champion(home.releases)
         before = None if champion is None else champion.release
+        refusal = None if before is None or before == number else refused_by(number, before)
+        if refusal is not None and not force:
+            raise PromotionRefused(f"release {number}: {refusal}; --force needs a --reason")
+        forced = force and (bool(lost) or refusal is not None)
         moved = _move_aliases(client, number, pins)
         _replace(home.releases / "champion.json", json_bytes({"release": number, "sha256": pointer}))
         if before != number or moved:
-            _remember(home, before, number, who, reason, now or datetime.now(UTC), forced=bool(lost) and force)
-        return Promotion(number, before, folder, bool(lost) and force)
+            _remember(home, before, number, who, reason, now or datetime.now(UTC), forced=forced)
+        return Promotion(number, before, folder, forced)
+
+
+def exported(home: Home, release: str) -> Path:
+    """The folder of a registered release, its files in place; it is not pointed at. `NotFound` if there is none."""
+    with _promotion_lock(home), tracking(home) as client:
+        return export(client, home, release, *read_pins(client, release))[0]
 
 
 def export(client: Any, home: Home, number: str, pins: Pins, features: bytes) -> tuple[Path, str]:

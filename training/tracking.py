@@ -116,6 +116,26 @@ def log_model(client: Any, name: str, what: Logged) -> str:
     return str(made.version)
 
 
+def log_report(
+    client: Any, name: str, tags: Mapping[str, str], metrics: Mapping[str, float], files: Mapping[str, bytes]
+) -> str:
+    """A report as a run beside the releases, its files as artefacts; the run's id."""
+    import mlflow
+
+    experiment = client.get_experiment_by_name(RELEASE)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        mlflow.start_run(experiment_id=experiment.experiment_id, run_name=name) as run,
+    ):
+        mlflow.set_tags({**tags, "code_version": code_version()})
+        mlflow.log_metrics(dict(metrics))
+        for path, body in files.items():
+            (Path(scratch) / path).parent.mkdir(parents=True, exist_ok=True)
+            (Path(scratch) / path).write_bytes(body)
+        mlflow.log_artifacts(scratch)
+    return str(run.info.run_id)
+
+
 def ensure_registered(client: Any, name: str) -> None:
     from mlflow.exceptions import MlflowException
 

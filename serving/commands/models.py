@@ -29,23 +29,36 @@ def list_models(*, as_json: bool) -> int:
 
 
 def promote(release: str, *, force: bool, reason: str | None, as_json: bool) -> int:
-    """Exit code 0; `PromotionRefused` when a model lost to its baseline and it is not forced with a reason."""
+    """Exit code 0; `PromotionRefused` when a model lost to its baseline, or the log says that the release is worth less
+    than the champion, and it is not forced with a reason."""
+    from experiments.offpolicy.gate import Gate
+    from serving.commands.evaluate import promotion_gate
     from training.registry import promote as make_champion
 
     settings = load_settings()
+    asked: list[Gate] = []
+
+    def refused_by(challenger: str, champion: str) -> str | None:
+        asked.append(gate := promotion_gate(settings)(challenger, champion))
+        return gate.sentence if gate.passage == "refused" else None
+
     try:
-        done = make_champion(settings.home, release, force=force, reason=reason, who=_who(), now=settings.now())
+        done = make_champion(
+            settings.home, release, force=force, reason=reason, who=_who(), now=settings.now(), refused_by=refused_by
+        )
     except NotFound as error:
         if (error.kind, error.name) != ("release", "challenger"):
             raise
         raise NboError("there is no challenger to promote: run `nbo train`, which registers one") from None
     if as_json:
         body = {"release": done.release, "before": done.before, "forced": done.forced, "folder": str(done.folder)}
-        print(msgspec.json.encode(body).decode())
+        print(msgspec.json.encode({**body, "off_policy": asked[0] if asked else None}).decode())
     elif done.before == done.release:
         print(f"release {done.release} is the champion already")
     else:
         print(f"release {done.release} is the champion now" + (f", after {done.before}" if done.before else ""))
+        for gate in asked:
+            print(f"off-policy: {gate.sentence}")
     return 0
 
 
