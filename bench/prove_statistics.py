@@ -17,11 +17,11 @@ from scipy.stats import norm
 from bench.proof import Proof, within
 from bench.simulated import WORLDS, Floats, Moments, World, moments
 from bench.simulated_shop import DAYS, SEED, START, shop
-from experiments.analysis import kind_of
 from experiments.cells import NUMBERS, Cell, cell_of
 from experiments.latency import FEWEST_BEYOND
 from experiments.metrics import EXPERIMENT_METRICS, METRICS
 from experiments.moments import per_unit
+from experiments.statistics.arms import kind_of
 from experiments.statistics.effect import Effect, compare
 from experiments.statistics.power import plan
 
@@ -47,7 +47,7 @@ def false_positives(proof: Proof) -> None:
         numbers = np.stack([units[f"{name}_{number}"].to_numpy(zero_copy_only=False) for number in NUMBERS])
         found = [
             [
-                compare(pair, name, "a", "b", kind=kind_of(METRICS[name]), cuped=cuped)
+                compare(pair, name, "a", "b", kind=kind_of(METRICS[name].kind), cuped=cuped)
                 for pair in _splits(name, numbers, treated)
             ]
             for cuped in (False, True)

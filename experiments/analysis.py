@@ -11,7 +11,7 @@ import msgspec
 from experiments.cells import Cell
 from experiments.gathered import Gathered, gather, weights_of
 from experiments.metrics import Metric, metric_of
-from experiments.statistics.arms import Kind
+from experiments.statistics.arms import kind_of
 from experiments.statistics.corrections import corrected
 from experiments.statistics.effect import Effect, compare
 from experiments.statistics.guardrails import Guarded, guard
@@ -118,10 +118,10 @@ def conclude(experiment: Experiment, found: Gathered, at: datetime) -> Analysis:
         exposures=tuple(Exposed(day=e.day, phase=e.phase, variant=e.variant, n=e.n) for e in found.exposures),
         sample_ratio=ratio,
         segments=tuple(
-            by_segment(found.cells, primary.name, control, variants, kind=kind_of(primary), alpha=experiment.alpha)
+            by_segment(found.cells, primary.name, control, variants, kind=kind_of(primary.kind), alpha=experiment.alpha)
         ),
         novelty=tuple(
-            novelty(found.daily, primary.name, control, variant, kind=kind_of(primary), alpha=experiment.alpha)
+            novelty(found.daily, primary.name, control, variant, kind=kind_of(primary.kind), alpha=experiment.alpha)
             for variant in variants
         ),
         guardrails=tuple(one for variant in variants for one in guards[variant]),
@@ -135,13 +135,6 @@ def conclude(experiment: Experiment, found: Gathered, at: datetime) -> Analysis:
     )
 
 
-def kind_of(metric: Metric) -> Kind:
-    """How variants are compared by it; cells of quantiles carry their own variance and are compared as means."""
-    if metric.kind in ("ratio", "proportion"):
-        return "ratio" if metric.kind == "ratio" else "proportion"
-    return "mean"
-
-
 def _effects(
     experiment: Experiment, cells: Sequence[Cell], control: str, variants: Sequence[str]
 ) -> tuple[MetricEffects, ...]:
@@ -150,7 +143,8 @@ def _effects(
     for name in experiment.metrics:
         metric = metric_of(name)
         effects = [
-            compare(cells, name, control, variant, kind=kind_of(metric), alpha=experiment.alpha) for variant in variants
+            compare(cells, name, control, variant, kind=kind_of(metric.kind), alpha=experiment.alpha)
+            for variant in variants
         ]
         by_role[_role(experiment, name)].append((metric, effects))
     for role in ("primary", "secondary"):
@@ -183,7 +177,7 @@ def _seen(found: Gathered, metric: Metric, control: str, variant: str, alpha: fl
         Seen(
             look.at,
             _participants(look.cells, metric),
-            compare(look.cells, metric.name, control, variant, kind=kind_of(metric), alpha=alpha),
+            compare(look.cells, metric.name, control, variant, kind=kind_of(metric.kind), alpha=alpha),
             look.decides,
         )
         for look in found.looks

@@ -43,6 +43,12 @@ class Arm(NamedTuple):
         return self.var / self.n
 
 
+def kind_of(of_metric: str) -> Kind:
+    """How variants are compared by a metric of that kind; cells of quantiles carry their variance as means do."""
+    kinds: dict[str, Kind] = {"ratio": "ratio", "proportion": "proportion"}
+    return kinds.get(of_metric, "mean")
+
+
 def names_of(kind: Kind, cuped: bool) -> Names:
     den = "den" if kind == "ratio" else None
     return Names("num", den, "pre_num" if cuped else None, "pre_den" if cuped and den else None)
