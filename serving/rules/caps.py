@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.rules.limits import Limits, limits_of
+from serving.rules.limits import Limits, distinct, limits_of
 from serving.rules.masks import Said, without
 from serving.rules.tally import Capping, Tally
 from serving.state.contacts import ContactHistory
@@ -156,15 +156,30 @@ class _Own:
 
 
 def _grouped(view: CatalogueView, limits: Limits) -> tuple[_Own, ...]:
-    groups: dict[tuple[str, str], list[tuple[int, Capping, str | None]]] = {}
+    rows_of: dict[int, list[int]] = {id(caps): [] for caps in distinct(limits.of_offer)}
     for offer_id, caps in limits.of_offer.items():
-        row = view.row[offer_id]
+        rows_of[id(caps)].append(view.row[offer_id])
+    groups: dict[tuple[str, str], _Group] = {}
+    for caps in distinct(limits.of_offer):
         for cap in caps:
-            name = view.offers[row].category if cap.of == "category" else offer_id if cap.of == "offer" else None
-            if cap.of == "category" and name is None:
-                continue  # without a category nothing is counted
-            groups.setdefault((cap.of, cap.window.text), []).append((row, cap, name))
-    return tuple(
-        _Own(held[0][1], [row for row, _, _ in held], [cap.limit for _, cap, _ in held], [name for _, _, name in held])
-        for held in groups.values()
-    )
+            groups.setdefault((cap.of, cap.window.text), _Group(cap, [], [], [])).add(cap, rows_of[id(caps)], view)
+    return tuple(_Own(*group) for group in groups.values() if group.rows)
+
+
+class _Group(NamedTuple):
+    """What `_Own` is made of."""
+
+    cap: Capping
+    rows: list[int]
+    limits: list[int]
+    names: list[str | None]
+
+    def add(self, cap: Capping, rows: Sequence[int], view: CatalogueView) -> None:
+        if cap.of == "category":  # without one nothing is counted
+            rows = [row for row in rows if view.offers[row].category is not None]
+        self.rows.extend(rows)
+        self.limits.extend([cap.limit] * len(rows))
+        if cap.of == "offer":
+            self.names.extend(view.offers[row].offer_id for row in rows)
+        else:
+            self.names.extend(view.offers[row].category if cap.of == "category" else None for row in rows)

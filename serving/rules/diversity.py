@@ -55,7 +55,7 @@ class DiversityRule:
 
     def __init__(self, view: CatalogueView) -> None:
         self._view = view
-        self._category, self._brand = Kinds(view.category), Kinds(_coded([brand_of(offer) for offer in view.offers]))
+        self._category, self._brand = Kinds(view.category), Kinds(_coded(view.each.of("brand", brand_of)))
 
     def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
         if not asked.earlier:

@@ -6,11 +6,11 @@ same moment is given once. Money is counted in millionths of the currency, as wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from features.catalogue import Offer
+from features.catalogue import Cap, Offer
 from serving.rules.cooldown import Rest, rested_at, rests_of
 from serving.rules.pause import Patience, patience_of, paused_until_us
 from serving.rules.tally import Capping, Channels, Tally, capping
@@ -19,6 +19,7 @@ from serving.state.contacts import Claim, Claimed, Contact, ContactHistory, Leve
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
 
+Caps: TypeAlias = tuple[Capping, ...]
 MICROS = 1_000_000
 UNUSED = Level()
 
@@ -45,8 +46,19 @@ def take_of(offer: Offer) -> Take | None:
     )
 
 
-def _caps_of(offer: Offer) -> tuple[Capping, ...]:
-    return tuple(capping(cap) for cap in offer.caps)
+def _caps_of(offer: Offer) -> Caps:
+    return _made_ready(offer.caps)
+
+
+@lru_cache(maxsize=4096)
+def _made_ready(caps: tuple[Cap, ...]) -> Caps:
+    """The same object for equal caps, of which a catalogue has few."""
+    return tuple(capping(cap) for cap in caps)
+
+
+def distinct(of_offer: Mapping[str, Caps]) -> Iterable[Caps]:
+    """What offers have for caps, each once."""
+    return {id(caps): caps for caps in of_offer.values()}.values()
 
 
 def _category(offer: Offer) -> str | None:
@@ -92,9 +104,7 @@ class Limits:
         self.takes: dict[str, Take] = {
             name: take for name, take in zip(view.row, takes, strict=True) if take is not None
         }
-        self.of_offer: dict[str, tuple[Capping, ...]] = {
-            name: of for name, of in zip(view.row, caps, strict=True) if of
-        }
+        self.of_offer: dict[str, Caps] = {name: of for name, of in zip(view.row, caps, strict=True) if of}
         self.of_policies: tuple[Capping, ...] = tuple(
             capping(cap, policy.channels, policy.policy_id) for policy in view.contact_policies for cap in policy.caps
         )
@@ -107,7 +117,7 @@ class Limits:
         # A contact with any offer may count for a policy, or for a cap that only another offer has. On a channel where
         # none does it is claimed too: its events need not say where it was shown.
         self._counts_all = self._counts_contacts or any(
-            cap.of != "offer" for caps in self.of_offer.values() for cap in caps
+            cap.of != "offer" for caps in distinct(self.of_offer) for cap in caps
         )
 
     def take(self, offer_id: str) -> Take | None:
@@ -195,16 +205,13 @@ def _alike(cap: Capping, pick: Claimed, other: Claimed) -> bool:
 
 def _needs(
     of_policies: Sequence[Capping],
-    of_offer: Mapping[str, Sequence[Capping]],
+    of_offer: Mapping[str, Caps],
     rests: Sequence[Rest],
     patience: Sequence[Patience],
 ) -> Needs:
-    own = [cap for caps in of_offer.values() for cap in caps]
-    of_offers = {
-        offer_id: max(limits)
-        for offer_id, caps in of_offer.items()
-        if (limits := [cap.limit for cap in caps if cap.of == "offer"])
-    }
+    own = [cap for caps in distinct(of_offer) for cap in caps]
+    most = {id(caps): max((cap.limit for cap in caps if cap.of == "offer"), default=0) for caps in distinct(of_offer)}
+    of_offers = {offer_id: limit for offer_id, caps in of_offer.items() if (limit := most[id(caps)])}
     counted = [Need(cap.of, cap.limit, cap.channels) for cap in of_policies]
     counted += [Need(cap.of, cap.limit) for cap in own if cap.of != "offer"]
     if of_offers:
