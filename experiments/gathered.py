@@ -80,9 +80,8 @@ def gather(
     daily: list[Cell] = []
     with ask(tables, now, experiment.metrics) as answer:
         cells += answer.cells()
+        daily += answer.daily_cells((experiment.primary_metric,))
         checks, exposures = answer.checks(), answer.exposures()
-    with ask(tables, replace(now, segments=(), pre_days=0.0), (experiment.primary_metric,)) as answer:
-        daily += answer.daily_cells()
     watched = tuple(dict.fromkeys((experiment.primary_metric, *(one.metric for one in experiment.guardrails))))
     start = _started(experiment, exposures)
     moments = looks if looks is not None else planned_looks(start, at, experiment.stopped_at) if start else ()

@@ -115,7 +115,8 @@ def _derived(tables: Tables, made: Made, name: str, columns: Sequence[str], kind
 def _match_outcomes(tables: Tables, made: Made, names: Sequence[str], until_us: int) -> None:
     """Temporary tables `outcome_<name>`: key, us and offer of each impression with such an outcome, and its instant.
 
-    Only impressions are looked at whose decision, or person, has some outcome at all.
+    Only impressions are looked at whose decision, or person, has some outcome at all. Those of one person and offer at
+    the same instant are alike, so that it does not matter which comes first.
     """
     import pyarrow as pa
 
@@ -127,7 +128,7 @@ def _match_outcomes(tables: Tables, made: Made, names: Sequence[str], until_us: 
     wanted = ", ".join(f"'{one}'" for one in sorted({one for name in names for one in types[name]}))
     events = keyed(tables, made.unit, until_us)
     tables.db.execute(
-        "CREATE OR REPLACE TEMP TABLE taken AS SELECT event_type, person, offer_id, decision_id, us, event_id "
+        "CREATE OR REPLACE TEMP TABLE taken AS SELECT event_type, person, offer_id, decision_id, us "
         f"FROM {events} WHERE event_type IN ({wanted}) AND offer_id IS NOT NULL AND us < {until_us}"
     )
     related = "person IN (SELECT person FROM taken)"
@@ -139,13 +140,14 @@ def _match_outcomes(tables: Tables, made: Made, names: Sequence[str], until_us: 
     shown = _arrow(
         tables,
         f"SELECT key, person, offer_id, decision_id, us FROM {events} WHERE event_type = 'impression' "
-        f"AND offer_id IS NOT NULL AND us < {until_us} AND {related} ORDER BY us, event_id",
+        f"AND offer_id IS NOT NULL AND us < {until_us} AND {related} ORDER BY us, decision_id",
     )
     for name in names:
         listed = ", ".join(f"'{one}'" for one in types[name])
         taken = _arrow(
             tables,
-            f"SELECT person, offer_id, decision_id, us FROM taken WHERE event_type IN ({listed}) ORDER BY us, event_id",
+            f"SELECT person, offer_id, decision_id, us FROM taken WHERE event_type IN ({listed}) "
+            "ORDER BY us, decision_id",
         )
         outcome_us = _matched(tables, shown, taken)
         found = outcome_us != NEVER

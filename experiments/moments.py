@@ -7,6 +7,7 @@ parts, which bounds the memory.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from typing import Any
 from experiments.cells import NUMBERS, Cell, merge
 from experiments.happened import foreign_purchases, make_happened
 from experiments.latency import latency_cells
-from experiments.metrics import Metric, experiment_metrics, filled
+from experiments.metrics import Metric, event_types, experiment_metrics, filled
 from experiments.tables import Tables
 from experiments.units import Made, Question, make_units, quoted
 from features.events import US_PER_DAY, from_us, to_us
@@ -76,12 +77,12 @@ class Answer:
         order = {metric.name: n for n, metric in enumerate(self.metrics)}
         return sorted(found, key=lambda c: (order[c.metric], c.segment or ("", ""), c.phase or 0, c.variant))
 
-    def daily_cells(self) -> list[Cell]:
-        """The same by whole days since exposure, over the units watched for that day; metrics that have a daily value.
+    def daily_cells(self, metrics: Sequence[str] | None = None) -> list[Cell]:
+        """The same by whole days since exposure, over the units watched for that day; of metrics with a daily value.
 
-        For the whole of each variant only, without the days before exposure.
+        For the whole of each variant only, without the days before exposure; `metrics` are some of those asked about.
         """
-        return _daily_cells(self)
+        return _daily_cells(self, metrics)
 
     def checks(self) -> Checks:
         until_us = to_us(self.question.until)
@@ -304,12 +305,11 @@ def _statistics(metric: Metric) -> list[tuple[str, str, str]]:
 # By day since exposure
 
 
-def _daily_cells(answer: Answer) -> list[Cell]:
-    metrics = [metric for metric in answer.of_events if metric.daily]
+def _daily_cells(answer: Answer, names: Sequence[str] | None) -> list[Cell]:
+    metrics = [m for m in answer.of_events if m.daily and (names is None or m.name in names)]
     if not metrics:
         return []
-    settings = answer.tables.settings
-    last = MOST_DAYS - 1
+    db, settings = answer.tables.db, answer.tables.settings
     exprs = ", ".join(
         f"coalesce(CAST({filled(text, settings, NOW)} AS DOUBLE), 0) AS {metric.name}_{number}"
         for metric in metrics
@@ -318,25 +318,23 @@ def _daily_cells(answer: Answer) -> list[Cell]:
     )
     sums = ", ".join(f"{sql} AS {name}" for metric in metrics for name, sql in _day_sums(metric))
     full = f"CAST(floor(observed_us / {US_PER_DAY}) AS INTEGER)"
-    rows = answer.tables.db.execute(
-        f"SELECT phase, variant, day, {sums} FROM (SELECT u.phase, u.variant, h.day, u.uid, {exprs} FROM happened h "
-        f"JOIN (SELECT uid, phase, variant, observed_us, {full} AS full_days FROM units) u ON h.uid = u.uid "
-        f"WHERE h.day >= 0 AND h.day < u.full_days AND h.day <= {last} "
-        "GROUP BY u.phase, u.variant, h.day, u.uid, u.observed_us) GROUP BY phase, variant, day"
+    types = ", ".join(f"'{name}'" for name in event_types(metrics, settings))
+    rows = db.execute(
+        f"SELECT u.phase, u.variant, h.day, {sums} FROM (SELECT uid, day, {exprs} FROM happened WHERE day >= 0 "
+        f"AND day < {MOST_DAYS} AND event_type IN ({types}) GROUP BY uid, day) h "
+        f"JOIN (SELECT uid, phase, variant, {full} AS full_days FROM units) u ON h.uid = u.uid "
+        "WHERE h.day < u.full_days GROUP BY u.phase, u.variant, h.day"
     ).fetchall()
     by_day = {(int(phase), str(variant), int(day)): rest for phase, variant, day, *rest in rows}
-    counts = answer.tables.db.execute(
-        f"SELECT phase, variant, {full} AS days, count(*) FROM units GROUP BY 1, 2, 3"
-    ).fetchall()
-    watched: dict[tuple[int, str, int], int] = {}
+    counts = db.execute(f"SELECT phase, variant, {full} AS days, count(*) FROM units GROUP BY 1, 2, 3").fetchall()
+    watched: Counter[tuple[int, str, int]] = Counter()
     for phase, variant, days, n in counts:
         for day in range(min(int(days), MOST_DAYS)):
-            place = (int(phase), str(variant), day)
-            watched[place] = watched.get(place, 0) + int(n)
-    names = [name for metric in metrics for name, _ in _day_sums(metric)]
+            watched[int(phase), str(variant), day] += int(n)
+    sums_of = [name for metric in metrics for name, _ in _day_sums(metric)]
     found = []
     for place, n in sorted(watched.items(), key=lambda one: (one[0][0], one[0][2], one[0][1])):
-        held = dict(zip(names, by_day.get(place, [0.0] * len(names)), strict=True))
+        held = dict(zip(sums_of, by_day.get(place, [0.0] * len(sums_of)), strict=True))
         found += [_day_cell(metric, *place, n, held) for metric in metrics]
     return found
 

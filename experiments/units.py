@@ -57,8 +57,12 @@ def make_units(tables: Tables, question: Question) -> Made:
     segments = tuple(dict.fromkeys(question.segments))
     sources = _segment_sources(tables, segments)
     carried = [name for name in segments if sources[name] == "exposures"]
-    _keep_exposed(tables, question, until_us, carried)
+    exposed = _exposed(tables, question, until_us, carried)
+    _view(tables, "exposed", exposed)
     n, n_keys = _row(tables, "SELECT count(*), count(DISTINCT key) FROM exposed")
+    if n != n_keys:  # several of one unit: they are read again and again
+        tables.db.execute(f"CREATE OR REPLACE TEMP TABLE kept_exposed AS {exposed}")
+        _view(tables, "exposed", "SELECT * FROM kept_exposed")
     named = ("unit_id", "person", "variant", "phase", *map(quoted, carried))
     first = (
         "exposed"
@@ -85,7 +89,7 @@ def make_units(tables: Tables, question: Question) -> Made:
         f"FROM first_exposed WHERE {where}",
     )
     n_units = _number(tables, segments, sources)
-    _drop(tables, "exposed", "crossed")
+    _drop(tables, "kept_exposed", "crossed")
     return Made(n_units, n_crossed, n_immature, int(question.pre_days * US_PER_DAY), question.unit, segments)
 
 
@@ -133,7 +137,7 @@ def make_population(
             "coalesce(variant, 'none')",
             "LEFT JOIN (SELECT key, min_by(variant, us) AS variant FROM exposed GROUP BY key) v ON seen.key = v.key",
         )
-        _keep_exposed(tables, Question(experiment_id=experiment_id, until=until), until_us, [])
+        _view(tables, "exposed", _exposed(tables, Question(experiment_id=experiment_id, until=until), until_us, []))
     _view(
         tables,
         "selected",
@@ -141,7 +145,6 @@ def make_population(
         f"CAST({until_us} AS BIGINT) AS end_us FROM ({seen}) seen {join}",
     )
     n_units = _number(tables, named, sources)
-    _drop(tables, "exposed")
     return Made(n_units, 0, 0, int(pre_days * US_PER_DAY), "customer", named)
 
 
@@ -156,8 +159,8 @@ def keyed(tables: Tables, unit: Unit, until_us: int, of: Literal["events", "deci
     return f"(SELECT e.*, {person} AS person, {key} AS key FROM {of} e {join})"
 
 
-def _keep_exposed(tables: Tables, question: Question, until_us: int, carried: Sequence[str]) -> None:
-    """Exposures with the person behind each. A session has no aliases, a visitor who stands for one has."""
+def _exposed(tables: Tables, question: Question, until_us: int, carried: Sequence[str]) -> str:
+    """Exposures with the person behind each, as a query. A session has no aliases, a visitor who stands for one has."""
     key, person, join = "e.unit_id", "e.customer_id", ""
     if tables.has_aliases:
         key, person = "coalesce(i.known, e.unit_id)", "coalesce(j.known, e.customer_id, i.known, e.unit_id)"
@@ -170,11 +173,10 @@ def _keep_exposed(tables: Tables, question: Question, until_us: int, carried: Se
     elif not tables.has_aliases:
         person = "coalesce(e.customer_id, e.unit_id)"
     more = "".join(f', coalesce(e."{name}", \'{UNKNOWN}\') AS "{name}"' for name in carried)
-    tables.db.execute(
-        f"CREATE OR REPLACE TEMP TABLE exposed AS SELECT {key} AS key, {person} AS person, e.unit_id, e.variant, "
-        f"coalesce(e.phase, 1) AS phase, e.us{more} FROM exposures e {join} "
-        f"WHERE e.experiment_id = $1 AND e.us < {until_us}",
-        [question.experiment_id],
+    experiment_id = question.experiment_id.replace("'", "''")
+    return (
+        f"SELECT {key} AS key, {person} AS person, e.unit_id, e.variant, coalesce(e.phase, 1) AS phase, e.us{more} "
+        f"FROM exposures e {join} WHERE e.experiment_id = '{experiment_id}' AND e.us < {until_us}"
     )
 
 
