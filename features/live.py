@@ -147,7 +147,10 @@ def _fill_in(plan: Plan, found: dict[str, Value], times: Sequence[float], instan
     now_us, attributes = float(instant.now_us), instant.attributes
     for name, at, default in plan.ages:
         age_us = now_us - times[at]
-        found[name] = default if age_us != age_us else max(age_us, 0.0) / US_PER_DAY  # NaN: never
+        if age_us != age_us:  # NaN: never
+            found[name] = default
+        else:
+            found[name] = age_us / US_PER_DAY if age_us > 0.0 else 0.0
     for name, at, is_time in plan.told:
         told: Any = attributes[at]
         value = math.nan if told is None else float(told)

@@ -7,9 +7,11 @@ import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from features.definitions import FeatureSet
 from features.errors import StoreUnavailable
@@ -31,8 +33,7 @@ LAST_KNOWN_US = 600_000_000  # what is older than ten minutes is not used, also 
 MOST_RECENT = 500  # events of one customer that a decision reads: a shared id must not slow everybody down
 
 
-@dataclass(frozen=True, slots=True)
-class CustomerNow:
+class CustomerNow(msgspec.Struct, frozen=True):
     """A customer at one instant."""
 
     customer_id: str  # who it is, after joining: an anonymous visitor may have become a known customer
@@ -40,8 +41,8 @@ class CustomerNow:
     known: bool  # something is known of this customer: stored, live or told
     snapshot_us: int | None  # the stored part covers what happened before this instant
     refused: frozenset[str] | None = frozenset()  # keys of consent that are refused; None: could not be read
-    consent: Mapping[str, bool] = field(default_factory=dict)
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    consent: Mapping[str, bool] = {}
+    attributes: Mapping[str, Any] = {}
     muted_categories: frozenset[str] = frozenset()
     less_like: frozenset[str] = frozenset()
     time_zone: str | None = None
@@ -51,7 +52,7 @@ class CustomerNow:
 
     def but(self, degraded: tuple[str, str]) -> CustomerNow:
         """The same, with one more thing that could not be had."""
-        return replace(self, degraded=(*self.degraded, degraded))
+        return msgspec.structs.replace(self, degraded=(*self.degraded, degraded))
 
 
 class Happened(NamedTuple):
@@ -240,15 +241,16 @@ class CustomerReader:
                 erased=erased,
                 unit_id=unit_id,
             )
+        any_refused = not all(profile.consent.values())
         return CustomerNow(
             customer_id=customer_id,
             features=features,
             known=known,
             snapshot_us=snapshot_us,
-            refused=profile.refused,
+            refused=profile.refused if any_refused else NOTHING_REFUSED,
             consent=profile.consent,
             attributes=profile.attributes,
-            muted_categories=frozenset(profile.muted_categories),
+            muted_categories=frozenset(profile.muted_categories) if any_refused else NOTHING_REFUSED,
             less_like=frozenset(profile.less_like),
             time_zone=profile.time_zone,
             degraded=tuple(degraded),

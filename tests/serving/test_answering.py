@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 
+import msgspec
 import pytest
 
 from features.catalogue import Cap
@@ -93,9 +94,7 @@ def service(decider_with, contacts):
 
 
 def _unknown_consent(customer):
-    from dataclasses import replace
-
-    return replace(customer, refused=None)
+    return msgspec.structs.replace(customer, refused=None)
 
 
 def ask(service, n=1, deadline_s=DEADLINE_S, before=lambda: None):
