@@ -49,6 +49,14 @@ def taken_in(contacts: list[Contact], event: LogEvent, room: bool = True) -> boo
     return changed is not contact
 
 
+def lapsed_claim(contacts: list[Contact], event: LogEvent) -> Contact | None:
+    """The claim that the event is the first to prove, and too late; None if there is no such one."""
+    at = _found(contacts, event) if event.decision_id is not None else None
+    if at is None or contacts[at].seen_us is not None or contacts[at].lapses_us > event.received_us:
+        return None
+    return contacts[at]
+
+
 def _found(contacts: list[Contact], event: LogEvent) -> int | None:
     unseen_only = event.decision_id is None and event.event_type == "impression"
     for at in range(len(contacts) - 1, -1, -1):

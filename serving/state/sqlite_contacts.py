@@ -23,7 +23,7 @@ from serving.state.contact_book import ContactBook, Remembered
 from serving.state.contacts import Claim, Claimed, Contact, ContactHistory, Level, Limits, Needs, Stock, Take
 from serving.state.keeping import FULL, KEPT_US, THINNED_ABOVE, kept
 from serving.state.known import Known, Row
-from serving.state.outcomes import KEEPS, matters, taken_in
+from serving.state.outcomes import KEEPS, lapsed_claim, matters, taken_in
 from serving.state.stock_book import Hold, StockBook, Total
 
 SCHEMA = (
@@ -268,10 +268,10 @@ class SqliteContacts:
                     contacts[owner] = list(
                         self._thinned(ContactHistory(tuple(contacts[owner])), event.received_us).contacts
                     )
+                if event.decision_id is not None and event.event_type in KEEPS:
+                    self._keep(book, event, contacts[owner], limits)
                 if taken_in(contacts[owner], event, room=len(contacts[owner]) < FULL):
                     changed.add(owner)
-                if event.decision_id is not None and event.event_type in KEEPS:
-                    self._keep(book, event, limits)
             newest_us = max((event.received_us for event in about), default=0)
             customers.write({owner: ContactHistory(tuple(contacts[owner])) for owner in changed}, newest_us)
             held.sqlite.execute("INSERT OR REPLACE INTO applied_position VALUES (1, ?)", (new[-1].position,))
@@ -279,19 +279,18 @@ class SqliteContacts:
                 held.known.rows_are_new = held.known.due_is_known = False
         return len(new)
 
-    def _keep(self, book: StockBook, event: LogEvent, limits: Limits | None) -> None:
-        total = None
-        if limits is not None:
-            take = limits.take(event.offer_id or "")
-            total = Total(take.inventory, take.budget, take.daily) if take is not None else Total()
-        book.keep(
-            event.decision_id or "",
-            event.offer_id or "",
-            event.event_type in self._outcomes,
-            event.received_us,
-            day_of(event.received_us, self._zone)[0],
-            total,
-        )
+    def _keep(self, book: StockBook, event: LogEvent, contacts: list[Contact], limits: Limits | None) -> None:
+        """What the event's decision holds of its offer; of a hold that is forgotten the customer's contact tells."""
+        decision_id, offer_id, at_us = event.decision_id or "", event.offer_id or "", event.received_us
+        take = limits.take(offer_id) if limits is not None else None
+        total = None if limits is None else Total() if take is None else Total(take.inventory, take.budget, take.daily)
+        day, is_outcome = day_of(at_us, self._zone)[0], event.event_type in self._outcomes
+        if book.keep(decision_id, offer_id, is_outcome, at_us, day, total) or take is None:
+            return
+        claim = lapsed_claim(contacts, event)
+        if claim is not None and claim.lapses_us + self._window_us <= at_us:
+            book.remember(Hold(decision_id, offer_id, take, day, at_us, self._own_window_us(take)))
+            book.keep(decision_id, offer_id, is_outcome, at_us, day, total)
 
     def _own_window_us(self, take: Take) -> int:
         """How long an acceptance of this offer is waited for."""

@@ -137,26 +137,33 @@ class StockBook:
 
     def keep(
         self, decision_id: str, offer_id: str, outcome: bool, at_us: int, day: str, total: Total | None = None
-    ) -> None:
+    ) -> bool:
         """An event names decision and offer: what is held is kept, and what lapsed is taken again if it is there: of
-        this total, or of the last claim's if nobody knows a newer one.
+        this total, or of the last claim's if nobody knows a newer one. False if there is no such hold.
 
         Money that is due at the acceptance waits for the outcome until the attribution window ends.
         """
         held = self._db.execute(HELD, (decision_id, offer_id)).fetchone()
         if held is None:
-            return
+            return False
         state, units, spent, held_day, per_accept, window_us = held
         if state == LAPSED:
             of = total or self._db.execute(OF_LAST_CLAIM, (offer_id,)).fetchone()
             taken = self._db.execute(TAKE_LATE, (offer_id, units, spent, day, self.version, *of)).fetchone()
             if taken is None:
-                return  # late, and nothing is left
+                return True  # late, and nothing is left
             state, held_day = CLAIMED, taken[0]
         if outcome or not (per_accept and spent):
             self._db.execute(DROP, (decision_id, offer_id))
         elif state == CLAIMED:
             self._db.execute(MOVE, (SEEN, at_us + window_us, held_day, decision_id, offer_id))
+        return True
+
+    def remember(self, hold: Hold) -> None:
+        """Note again what lapsed so long ago that it was forgotten, so that an event may ask for it."""
+        decision_id, offer_id, take, day, due_us, window_us = hold
+        values = (decision_id, offer_id, LAPSED, take.units, take.micros, day, int(take.per_accept), due_us, window_us)
+        insert(self._db, "INSERT INTO holds", [values])
 
     def give_back(self, decision_id: str) -> None:
         """The decision was never handed out; what was seen of it all the same stays."""

@@ -260,6 +260,36 @@ def test_a_late_event_takes_nothing_where_nothing_is_left(world):
     assert world.history()[0].seen_us is not None  # and yet it counts for the customer's caps
 
 
+@pytest.mark.parametrize("days", [8, 20])  # the attribution window is 7: the hold itself is forgotten
+def test_an_event_that_comes_after_its_hold_is_forgotten_still_takes_stock_if_some_is_left(world, days):
+    limits = limits_of(an_offer(inventory=2))
+    late = [world.decide(limits, "o-1", customer=f"c-{n}") for n in (1, 2)]
+    world.later(minutes=31).read()
+    world.later(days=days).read()
+    assert world.decide(limits, "o-1", customer="c-3")
+    for _ in range(2):  # a click follows the impression, and keeps what is kept
+        world.happens("impression", "o-1", late[0], limits=limits)
+        world.happens("click", "o-1", late[0], limits=limits)
+    assert world.level() == (2, 0.0, 0.0)
+    world.happens("impression", "o-1", late[1], customer="c-2", limits=limits)
+    assert world.level() == (2, 0.0, 0.0)  # nothing was left
+    world.later(days=days).read()
+    assert world.level() == (1, 0.0, 0.0)  # the third, whom nobody saw, has lapsed
+    world.happens("impression", "o-1", "never-made", customer="c-2", limits=limits)
+    assert world.level() == (1, 0.0, 0.0)
+
+
+def test_money_per_acceptance_of_a_forgotten_hold_waits_for_the_acceptance_again(world):
+    limits = limits_of(an_offer(cost=Cost(amount=1, per="accept"), budget=Budget(amount=5, per="total")))
+    late = world.decide(limits, "o-1")
+    world.later(minutes=31).read()
+    world.later(days=8).read()
+    world.happens("impression", "o-1", late, limits=limits)
+    assert world.level() == (0, 1.0, 1.0)
+    world.later(days=8).read()
+    assert world.level()[:2] == (0, 0.0)
+
+
 def costing(total, per="total"):
     return limits_of(an_offer(cost=Cost(amount=1, per="impression"), budget=Budget(amount=total, per=per)))
 
