@@ -178,8 +178,15 @@ class Plan:
             lever for one in everything for variant in one.experiment.variants for lever in variant.levers
         )
         self._nothing = Assigned(levers_off=self._levers)
+        variants = [variant for runs in by_layer.values() for one in runs for variant in one.experiment.variants]
+        self._releases = frozenset([variant.release for variant in variants if variant.release is not None])
         self._held_out = Assigned(holdout=True, levers_off=self._levers)
         self._met: dict[tuple[int, ...], Assigned] = {}  # by the ids of the arms: what they come to together
+
+    @property
+    def releases(self) -> frozenset[str]:
+        """Those that variants of running experiments name."""
+        return self._releases
 
     @property
     def empty(self) -> bool:

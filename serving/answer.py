@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from features.catalogue import Offer, Treatment
 from features.events import from_us
+from serving.catalogue_view import fits_there
 from serving.counting import Counted, counted
-from serving.decision import Decision, Degraded, OfferAnswer, PlacementAnswer
+from serving.decision import Decision, Degraded, Met, OfferAnswer, PlacementAnswer
 from serving.decision_log import log_row
 from serving.drafting import Drafted
+from serving.experimenting import told
 from serving.explain import explain
 from serving.reasons import reasons
-from serving.settings import Settings
 
 if TYPE_CHECKING:
     from serving.decide import Attempt
-    from serving.edition import Edition
 
 
 class Answered(NamedTuple):
@@ -28,23 +29,23 @@ class Answered(NamedTuple):
     placements: tuple[PlacementAnswer, ...]
     model_versions: dict[str, str | None]
     degraded: tuple[Degraded, ...]
+    experiments: tuple[Met, ...]
 
 
-def answer_of(
-    attempt: Attempt, settings: Settings, currency: str, of_each: Sequence[Counted] | None = None
-) -> Decision:
+def answer_of(attempt: Attempt, currency: str, of_each: Sequence[Counted] | None = None) -> Decision:
     """The decision; its log row is left empty by a dry run. `of_each` is `counted_of`, if somebody has counted."""
-    question, edition, request = attempt.question, attempt.edition, attempt.question.request
+    question, arm, request = attempt.question, attempt.arm, attempt.question.request
     answered = Answered(
         from_us(question.lapses_us),
         currency,
         tuple([_placement(attempt, drafted) for drafted in attempt.draft.placements]),
-        edition.versions,
-        _degraded(attempt, edition),
+        arm.edition.versions,
+        _degraded(attempt),
+        told(arm.assigned),
     )
     payload = b""
     if not request.dry_run:
-        payload = log_row(answered, attempt, settings, counted_of(attempt) if of_each is None else of_each)
+        payload = log_row(answered, attempt, counted_of(attempt) if of_each is None else of_each)
     return Decision(
         decision_id=question.decision_id,
         customer_id=request.customer_id,
@@ -52,9 +53,12 @@ def answer_of(
         expires_at=answered.expires_at,
         currency=currency,
         placements=answered.placements,
-        policy=settings.policy,
+        policy=arm.settings.policy,
         model_versions=answered.model_versions,
         degraded=answered.degraded,
+        experiments=answered.experiments,
+        holdout=arm.assigned.holdout,
+        exposures=arm.exposures if payload else (),
         explanation=explain(attempt) if request.explain else None,
         log_payload=payload,
     )
@@ -70,10 +74,10 @@ def _placement(attempt: Attempt, drafted: Drafted) -> PlacementAnswer:
     placement_id = drafted.placement.placement_id
     treatments = view.treatment_for(placement_id, drafted.channel)
     score, p_accept, offers = drafted.worth.score, drafted.worth.p_accept, []
-    codes = reasons(attempt, drafted)
+    codes, asked_for = reasons(attempt, drafted), attempt.arm.assigned.treatments
     for rank, pick in enumerate(drafted.picks, start=1):
         offer = view.offers[pick.row]
-        treatment = offer.treatments[treatments.item(pick.row)]
+        treatment = _asked_for(offer, asked_for, drafted) or offer.treatments[treatments.item(pick.row)]
         offers.append(
             OfferAnswer(
                 rank=rank,
@@ -91,8 +95,18 @@ def _placement(attempt: Attempt, drafted: Drafted) -> PlacementAnswer:
     return PlacementAnswer(placement_id=placement_id, offers=tuple(offers))
 
 
-def _degraded(attempt: Attempt, edition: Edition) -> tuple[Degraded, ...]:
-    found = [*attempt.question.known.customer.degraded, *attempt.degraded]
-    if edition.release is None:
+def _asked_for(offer: Offer, treatments: Mapping[str, str], drafted: Drafted) -> Treatment | None:
+    """The treatment that a variant asks for, where it fits; None: the first that does."""
+    wanted = treatments.get(offer.offer_id) if treatments else None
+    if wanted is None:
+        return None
+    fitting = (one for one in offer.treatments if one.treatment_id == wanted)
+    return next((one for one in fitting if fits_there(one, drafted.placement.placement_id, drafted.channel)), None)
+
+
+def _degraded(attempt: Attempt) -> tuple[Degraded, ...]:
+    arm = attempt.arm
+    found = [*attempt.question.known.customer.degraded, *arm.degraded, *attempt.degraded]
+    if arm.edition.release is None and not arm.assigned.holdout:
         found.append(("model_unavailable", "offers were scored by their own acceptance rate; promote a release"))
     return tuple(Degraded(code, action) for code, action in dict.fromkeys(found))

@@ -119,7 +119,7 @@ class Answering:
         except Exception:
             logger.exception("the release %s failed in a decision", edition.release_number)
         try:
-            return self.decider.begin(edition.without_models(), request, known)
+            return self.decider.begin(edition, request, known, models=False)
         except Exception:
             logger.exception("a decision by popularity failed")
         return None

@@ -8,9 +8,10 @@ from functools import cached_property, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from features.catalogue import ContactPolicy, Lever, Offer, Placement
+from features.catalogue import ContactPolicy, Lever, Offer, Placement, Treatment
 from features.definitions import FeatureSet
 from features.events import to_us
+from features.experiment import Experiment
 from features.facts import Catalogue
 from serving.each_offer import EachOffer
 
@@ -45,10 +46,12 @@ class CatalogueView:
         self.any_retention = bool(self.retention.any())
         self.save_rate = np.array(each.of("save_rate", _save_rate), np.float64)  # NaN where the offer names none
         self.ones, self.zeros = np.ones(len(self.offers)), np.zeros(len(self.offers))
-        for shared in (self.ones, self.zeros):
+        self.level = np.zeros(len(self.offers), np.int64)  # priorities where none counts
+        for shared in (self.ones, self.zeros, self.level):
             shared.setflags(write=False)
         self.contact_policies: tuple[ContactPolicy, ...] = catalogue.contact_policies
         self.levers: tuple[Lever, ...] = catalogue.levers
+        self.experiments: tuple[Experiment, ...] = catalogue.experiments
         self._treatments: dict[tuple[str, str | None], NDArray[np.int16]] = {}
         self._fits: dict[tuple[str, str | None], NDArray[np.bool_] | None] = {}
 
@@ -120,10 +123,12 @@ def _save_rate(offer: Offer) -> float:
     return float(rate) if isinstance(rate, int | float) and not isinstance(rate, bool) and 0 <= rate <= 1 else math.nan
 
 
-def _first_fit(offer: Offer, placement_id: str, channel: str | None) -> int:
-    def fits(channels: tuple[str, ...], placements: tuple[str, ...]) -> bool:
-        return (not channels or channel in channels) and (not placements or placement_id in placements)
+def fits_there(one: Offer | Treatment, placement_id: str, channel: str | None) -> bool:
+    """Whether it may be shown in a placement, over a channel."""
+    return (not one.channels or channel in one.channels) and (not one.placements or placement_id in one.placements)
 
-    if not fits(offer.channels, offer.placements):
+
+def _first_fit(offer: Offer, placement_id: str, channel: str | None) -> int:
+    if not fits_there(offer, placement_id, channel):
         return -1
-    return next((i for i, t in enumerate(offer.treatments) if fits(t.channels, t.placements)), -1)
+    return next((i for i, t in enumerate(offer.treatments) if fits_there(t, placement_id, channel)), -1)

@@ -18,6 +18,7 @@ from serving.answer import answer_of
 from serving.decision import Decision, DecisionRequest, Degraded, PlacementAnswer
 from serving.drafting import Draft, Known, Question, draft, placements_of
 from serving.edition import Edition
+from serving.experimenting import Arm, arm_for
 from serving.ids import new_id, new_seed
 from serving.metrics import Meter
 from serving.settings import Clock, Settings
@@ -30,12 +31,16 @@ MOST_DRAWS = 8  # of one decision: after that many lost races, whatever is limit
 class Attempt(msgspec.Struct, frozen=True, eq=False):
     """A decision on its way: drawn, and not yet reserved."""
 
-    edition: Edition
+    arm: Arm
     question: Question
     draft: Draft
     lost: tuple[frozenset[str], ...] = ()  # per draw before this one, offers whose last unit went to somebody else
     degraded: tuple[tuple[str, str], ...] = ()
     n_draws: int = 1
+
+    @property
+    def edition(self) -> Edition:
+        return self.arm.edition
 
     @property
     def claim(self) -> Claim | None:
@@ -101,9 +106,14 @@ class Decider:
             except StoreUnavailable as error:
                 logger.warning("contacts could not catch up: %s", error)
 
-    def begin(self, edition: Edition, request: DecisionRequest, known: Known, seed: int | None = None) -> Attempt:
-        """The first draw. Of somebody erased nothing may be kept, so nothing that must be counted is shown."""
+    def begin(
+        self, edition: Edition, request: DecisionRequest, known: Known, seed: int | None = None, *, models: bool = True
+    ) -> Attempt:
+        """The first draw, without models by popularity. Of somebody erased nothing may be kept, so nothing that must be
+        counted is shown.
+        """
         now = self.clock()
+        now_us = to_us(now)
         if known.customer.erased:
             known = Known(known.customer, None, None)
         question = Question(
@@ -111,10 +121,12 @@ class Decider:
             known=known,
             now=now,
             seed=new_seed() if seed is None else seed,
-            decision_id=new_id(to_us(now)),
-            lapses_us=to_us(now) + int(self.settings.expires_after_s * 1e6),
+            decision_id=new_id(now_us),
+            lapses_us=now_us + int(self.settings.expires_after_s * 1e6),
         )
-        return Attempt(edition, question, draft(edition, self.settings, question, rng_of(question.seed, 1)))
+        arm = arm_for(edition, self.settings, request, known.customer, now_us)
+        arm = arm if models else arm.without_models()
+        return Attempt(arm, question, draft(arm.edition, arm.settings, question, rng_of(question.seed, 1)))
 
     def again(self, attempt: Attempt, lost: Sequence[Claimed]) -> Attempt:
         """Another draw without what was lost in a race."""
@@ -124,7 +136,7 @@ class Decider:
         without = frozenset().union(*all_lost)
         n_draws = attempt.n_draws + 1
         rng = rng_of(attempt.question.seed, n_draws)
-        drawn = draft(attempt.edition, self.settings, attempt.question, rng, without)
+        drawn = draft(attempt.edition, attempt.arm.settings, attempt.question, rng, without)
         return replace(attempt, draft=drawn, lost=all_lost, n_draws=n_draws)
 
     def withhold(self, attempt: Attempt, why: tuple[str, str]) -> Attempt:
@@ -132,7 +144,7 @@ class Decider:
         known = replace(attempt.question.known, history=None, stock=None)
         question = replace(attempt.question, known=known)
         n_draws = attempt.n_draws + 1
-        drawn = draft(attempt.edition, self.settings, question, rng_of(question.seed, n_draws))
+        drawn = draft(attempt.edition, attempt.arm.settings, question, rng_of(question.seed, n_draws))
         degraded = (*attempt.degraded, why)
         return replace(attempt, question=question, draft=drawn, degraded=degraded, n_draws=n_draws)
 
@@ -156,7 +168,7 @@ class Decider:
     def finish(self, attempt: Attempt) -> Decision:
         """The answer and its row of the log."""
         counted = None if self.meter is None else self.meter.decided(attempt)
-        return answer_of(attempt, self.settings, self.currency, counted)
+        return answer_of(attempt, self.currency, counted)
 
 
 WITHHELD = "offers with caps, inventory or a budget were withheld"

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from features.log import Exposure
+
 
 class PlacementRequest(msgspec.Struct, frozen=True):
     placement_id: str
@@ -45,6 +47,15 @@ class PlacementAnswer(msgspec.Struct, frozen=True, kw_only=True):
     offers: tuple[OfferAnswer, ...]
 
 
+class Met(msgspec.Struct, frozen=True):
+    """A variant that the customer met."""
+
+    experiment_id: str
+    variant: str
+    phase: int
+    is_control: bool
+
+
 class Degraded(msgspec.Struct, frozen=True):
     code: str
     action: str
@@ -76,7 +87,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     policy: str
     model_versions: dict[str, str | None]
     degraded: tuple[Degraded, ...] = ()
-    experiments: tuple[Any, ...] = ()
+    experiments: tuple[Met, ...] = ()
     holdout: bool = False
     explanation: tuple[PlacementWhy, ...] | None = None  # one per placement, if it was asked for
+    exposures: tuple[Exposure, ...] = ()  # for the log
     log_payload: bytes = b""

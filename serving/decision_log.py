@@ -12,7 +12,6 @@ from serving.counting import Counted
 from serving.decision import Degraded, OfferAnswer, PlacementAnswer, PlacementRequest
 from serving.drafting import Drafted, tuning_of
 from serving.policies.outlook import Tuning
-from serving.settings import Settings
 from serving.state.contacts import ContactHistory, Level, Stock
 
 if TYPE_CHECKING:
@@ -44,6 +43,16 @@ class PlacementRow(msgspec.Struct, frozen=True):
     placement_id: str
     segment: str
     offers: list[OfferRow]
+
+
+class EntryRow(msgspec.Struct, frozen=True):
+    """A variant that was met, and by which unit."""
+
+    experiment_id: str
+    variant: str
+    phase: int
+    is_control: bool
+    unit_id: str
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -95,8 +104,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     placements: list[PlacementRow]
     policy: str
     policy_parameters: Tuning
-    experiments: tuple[Any, ...]
+    experiments: list[EntryRow]
     holdout: bool
+    holdout_entry: EntryRow | None  # None: there was no holdout
+    levers_off: list[str]  # named by an experiment, but not by a variant that was met here
+    treatments: Mapping[str, str]  # that a variant asked for, by offer
+    unit_id: str | None  # what experiments split by; None: the customer_id
     model_versions: dict[str, str | None]
     catalogue_version: int
     feature_set: str
@@ -118,9 +131,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     stock: StockRow | None
 
 
-def log_row(answered: Answered, attempt: Attempt, settings: Settings, counted: Sequence[Counted]) -> bytes:
+def log_row(answered: Answered, attempt: Attempt, counted: Sequence[Counted]) -> bytes:
     """The decision's row of the log as JSON; `counted` per placement."""
-    edition, question, known = attempt.edition, attempt.question, attempt.question.known
+    arm, question, known = attempt.arm, attempt.question, attempt.question.known
+    edition, settings, assigned = arm.edition, arm.settings, arm.assigned
     request, customer, drafted = question.request, known.customer, attempt.draft.placements
     return _encoder.encode(
         Row(
@@ -132,8 +146,12 @@ def log_row(answered: Answered, attempt: Attempt, settings: Settings, counted: S
             placements=[_placement(*both) for both in zip(answered.placements, drafted, strict=True)],
             policy=settings.policy,
             policy_parameters=tuning_of(settings),
-            experiments=(),
-            holdout=False,
+            experiments=[EntryRow(*one) for one in assigned.entries],
+            holdout=assigned.holdout,
+            holdout_entry=None if assigned.holdout_entry is None else EntryRow(*assigned.holdout_entry),
+            levers_off=sorted(assigned.levers_off),
+            treatments=assigned.treatments,
+            unit_id=customer.unit_id,
             model_versions=answered.model_versions,
             catalogue_version=edition.view.version,
             feature_set=edition.customers.feature_set.digest,

@@ -20,7 +20,7 @@ from serving.customer import CustomerNow
 from serving.decision import DecisionRequest
 from serving.edition import Edition, Scores, context_of
 from serving.learning.beliefs import Beliefs
-from serving.policies import policy_named
+from serving.policies import DECIDING
 from serving.policies.floors import rows_of
 from serving.policies.outlook import Outlook, Tuning
 from serving.policies.policy import Policy
@@ -140,12 +140,14 @@ def draft_one(
     stands_by = stands_in and placement.fallback_offer_id not in placement.guaranteed_offer_ids
     if stands_by:
         allowed[fallback] = False  # it does not compete; it stands in when nothing else may be shown
-    guaranteed = tuple([view.row[o] for o in placement.guaranteed_offer_ids if o in view.row])
     is_new = beliefs.fewer(settings.new_offer_impressions)
-    kind = policy_named(settings.policy)
+    kind = DECIDING[settings.policy]
+    guaranteed: tuple[int, ...] = ()
+    if kind.ranks:
+        guaranteed = tuple([view.row[o] for o in placement.guaranteed_offer_ids if o in view.row])
     rows, in_draw, competes = rows_of(allowed), allowed, None
     n_eligible = len(rows) + stands_by
-    if n_eligible > settings.shortlist:
+    if n_eligible > settings.shortlist and kind.ranks:
         competes = _competing(view, allowed, worth, guaranteed, limit, settings)
         in_draw = with_new(competes, allowed, is_new) if kind.explores and settings.new_offer_share > 0.0 else competes
         rows = rows_of(in_draw)
@@ -156,7 +158,7 @@ def draft_one(
         in_draw,
         limit,
         rng,
-        priority=view.priority,
+        priority=view.priority if kind.ranks else view.level,
         rooms=edition.rules.rooms(asked),
         guaranteed=guaranteed,
         rows=rows,

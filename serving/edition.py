@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from serving.rules import Rules
 from serving.rules.limits import limits_of
 from training.again import Moved, acceptance_again, recommender_again
 from training.scorers import Release
+
+if TYPE_CHECKING:
+    from serving.experimenting import Arms
 
 US_PER_HOUR = 3_600_000_000
 NOTHING_LEARNED = 1e6  # strength of a belief that nothing moves
@@ -72,6 +75,9 @@ class Edition:
         self.view, self.customers, self.release, self.offers_as_of_us = view, customers, release, now_us
         self.rules = Rules(view)
         self.levers = Levers(view)
+        self.lever_ids = frozenset([one.lever_id for one in view.levers])
+        self.with_fewer_levers: dict[frozenset[str], Edition] = {}  # see `serving/experimenting.py`, as is the next
+        self.arms: Arms | None = None  # None: nobody experiments
         self.limits = limits_of(view)
         self._believe, self._offer_features = believe, offer_features
         self.inputs: Mapping[str, str] = inputs or {}  # digests of what it was made from, kept for replay

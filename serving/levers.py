@@ -72,12 +72,15 @@ class _Span(NamedTuple):
 class Levers:
     """All levers of one version of the catalogue. Where a lever's condition is unknown, it does not weigh."""
 
-    def __init__(self, view: CatalogueView) -> None:
+    def __init__(self, view: CatalogueView, off: frozenset[str] = frozenset()) -> None:
+        """`off` are ids of levers that do not weigh here."""
         names = Names.of(view.feature_set)
         fixed: list[tuple[_Running, NDArray[np.bool_]]] = []  # those that the offers alone decide about, and where
         asking: list[tuple[_Running, NDArray[np.int32]]] = []
         compiler = Compiler(view.each, "levers")
         for lever in view.levers:
+            if lever.lever_id in off:
+                continue
             where = _where(lever)
             codes = compiler.codes(lever.where, lambda _, where=where: where)  # type: ignore[misc]
             if (codes < N_CONSTANTS).all():

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from experiments.assignment import Assigned, Entry
 from features.definitions import FeatureSet
 from features.errors import BrokenRelease, InputsExpired, NotFound
 from features.events import US_PER_DAY, from_us, parse_time, to_us
@@ -29,6 +30,7 @@ from serving.decide import Attempt, rng_of
 from serving.decision import Decision, DecisionRequest, PlacementRequest
 from serving.drafting import Draft, Known, Question, draft
 from serving.edition import Edition
+from serving.experimenting import Arm, as_assigned
 from serving.inputs import KEPT_DAYS, KeptInputs
 from serving.learning.beliefs import Beliefs
 from serving.settings import Clock, Settings
@@ -37,6 +39,7 @@ from training.scorers import Release, load_release
 
 MOST_DIFFERENCES = 100
 EDITIONS_KEPT = 2  # decisions that are replayed together were mostly made together
+NEEDED = ("n_draws", "levers_off")  # of a row; those before did not have them all
 Row = Mapping[str, Any]
 BeliefsAt = Callable[[float, int, CatalogueView, str, str], Beliefs]  # prior strength, position, …, release, segment
 
@@ -78,11 +81,18 @@ class Recalled:
     """A logged decision with everything it was made from: for who would decide it otherwise."""
 
     row: Row
-    edition: Edition
-    settings: Settings
+    arm: Arm
     question: Question
     without: frozenset[str]  # offers that had been lost to somebody else
     drawn: Draft  # as it was
+
+    @property
+    def edition(self) -> Edition:
+        return self.arm.edition
+
+    @property
+    def settings(self) -> Settings:
+        return self.arm.settings
 
 
 class Replayer:
@@ -131,16 +141,15 @@ class Replayer:
     ) -> Recalled:
         past = self._edition(row)
         past.positions = iter([one["learned_position"] for one in row["support"]])
-        settings = replace(past.settings, policy=row["policy"])
+        arm = as_assigned(past.edition, replace(past.settings, policy=row["policy"]), _assigned_of(row))
         question = _question_of(row, past.edition.customers.feature_set, explain)
         # Without counters the last draw withheld whatever is limited, and with it all that had been lost.
         counted = question.known.history is not None
         without = frozenset[str]().union(*row["lost"]) if counted else frozenset[str]()
         rng = rng_of(question.seed, row["n_draws"])
         rng = rng if watched is None else watched(rng)
-        return Recalled(
-            row, past.edition, settings, question, without, draft(past.edition, settings, question, rng, without)
-        )
+        drawn = draft(arm.edition, arm.settings, question, rng, without)
+        return Recalled(row, arm, question, without, drawn)
 
     def _edition(self, row: Row) -> PastEdition:
         key = (
@@ -219,9 +228,12 @@ class _Nobody:
 def _row_of(logged: DecisionRow) -> Row:
     try:
         row: Row = msgspec.json.decode(logged.payload)
-        inputs, segments = row["inputs"], [one["segment"] for one in row["placements"]]
-        needed = inputs["settings"], inputs["feature_set"], inputs["offers"], row["n_draws"], segments
-        assert needed
+        for place in NEEDED:
+            _ = row[place]
+        for named in ("settings", "feature_set", "offers"):
+            _ = row["inputs"][named]
+        for placement in row["placements"]:
+            _ = placement["segment"]
     except (msgspec.DecodeError, KeyError, TypeError):
         raise InputsExpired("the log does not name everything that this decision was made from") from None
     return row
@@ -236,8 +248,19 @@ def _settings_of(now: Settings, then: Mapping[str, Any]) -> Settings:
 def _made_again(recalled: Recalled) -> Decision:
     row = recalled.row
     lost = tuple(frozenset(one) for one in row["lost"])
-    attempt = Attempt(recalled.edition, recalled.question, recalled.drawn, lost, n_draws=row["n_draws"])
-    return answer_of(attempt, recalled.settings, row["currency"])
+    attempt = Attempt(recalled.arm, recalled.question, recalled.drawn, lost, n_draws=row["n_draws"])
+    return answer_of(attempt, row["currency"])
+
+
+def _assigned_of(row: Row) -> Assigned:
+    entry = row["holdout_entry"]
+    return Assigned(
+        holdout=row["holdout"],
+        entries=tuple(Entry(**one) for one in row["experiments"]),
+        levers_off=frozenset(row["levers_off"]),
+        treatments=row["treatments"],
+        holdout_entry=None if entry is None else Entry(**entry),
+    )
 
 
 def _question_of(row: Row, features: FeatureSet, explain: bool) -> Question:
@@ -286,6 +309,7 @@ def _customer_of(row: Row, features: FeatureSet) -> CustomerNow:
         muted_categories=frozenset(told["muted_categories"]),
         less_like=frozenset(told["less_like"]),
         time_zone=told["time_zone"],
+        unit_id=row["unit_id"],
         degraded=tuple((one["code"], one["action"]) for one in row["degraded"]),
     )
 

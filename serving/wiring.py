@@ -6,17 +6,20 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from experiments.assignment import Plan
 from features.definitions import feature_set
 from features.erasure import erasures
 from features.errors import StoreUnavailable
 from features.events import to_us, visitor_key
 from features.facts import Facts
 from features.group_commit import COMPANY_S, GroupCommit
+from features.holdout import note_share
 from features.live import US_PER_HOUR, StoredRow, offer_features_of
 from features.log import Log, SqliteLog
 from features.online import SNAPSHOT, open_online
@@ -27,6 +30,7 @@ from serving.customer import CustomerReader
 from serving.decide import Decider
 from serving.decision import DecisionRequest, PlacementRequest
 from serving.edition import Edition
+from serving.experimenting import Arms
 from serving.inputs import KeptInputs
 from serving.keys import Keys
 from serving.learning.beliefs import Beliefs
@@ -39,7 +43,7 @@ from serving.snapshots import SnapshotWriter
 from serving.state.contacts import Contacts
 from serving.state.idempotency import Idempotency
 from serving.state.sqlite_contacts import SqliteContacts
-from training.scorers import Release, load_champion
+from training.scorers import Release, load_champion, load_release
 
 logger = logging.getLogger(__name__)
 RETRY_BROKEN_S = 2.0
@@ -89,7 +93,10 @@ class Service:
         self.broken: str | None = None  # why the newest release is not served
         self.unread: str | None = None  # why offers are without their stored features
         self._seen: Seen | None = None
+        self.missing: str | None = None  # which release of an experiment is not served
         self._release: Release | None = None
+        self._others: dict[str, Release] = {}  # of experiments, by number
+        self._holdout_phase = 1
         self._prepared_in_s = 0.0
         self._retry_at = 0.0  # of the monotonic clock: when a broken champion is tried again
         self._stop = threading.Event()
@@ -125,6 +132,7 @@ class Service:
         drafting.warm()
         reasons.warm()
         counting.warm()
+        self._holdout_phase = note_share(self.facts, self.settings.holdout, self.clock())
         first = self._next_edition(self._look())
         self._prepared_in_s = 0.0  # that one also loaded compiled code, and says nothing about the next
         self.decider = Decider(
@@ -160,7 +168,8 @@ class Service:
         """Swap in a new edition if anything changed."""
         with self._refreshing:
             seen = self._look()
-            if seen != self._seen or ((self.broken or self.unread) and time.monotonic() >= self._retry_at):
+            lacking = self.broken or self.unread or self.missing
+            if seen != self._seen or (lacking and time.monotonic() >= self._retry_at):
                 self.decider.edition = self._next_edition(seen)
 
     def catalogue_changed(self) -> None:
@@ -192,6 +201,7 @@ class Service:
                 edition.release is not None and self.broken is None,
                 self.broken or (f"release {edition.versions['release']}" if edition.release else "none is promoted"),
             ),
+            Check("experiments", self.missing is None, self.missing or "every release of theirs is loaded"),
         ]
 
     def _next_edition(self, seen: Seen) -> Edition:
@@ -265,7 +275,32 @@ class Service:
         readable = customers.online is not None and self.unread is None
         snapshot = customers.online.snapshot if customers.online is not None and readable else "none"
         inputs = self.inputs.keep(self.settings, customers.feature_set, snapshot, stored)
-        return Edition(view, customers, release, offers, now_us, self.learner.beliefs, inputs, before)
+        made = partial(Edition, view, customers)
+        rest = offers, now_us, self.learner.beliefs, inputs
+        edition = made(release, *rest, before)
+        edition.arms = self._arms(edition, lambda number: made(self._other(number), *rest, _before(before, number)))
+        return edition
+
+    def _arms(self, edition: Edition, made: Callable[[str], Edition]) -> Arms:
+        """The ways of deciding that experiments ask for. A release that cannot be loaded is tried again later."""
+        share = self.settings.holdout
+        plan = Plan(edition.view.experiments, share, self._holdout_phase)
+        others, self.missing = {}, None
+        for number in sorted(plan.releases - {edition.release_number}):
+            try:
+                others[number] = made(number)
+            except Exception as error:
+                logger.warning("the release %s of an experiment: %s", number, error)
+                self.missing = f"the release {number} of an experiment cannot be loaded: {error}"
+                self._retry_at = time.monotonic() + RETRY_BROKEN_S
+        self._others = {number: release for number, release in self._others.items() if number in plan.releases}
+        return Arms(edition, self.settings, plan, others)
+
+    def _other(self, number: str) -> Release:
+        """A release beside the champion, loaded once for as long as an experiment names it."""
+        if number not in self._others:
+            self._others[number] = load_release(self.settings.home.releases / number)
+        return self._others[number]
 
     def _stored_offers(self, customers: CustomerReader) -> Mapping[str, StoredRow]:
         """The stored part of the offers' features. A file that cannot be read leaves them at their defaults for now."""
@@ -297,6 +332,11 @@ class Service:
             return CustomerReader(*stores, declared, None, 0, 0, any_erased)
         at, position = online.snapshot.as_of_us, online.snapshot.log_position
         return CustomerReader(*stores, online.feature_set, online, at, position, any_erased)
+
+
+def _before(edition: Edition | None, number: str) -> Edition | None:
+    """What the edition of another release goes on from."""
+    return edition.arms.others.get(number) if edition is not None and edition.arms is not None else None
 
 
 def build(settings: Settings, *, alone: bool = False) -> Service:

@@ -72,7 +72,13 @@ def submit(service: Service, decision: Decision) -> Future[list[bool]] | None:
     answered only then; None where nobody waits.
     """
     decided_us = to_us(decision.decided_at)
-    row = DecisionRow(decision.decision_id, decision.customer_id, decided_us, decision.log_payload)
+    row = DecisionRow(
+        decision.decision_id,
+        decision.customer_id,
+        decided_us,
+        decision.log_payload,
+        exposures=decision.exposures,
+    )
     if service.settings.durable_decisions:
         return service.log.submit_decisions([row])
     service.log.hand_over(row)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from features.errors import BadInput, NotFound, StoreUnavailable
 from features.events import parse_time, to_us, visitor_key
-from features.log import DecisionRow
+from features.log import DecisionRow, Exposure
 from serving.api.answers import answer_dict, encoded, submit, visitor
 from serving.api.door import Caller, Door, limiter_of, needs, problems
 from serving.api.fields import Body, CustomerId, Free, Label, ObjectId, ObjectIdInPath, Time, Token
@@ -261,4 +261,11 @@ async def _log_row(service: Service, row: DecisionRow) -> None:
 
 def _row_of(record: bytes) -> DecisionRow:
     found = orjson.loads(record)
-    return DecisionRow(found["decision_id"], found["customer_id"], to_us(parse_time(found["decided_at"])), record)
+    met = [*found["experiments"], *([found["holdout_entry"]] if found["holdout_entry"] else [])]
+    return DecisionRow(
+        found["decision_id"],
+        found["customer_id"],
+        to_us(parse_time(found["decided_at"])),
+        record,
+        exposures=[Exposure(one["experiment_id"], one["phase"], one["unit_id"], one["variant"]) for one in met],
+    )

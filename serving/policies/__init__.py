@@ -9,12 +9,14 @@ from features.errors import BadSettings
 from serving.policies.epsilon_greedy import EpsilonGreedy
 from serving.policies.floors import Mask
 from serving.policies.greedy import Greedy
+from serving.policies.holdout import Holdout
 from serving.policies.outlook import Outlook, Tuning
 from serving.policies.policy import Policy
 from serving.policies.softmax import Softmax
 from serving.policies.thompson import Thompson
 
 POLICIES: Mapping[str, type[Policy]] = {policy.name: policy for policy in (Greedy, EpsilonGreedy, Softmax, Thompson)}
+DECIDING: Mapping[str, type[Policy]] = {**POLICIES, Holdout.name: Holdout}  # with the one that nobody can choose
 
 
 def policy_named(name: str) -> type[Policy]:

@@ -22,6 +22,7 @@ class Policy(ABC):
 
     name: ClassVar[str]
     explores: ClassVar[bool] = True  # it gives away a control share and a budget for new offers
+    ranks: ClassVar[bool] = True  # it goes by worth, so that priorities, guaranteed slots and a shortlist apply
     only_best: ClassVar[bool] = False  # its core is all with the best: a draw needs no list of chances
 
     def __init__(self, outlook: Outlook, taking_part: Mask, tuning: Tuning, rng: Random) -> None:
