@@ -10,7 +10,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -30,6 +30,7 @@ EVENT, DECISION = 0, 1  # kinds: an id is unique within its kind, so that no cli
 VERSION = 4
 BUSY_TIMEOUT_S = 10.0
 DECISIONS_AT_ONCE = 64  # in one statement, so that the interpreter is let go, and waited for, once for all of them
+MOST_REMEMBERED = 200_000  # exposures
 TAIL_ROWS_PER_COMMIT = 2_000  # the write lock is let go between, so that a materialization does not stop the log
 
 
@@ -262,6 +263,7 @@ class SqliteLog:
         self._local = threading.local()
         self._open: WeakSet[_Connection] = WeakSet()
         self._lock = threading.Lock()
+        self._exposed: set[int] = set()  # hashes of exposures that were written
         path.parent.mkdir(parents=True, exist_ok=True)
         if self._version() != VERSION:
             with self._transaction() as connection:
@@ -285,10 +287,14 @@ class SqliteLog:
                 some = decisions[start : start + DECISIONS_AT_ONCE]
                 values = [(one[0], one[1], one[2], one[2], one[3]) for one in some]
                 connection.execute(_inserting_decisions(len(some)), [value for row in values for value in row])
-            exposures = _first_exposures(decisions)
+            new_ones = _first_exposures(decisions, self._exposed)
+            exposures = list(new_ones.values())
             for start in range(0, len(exposures), DECISIONS_AT_ONCE):
                 first = exposures[start : start + DECISIONS_AT_ONCE]
                 connection.execute(_inserting_exposures(len(first)), [value for row in first for value in row])
+        if len(self._exposed) > MOST_REMEMBERED:
+            self._exposed = set()
+        self._exposed.update(new_ones)  # on disk now
         return new
 
     def append(self, events: Sequence[Event], received_at: datetime) -> list[bool]:
@@ -440,14 +446,17 @@ def _inserting_exposures(n_rows: int) -> str:
     )
 
 
-def _first_exposures(decisions: Sequence[DecisionRow]) -> list[tuple[Any, ...]]:
-    """The values of EXPOSURE_COLUMNS, each unit and phase once."""
-    found: dict[tuple[str, int, str], tuple[Any, ...]] = {}
+def _first_exposures(decisions: Sequence[DecisionRow], written: Set[int]) -> dict[int, tuple[Any, ...]]:
+    """The values of EXPOSURE_COLUMNS, each unit and phase once, by a hash that need not be tried again once it is
+    written: most decisions expose nobody anew.
+    """
+    found: dict[int, tuple[Any, ...]] = {}
     for row in decisions:
         for one in row.exposures:
-            values = (*one[:3], row.customer_id, one.variant, row.decided_us, row.decision_id)
-            found.setdefault((one.experiment_id, one.phase, one.unit_id), values)
-    return list(found.values())
+            key = hash(one[:3])
+            if key not in written and key not in found:
+                found[key] = (*one[:3], row.customer_id, one.variant, row.decided_us, row.decision_id)
+    return found
 
 
 class _Known:

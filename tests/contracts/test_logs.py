@@ -154,6 +154,23 @@ def test_many_exposures_of_one_commit_are_each_written_once(log: Log) -> None:
     assert log.last_position() == 201  # exposures have positions of their own
 
 
+def test_an_exposure_whose_transaction_failed_is_written_the_next_time(log: Log) -> None:
+    bad = DecisionRow("bad", "c", None, b"x")  # type: ignore[arg-type]
+    with pytest.raises(Exception, match="NOT NULL"):
+        log.write([Batch([], NOW, [exposed_by("d-1", u="on"), bad])])
+    assert exposures(log) == []
+    log.append_decisions([exposed_by("d-1", u="on")])
+    assert [row.unit_id for row in exposures(log)] == ["u"]
+
+
+def test_an_exposure_that_another_opener_has_written_stands(open_log: Callable[[], Log]) -> None:
+    first, second = open_log(), open_log()
+    first.append_decisions([exposed_by("d-1", u="on")])
+    second.append_decisions([exposed_by("d-2", u="off")])
+    second.append_decisions([exposed_by("d-3", u="off")])
+    assert [(row.variant, row.decision_id) for row in exposures(first)] == [("on", "d-1")]
+
+
 def test_the_log_says_who_was_ever_exposed(log: Log) -> None:
     odd = "\x1f'\"é"
     log.append_decisions([exposed_by("d-1", u="on"), exposed_by("d-2", odd, v="on"), exposed_by("d-3", "c-3")])
