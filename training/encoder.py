@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import Offer
-from training.kept import Kept
 
 Source = Literal[
     "customer",  # a customer feature
@@ -35,7 +34,7 @@ Source = Literal[
 BY_CONTEXT = {"by_channel": "channel", "by_placement_id": "placement_id"}  # the context that holds the key
 SAME_FOR_ALL_OFFERS = frozenset({"customer", "context", *BY_CONTEXT})
 Rows = NDArray[np.float64]
-NAMES_PER_CUSTOMER = 250  # about, of all categories in all keyed features
+FEW_CATEGORIES = 50
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -58,11 +57,7 @@ class OfferSide:
     categories: tuple[str, ...]
     category_of: NDArray[np.int64]  # (n_offers,) position in `categories`, -1 without a category
     row_of: Mapping[str, int]  # offer id -> row
-
-    @cached_property
-    def places(self) -> Kept[tuple[tuple[str, ...], ...], _Places]:
-        """Where entries belong, by the names that keyed features hold something under: of the latest customers."""
-        return Kept(NAMES_PER_CUSTOMER)
+    cells: tuple[NDArray[np.int64], NDArray[np.int64]]  # columns by category, and in each all positions of categories
 
     @cached_property
     def position_of(self) -> Mapping[str, int]:
@@ -71,7 +66,10 @@ class OfferSide:
 
 
 class Entries(NamedTuple):
-    """What keyed features hold for some of the categories or offers; it is 0 for all others. Shapes (n_entries,)."""
+    """What keyed features hold for some of the categories or offers; it is 0 for all others. Shapes (n_entries,).
+
+    Of few categories all have an entry: to ask for each costs less than to find out which there are.
+    """
 
     column: NDArray[np.int64]  # of the encoded row
     of: NDArray[np.int64]  # position of the category, or row of the offer
@@ -197,7 +195,9 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
         categories = tuple(sorted({offer.category for offer in offers if offer.category is not None}))
         position = {category: at for at, category in enumerate(categories)}
         category_of = np.array([position.get(o.category, -1) if o.category else -1 for o in offers], dtype=np.int64)
-        return OfferSide(template, categories, category_of, {o.offer_id: row for row, o in enumerate(offers)})
+        by_category = np.array([at for at, _, _ in self.of("by_category")], np.int64)
+        cells = np.repeat(by_category, len(categories)), np.tile(np.arange(len(categories)), len(by_category))
+        return OfferSide(template, categories, category_of, {o.offer_id: row for row, o in enumerate(offers)}, cells)
 
     def fill(
         self,
@@ -239,12 +239,12 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
     def by_category(self, side: OfferSide, features: Mapping[str, Any]) -> Entries:
         """What the customer's features hold under the categories of the side."""
         held = _dicts(features, self._keys_by_category)
-        names = tuple(map(tuple, held))
-        places = side.places.get(names)
-        if places is None:
-            places = _places(self.of("by_category"), names, side.position_of)
-            side.places.put(names, places)
-        return _entries(places, held)
+        if len(side.categories) > FEW_CATEGORIES:
+            return _entries(_places(self.of("by_category"), held, side.position_of), held)
+        numbers: list[float] = []
+        for one in held:
+            numbers += map(one.get, side.categories, ZEROS) if one else [0.0] * len(side.categories)
+        return Entries(*side.cells, np.frombuffer(array("d", numbers)))
 
     def by_offer(self, side: OfferSide, features: Mapping[str, Any]) -> Entries:
         """What the customer's features hold under the offers of the side."""
@@ -336,6 +336,7 @@ class _Places(NamedTuple):
     there: NDArray[np.intp] | None
 
 
+ZEROS = repeat(0.0)
 GONE = repeat(-1)  # where a name that is not on offer stands
 NOWHERE = _Places(np.zeros(0, np.int64), np.zeros(0, np.int64), None)
 NO_ENTRIES = Entries(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
