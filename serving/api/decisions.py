@@ -261,7 +261,8 @@ async def _log_row(service: Service, row: DecisionRow) -> None:
 
 def _row_of(record: bytes) -> DecisionRow:
     found = orjson.loads(record)
-    met = [*found["experiments"], *([found["holdout_entry"]] if found["holdout_entry"] else [])]
+    held_out = found.get("holdout_entry")  # a decision that could not be made has none
+    met = [*found["experiments"], *([held_out] if held_out else [])]
     return DecisionRow(
         found["decision_id"],
         found["customer_id"],
