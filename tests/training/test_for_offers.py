@@ -111,3 +111,28 @@ def test_what_was_prepared_is_the_same_after_a_customer(model):
 def test_an_empty_catalogue_is_answered_with_nothing(model):
     columns = encoder()
     assert model.prepare(columns, columns.prepare((), {})).raw({}, {}, np.zeros(0, np.float32)).shape == (0,)
+
+
+@pytest.mark.parametrize("model", [MODELS["linear"], MODELS["trees"]], ids=["linear", "trees"])
+@settings(max_examples=20, deadline=None)
+@given(CUSTOMER)
+def test_of_many_categories_only_those_that_are_held_are_looked_at_and_that_says_the_same(model, customer):
+    prepared = model.prepare(encoder(), encoder().prepare(OFFERS, RATES))
+    affinity = np.arange(4, dtype=np.float32)
+    asked = prepared.raw(customer, {"hour": 3}, affinity)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.encoder.FEW_CATEGORIES", 0)
+        np.testing.assert_allclose(prepared.raw(customer, {"hour": 3}, affinity), asked, rtol=0, atol=1e-12)
+
+
+def test_a_taste_that_is_kept_adds_what_it_adds_when_it_is_new():
+    columns = encoder()
+    prepared = MODELS["linear"].prepare(columns, columns.prepare(OFFERS, RATES))
+    fresh = np.array([0.5, -1.0, 2.0, 0.0], np.float32)
+    kept = fresh.copy()
+    kept.flags.writeable = False
+    first, again = prepared.raw({}, {}, kept), prepared.raw({}, {}, kept)
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first, prepared.raw({}, {}, fresh))
+    fresh[:] = fresh[::-1]  # what may be written to is not kept
+    assert not np.array_equal(prepared.raw({}, {}, fresh), first)
