@@ -15,6 +15,8 @@ from features.events import US_PER_DAY, to_us
 Unit = Literal["customer", "session"]
 MOST_SEGMENT_VALUES = 50
 UNKNOWN = "unknown"  # a unit of whom a segment's value is not known
+# Of several at the same instant it is the same one each time.
+FIRST = "SELECT *, row_number() OVER (PARTITION BY key ORDER BY us, phase, variant, unit_id) AS nth FROM exposed"
 BUILT_IN = {"known": "CASE WHEN starts_with(person, chr(31)) THEN 'anonymous' ELSE 'known' END"}
 
 
@@ -63,13 +65,7 @@ def make_units(tables: Tables, question: Question) -> Made:
     if n != n_keys:  # several of one unit: they are read again and again
         tables.db.execute(f"CREATE OR REPLACE TEMP TABLE kept_exposed AS {exposed}")
         _view(tables, "exposed", "SELECT * FROM kept_exposed")
-    named = ("unit_id", "person", "variant", "phase", *map(quoted, carried))
-    first = (
-        "exposed"
-        if n == n_keys
-        else f"(SELECT key, min(us) AS us, {', '.join(f'min_by({one}, us) AS {one}' for one in named)} "
-        "FROM exposed GROUP BY key)"
-    )
+    first = "exposed" if n == n_keys else f"(SELECT * FROM ({FIRST}) WHERE nth = 1)"
     closed = f"least({_phase_end(question, until_us)}, {until_us})"
     _view(tables, "first_exposed", f"SELECT *, us AS start_us, {closed} AS closed_us FROM {first}")
     where = "start_us < closed_us" + ("" if question.phase is None else f" AND phase = {question.phase:d}")
@@ -135,7 +131,7 @@ def make_population(
     if experiment_id is not None:
         variant, join = (
             "coalesce(variant, 'none')",
-            "LEFT JOIN (SELECT key, min_by(variant, us) AS variant FROM exposed GROUP BY key) v ON seen.key = v.key",
+            f"LEFT JOIN (SELECT key, variant FROM ({FIRST}) WHERE nth = 1) v ON seen.key = v.key",
         )
         _view(tables, "exposed", _exposed(tables, Question(experiment_id=experiment_id, until=until), until_us, []))
     _view(

@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import pytest
+import sqlglot
 
-from experiments.metrics import EXPERIMENT_METRICS, METRICS, experiment_metrics, metric_of
+from experiments.metrics import EXPERIMENT_METRICS, METRICS, experiment_metrics, filled, metric_of
 from experiments.moments import per_unit
 from features.data_settings import Attribution, Churn, DataSettings
 from features.errors import BadInput
@@ -212,5 +213,8 @@ def test_every_metric_says_what_it_is_in_plain_sql(metric):
     assert metric.exposure_rule
     texts = [metric.numerator, metric.denominator, metric.pre_numerator, metric.pre_denominator, metric.takes_part]
     functions = {name.lower() for text in texts if text for name in re.findall(r"(\w+)\(", text)}
-    assert functions <= {"sum", "max", "count", "least", "ceil", "coalesce"}  # in ANSI SQL or in Spark as in DuckDB
+    assert functions <= {"sum", "max", "count", "least", "ceil", "coalesce"}
+    for text in filter(None, texts):  # both databases read the same
+        sql = filled(text, DataSettings())
+        assert sqlglot.parse_one(sql, read="spark").sql("spark") == sqlglot.parse_one(sql, read="duckdb").sql("spark")
     assert bool(metric.numerator) == (metric.name in EXPERIMENT_METRICS and metric.kind != "quantile")
