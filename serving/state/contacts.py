@@ -1,6 +1,6 @@
 """What counts against caps and budgets: contacts of each customer, stock of each offer, and claims on both.
 
-`Contacts` is the promise (held by tests/contracts/test_contacts.py); `sqlite_contacts.py` is the embedded default.
+`Contacts` is the promise (held by tests/contracts/test_contacts_*.py); `sqlite_contacts.py` is the embedded default.
 A decision claims what it is about to show; the impression keeps the claim, and without one it lapses.
 """
 
