@@ -4,7 +4,8 @@ Budget: `Decider.decide` at most 150 µs at 1,000 offers without the stores (who
 threads of their own, for many at once), a customer's features 60 µs when read a moment ago and 150 µs when not. The
 home is that of bench/synthetic.py: every rule on, a linear acceptance model, 64 factors. Figures are medians of the
 processor time of the deciding thread, which a busy machine disturbs less than the clock on the wall; a store's waiting
-is not in them. Left out: HTTP. Run it with
+is not in them. `draw` meets each customer for the first time in a while; what is indented under it, once more at once,
+as the next page view of a visit does. Left out: HTTP. Run it with
 `.venv/bin/python -m bench.decide [--offers N …] [--rounds N] [--home DIR]`; one line of JSON per size.
 """
 

@@ -35,6 +35,7 @@ BY_CONTEXT = {"by_channel": "channel", "by_placement_id": "placement_id"}  # the
 SAME_FOR_ALL_OFFERS = frozenset({"customer", "context", *BY_CONTEXT})
 Rows = NDArray[np.float64]
 FEW_CATEGORIES = 50
+NUMERIC = (int, float, np.number, np.bool_)
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -372,7 +373,7 @@ def number(value: Any, codes: Mapping[str, float] | None) -> float:
         return math.nan
     if codes is not None:
         return codes.get(str(value), math.nan)
-    return float(value) if isinstance(value, int | float | np.number | np.bool_) else math.nan
+    return float(value) if isinstance(value, NUMERIC) else math.nan
 
 
 def count(counts: Any, key: Any) -> float:
