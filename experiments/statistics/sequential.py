@@ -60,7 +60,7 @@ class Path(msgspec.Struct, frozen=True, kw_only=True):
     decided_at: datetime | None = None
     decided_by: Literal["group-sequential boundary", "confidence sequence"] | None = None
     harm_at: datetime | None = None  # first look at which the confidence sequence lay on the bad side
-    complete: bool = False  # the planned units are in
+    complete: bool = False  # a look that may decide has seen all planned units
 
 
 def path(
@@ -87,7 +87,7 @@ def path(
         decided_at=decided_at,
         decided_by=decided_by,
         harm_at=harm,
-        complete=bool(looks) and planned_units is not None and looks[-1].n >= planned_units,
+        complete=any(look.counts and look.fraction is not None and look.fraction >= 1 for look in looks),
     )
 
 

@@ -179,6 +179,8 @@ def _undecided(e: Evidence) -> tuple[Decision, list[str]]:
         return "stop", [f"{seen}; it was stopped before it could be decided"]
     if e.planned_units is None:
         return "keep running", [f"{seen} yet; it has no planned size, so that it never ends by itself"]
+    if e.path.looks[-1].n >= e.planned_units:
+        return "keep running", [f"{seen} yet; all planned units are in, and the next planned look decides"]
     return "keep running", [f"{seen} yet; {e.path.looks[-1].n:,} of {e.planned_units:,} planned units are in"]
 
 

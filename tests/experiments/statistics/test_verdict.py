@@ -178,6 +178,13 @@ def test_before_the_end_it_keeps_running():
     assert decided(FLAT, planned=50_000, running=False)[0] == "stop"
 
 
+def test_between_planned_looks_a_full_experiment_waits_for_the_next():
+    full = [seen_at(1, 2_500, 0.01), seen_at(1.5, 6_000, 0.01, decides=False)]
+    decision, why = decided(full)
+    assert decision == "keep running"
+    assert why.endswith("all planned units are in, and the next planned look decides")
+
+
 def test_harm_stops_at_any_time():
     decision, why = decided(looks((2_500, -0.5)), planned=50_000)
     assert decision == "stop"
