@@ -43,7 +43,7 @@ EVENTS = """COPY (
         CASE WHEN u >= 0.95 THEN (random() * 100)::DECIMAL(18, 4) END AS value,
         CASE WHEN u >= 0.95 THEN 'EUR' END AS currency, '{{}}' AS properties
     FROM (
-        SELECT random() AS u, floor(random() ** 2 * {units})::BIGINT AS c, floor(random() * 5)::INTEGER AS o,
+        SELECT random() AS u, floor(random() ** 1.3 * {units})::BIGINT AS c, floor(random() * 5)::INTEGER AS o,
             TIMESTAMPTZ '2026-02-15 00:00:00Z' + to_microseconds((random() * 45 * 86400e6)::BIGINT) AS happened
         FROM range({rows})
     )

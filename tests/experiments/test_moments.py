@@ -60,7 +60,7 @@ def histories(draw):
     return events, exposures
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(histories(), st.lists(st.sampled_from(OF_EVENTS), min_size=1, max_size=5, unique=True), st.booleans())
 def test_cells_by_sql_are_those_of_each_units_numbers(history, names, in_parts):
     events, exposures = history
@@ -94,7 +94,7 @@ def test_cells_by_sql_are_those_of_each_units_numbers(history, names, in_parts):
         assert close(mine, other), (mine, other)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(histories())
 def test_days_since_exposure_add_up_to_the_whole(history):
     """Over units watched for whole days only, the sums of the days are the sum of the period: 21 days from day 0."""
