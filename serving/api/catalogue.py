@@ -18,6 +18,7 @@ from pydantic import Field
 from features.catalogue import OBJECT_ID, ContactPolicy, Lever, Offer, Placement
 from features.experiment import Experiment
 from features.facts import Stored
+from serving.api.door import needs, problems
 from serving.api.fields import Body
 from serving.api.loose_ends import loose_ends
 from serving.api.service import Service
@@ -39,6 +40,36 @@ async def _if_match(
 
 IfMatch = Annotated[str | None, Depends(_if_match)]
 ETAG = {"headers": {"ETag": {"schema": {"type": "string"}, "description": "Send it back as If-Match."}}}
+
+
+def putting(shown: type[pydantic.BaseModel]) -> dict[str, Any]:
+    """What every route that stores an object says of itself."""
+    return {
+        "response_model": shown,
+        "responses": {
+            **problems(400, 401, 403, 412, 413, 415, 422, 503),
+            200: {"description": "Replaced.", **ETAG},
+            201: {"description": "Created.", "model": shown, **ETAG},
+        },
+        **needs("catalogue"),
+    }
+
+
+def getting(shown: type[pydantic.BaseModel]) -> dict[str, Any]:
+    """The same of routes that show one object."""
+    responses = {**problems(401, 403, 404, 422, 503), 200: ETAG}
+    return {"response_model": shown, "responses": responses, **needs("catalogue")}
+
+
+def removing(shown: type[pydantic.BaseModel]) -> dict[str, Any]:
+    """The same of routes that take an object out of use."""
+    responses = {**problems(401, 403, 404, 412, 422, 503), 200: ETAG}
+    return {"response_model": shown, "responses": responses, **needs("catalogue")}
+
+
+def listing(shown: type[pydantic.BaseModel]) -> dict[str, Any]:
+    """The same of routes that show a page."""
+    return {"response_model": shown, "responses": problems(401, 403, 422, 503), **needs("catalogue")}
 
 
 class Page(pydantic.BaseModel):

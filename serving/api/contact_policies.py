@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 from features.catalogue import CapOf, ContactPolicy
 from features.facts import Stored
 from serving.api import catalogue
-from serving.api.catalogue import ETAG, IfMatch, PageQuery, StoredOut
-from serving.api.door import Caller, Door, needs, problems
+from serving.api.catalogue import IfMatch, PageQuery, StoredOut
+from serving.api.door import Caller, Door
 from serving.api.fields import Body, Duration, Label, Limit, Name, ObjectIdInPath, TimeOfDay, Window
 from serving.api.known import Known
 from serving.api.service import Served
@@ -85,16 +85,7 @@ class ContactPoliciesOut(pydantic.BaseModel):
     next_cursor: str | None
 
 
-@router.put(
-    "/{policy_id}",
-    response_model=ContactPolicyOut,
-    responses={
-        **problems(400, 401, 403, 412, 413, 415, 422, 503),
-        200: {"description": "Replaced.", **ETAG},
-        201: {"description": "Created.", "model": ContactPolicyOut, **ETAG},
-    },
-    **needs("catalogue"),
-)
+@router.put("/{policy_id}", **catalogue.putting(ContactPolicyOut))
 def put(
     policy_id: ObjectIdInPath, body: ContactPolicyBody, service: Served, caller: Caller, if_match: IfMatch = None
 ) -> Response:
@@ -103,29 +94,19 @@ def put(
     return catalogue.put(service, caller, policy, if_match, show)
 
 
-@router.get(
-    "/{policy_id}",
-    response_model=ContactPolicyOut,
-    responses={**problems(401, 403, 404, 422, 503), 200: ETAG},
-    **needs("catalogue"),
-)
+@router.get("/{policy_id}", **catalogue.getting(ContactPolicyOut))
 def get(policy_id: ObjectIdInPath, service: Served) -> Response:
     """The contact policy as stored."""
     return catalogue.one(service.facts.get(ContactPolicy, policy_id), show)
 
 
-@router.delete(
-    "/{policy_id}",
-    response_model=ContactPolicyOut,
-    responses={**problems(401, 403, 404, 412, 422, 503), 200: ETAG},
-    **needs("catalogue"),
-)
+@router.delete("/{policy_id}", **catalogue.removing(ContactPolicyOut))
 def archive(policy_id: ObjectIdInPath, service: Served, caller: Caller, if_match: IfMatch = None) -> Response:
     """Takes the contact policy out of use; its history stays. The answer is what it was."""
     return catalogue.remove(service, caller, ContactPolicy, policy_id, if_match, show)
 
 
-@router.get("", response_model=ContactPoliciesOut, responses=problems(401, 403, 422, 503), **needs("catalogue"))
+@router.get("", **catalogue.listing(ContactPoliciesOut))
 def page(asked: PageQuery, service: Served) -> Response:
     """Contact policies ordered by id."""
     return catalogue.page(service, ContactPolicy, asked, show, "contact_policies", "policy_id")

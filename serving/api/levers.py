@@ -14,8 +14,8 @@ from pydantic import Field
 from features.catalogue import Lever
 from features.facts import Change, Facts, Stored
 from serving.api import catalogue
-from serving.api.catalogue import ETAG, IfMatch, Page, StoredOut
-from serving.api.door import Caller, Door, needs, problems
+from serving.api.catalogue import IfMatch, Page, StoredOut
+from serving.api.door import Caller, Door
 from serving.api.fields import Body, Name, ObjectIdInPath, Rule, Time
 from serving.api.known import Known
 from serving.api.service import Served
@@ -65,16 +65,7 @@ class LeversOut(pydantic.BaseModel):
     next_cursor: str | None = Field(description="Send it as `cursor` for the next page. Null: there is none.")
 
 
-@router.put(
-    "/{lever_id}",
-    response_model=LeverOut,
-    responses={
-        **problems(400, 401, 403, 412, 413, 415, 422, 503),
-        200: {"description": "Replaced.", **ETAG},
-        201: {"description": "Created.", "model": LeverOut, **ETAG},
-    },
-    **needs("catalogue"),
-)
+@router.put("/{lever_id}", **catalogue.putting(LeverOut))
 def put(
     lever_id: ObjectIdInPath, body: LeverBody, service: Served, caller: Caller, if_match: IfMatch = None
 ) -> Response:
@@ -83,29 +74,19 @@ def put(
     return catalogue.put(service, caller, lever, if_match, partial(show, service.facts))
 
 
-@router.get(
-    "/{lever_id}",
-    response_model=LeverOut,
-    responses={**problems(401, 403, 404, 422, 503), 200: ETAG},
-    **needs("catalogue"),
-)
+@router.get("/{lever_id}", **catalogue.getting(LeverOut))
 def get(lever_id: ObjectIdInPath, service: Served) -> Response:
     """The lever as stored, with its changes."""
     return catalogue.one(service.facts.get(Lever, lever_id), partial(show, service.facts))
 
 
-@router.delete(
-    "/{lever_id}",
-    response_model=LeverOut,
-    responses={**problems(401, 403, 404, 412, 422, 503), 200: ETAG},
-    **needs("catalogue"),
-)
+@router.delete("/{lever_id}", **catalogue.removing(LeverOut))
 def archive(lever_id: ObjectIdInPath, service: Served, caller: Caller, if_match: IfMatch = None) -> Response:
     """Takes the lever out of use; its history stays. The answer is what it was."""
     return catalogue.remove(service, caller, Lever, lever_id, if_match, partial(show, service.facts))
 
 
-@router.get("", response_model=LeversOut, responses=problems(401, 403, 422, 503), **needs("catalogue"))
+@router.get("", **catalogue.listing(LeversOut))
 def page(asked: Annotated[LeverPage, Query()], service: Served) -> Response:
     """Levers ordered by id; or those that were deleted, each as it last was, with its changes."""
     return catalogue.page(

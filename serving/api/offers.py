@@ -17,9 +17,9 @@ from features.errors import StoreUnavailable
 from features.events import to_us
 from features.facts import Stored
 from serving.api import catalogue
-from serving.api.catalogue import ETAG, IfMatch, PageQuery, StoredOut
+from serving.api.catalogue import IfMatch, PageQuery, StoredOut
 from serving.api.contact_policies import MOST_CAPS, CapBody
-from serving.api.door import Caller, Door, needs, problems
+from serving.api.door import Caller, Door
 from serving.api.fields import (
     Amount,
     Body,
@@ -111,16 +111,7 @@ class OffersOut(pydantic.BaseModel):
     next_cursor: str | None
 
 
-@router.put(
-    "/{offer_id}",
-    response_model=OfferOut,
-    responses={
-        **problems(400, 401, 403, 412, 413, 415, 422, 503),
-        200: {"description": "Replaced.", **ETAG},
-        201: {"description": "Created.", "model": OfferOut, **ETAG},
-    },
-    **needs("catalogue"),
-)
+@router.put("/{offer_id}", **catalogue.putting(OfferOut))
 def put(
     offer_id: ObjectIdInPath, body: OfferBody, service: Served, caller: Caller, if_match: IfMatch = None
 ) -> Response:
@@ -129,23 +120,13 @@ def put(
     return catalogue.put(service, caller, offer, if_match, partial(show, stock_of(service)))
 
 
-@router.get(
-    "/{offer_id}",
-    response_model=OfferOut,
-    responses={**problems(401, 403, 404, 422, 503), 200: ETAG},
-    **needs("catalogue"),
-)
+@router.get("/{offer_id}", **catalogue.getting(OfferOut))
 def get(offer_id: ObjectIdInPath, service: Served) -> Response:
     """The offer as stored."""
     return catalogue.one(service.facts.get(Offer, offer_id), partial(show, stock_of(service)))
 
 
-@router.delete(
-    "/{offer_id}",
-    response_model=OfferOut,
-    responses={**problems(401, 403, 404, 412, 422, 503), 200: ETAG},
-    **needs("catalogue"),
-)
+@router.delete("/{offer_id}", **catalogue.removing(OfferOut))
 def archive(offer_id: ObjectIdInPath, service: Served, caller: Caller, if_match: IfMatch = None) -> Response:
     """Archives the offer: it is never returned by a decision again, and its history stays."""
     with service.facts.transaction():
@@ -155,7 +136,7 @@ def archive(offer_id: ObjectIdInPath, service: Served, caller: Caller, if_match:
     return catalogue.one(stored, partial(show, stock_of(service)))
 
 
-@router.get("", response_model=OffersOut, responses=problems(401, 403, 422, 503), **needs("catalogue"))
+@router.get("", **catalogue.listing(OffersOut))
 def page(asked: PageQuery, service: Served) -> Response:
     """Offers ordered by id, archived ones too."""
     return catalogue.page(service, Offer, asked, partial(show, stock_of(service)), "offers", "offer_id")

@@ -12,8 +12,8 @@ from pydantic import Field
 from features.catalogue import Placement
 from features.facts import Stored
 from serving.api import catalogue
-from serving.api.catalogue import ETAG, IfMatch, PageQuery, StoredOut
-from serving.api.door import Caller, Door, needs, problems
+from serving.api.catalogue import IfMatch, PageQuery, StoredOut
+from serving.api.door import Caller, Door
 from serving.api.fields import Body, Label, Name, ObjectId, ObjectIdInPath
 from serving.api.known import Known
 from serving.api.service import Served
@@ -53,16 +53,7 @@ class PlacementsOut(pydantic.BaseModel):
     next_cursor: str | None
 
 
-@router.put(
-    "/{placement_id}",
-    response_model=PlacementOut,
-    responses={
-        **problems(400, 401, 403, 412, 413, 415, 422, 503),
-        200: {"description": "Replaced.", **ETAG},
-        201: {"description": "Created.", "model": PlacementOut, **ETAG},
-    },
-    **needs("catalogue"),
-)
+@router.put("/{placement_id}", **catalogue.putting(PlacementOut))
 def put(
     placement_id: ObjectIdInPath, body: PlacementBody, service: Served, caller: Caller, if_match: IfMatch = None
 ) -> Response:
@@ -71,29 +62,19 @@ def put(
     return catalogue.put(service, caller, placement, if_match, show)
 
 
-@router.get(
-    "/{placement_id}",
-    response_model=PlacementOut,
-    responses={**problems(401, 403, 404, 422, 503), 200: ETAG},
-    **needs("catalogue"),
-)
+@router.get("/{placement_id}", **catalogue.getting(PlacementOut))
 def get(placement_id: ObjectIdInPath, service: Served) -> Response:
     """The placement as stored."""
     return catalogue.one(service.facts.get(Placement, placement_id), show)
 
 
-@router.delete(
-    "/{placement_id}",
-    response_model=PlacementOut,
-    responses={**problems(401, 403, 404, 412, 422, 503), 200: ETAG},
-    **needs("catalogue"),
-)
+@router.delete("/{placement_id}", **catalogue.removing(PlacementOut))
 def archive(placement_id: ObjectIdInPath, service: Served, caller: Caller, if_match: IfMatch = None) -> Response:
     """Takes the placement out of use; its history stays. The answer is what it was."""
     return catalogue.remove(service, caller, Placement, placement_id, if_match, show)
 
 
-@router.get("", response_model=PlacementsOut, responses=problems(401, 403, 422, 503), **needs("catalogue"))
+@router.get("", **catalogue.listing(PlacementsOut))
 def page(asked: PageQuery, service: Served) -> Response:
     """Placements ordered by id."""
     return catalogue.page(service, Placement, asked, show, "placements", "placement_id")
