@@ -15,10 +15,10 @@ from features.errors import StoreUnavailable
 from features.facts import Catalogue
 from serving.catalogue_view import CatalogueView
 from serving.learning import learner as learner_module
-from serving.learning.learner import POLL_S, Learner
+from serving.learning.learner import POLL_S
 from tests.conftest import ROOT
 from tests.serving.conftest import an_offer
-from tests.serving.learning_log import shop_at
+from tests.serving.learning_log import open_learners, open_shop
 
 VIEW = CatalogueView(Catalogue(1, (an_offer("o-1"),), ()))
 
@@ -54,22 +54,12 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def shop(tmp_path):
-    shop = shop_at(tmp_path)
-    yield shop
-    shop.log.close()
+    yield from open_shop(tmp_path)
 
 
 @pytest.fixture
 def learner_of(shop, tmp_path):
-    opened = []
-
-    def make(path="learning.db", log=None, **options):
-        opened.append(Learner(log or shop.log, tmp_path / path, prior_strength=20.0, **options))
-        return opened[-1]
-
-    yield make
-    for one in opened:
-        one.close()
+    yield from open_learners(shop, tmp_path)
 
 
 def factor(learner):

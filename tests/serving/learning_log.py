@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -15,6 +16,7 @@ from features.events import Event, to_us
 from features.log import DecisionRow, Log, SqliteLog
 from serving.learning.evidence import Change, Rules
 from serving.learning.fold import fold
+from serving.learning.learner import Learner
 from serving.learning.memory import SqliteMemory
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -65,6 +67,26 @@ class Shop:
 
 def shop_at(folder: Path) -> Shop:
     return Shop(SqliteLog(folder / "log.db"))
+
+
+def open_shop(folder: Path) -> Iterator[Shop]:
+    """For a fixture: closed after the test."""
+    shop = shop_at(folder)
+    yield shop
+    shop.log.close()
+
+
+def open_learners(shop: Shop, folder: Path, prior_strength: float = 20.0) -> Iterator[Callable[..., Learner]]:
+    """For a fixture: a function that opens learners of the shop's log, or another; closed after the test."""
+    opened: list[Learner] = []
+
+    def make(path: str = "learning.db", log: Log | None = None, **options: Any) -> Learner:
+        opened.append(Learner(log or shop.log, folder / path, prior_strength=prior_strength, **options))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()
 
 
 def folded(folder: Path, log: Log, rules: Rules | None = None, limit: int = 1_000) -> list[Change]:

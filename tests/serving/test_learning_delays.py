@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from features.events import US_PER_DAY
 from serving.learning.delays import AT_ONCE, BEGINS_US, REMEMBERED, nothing_arrived, one_more, parts_of
-from tests.serving.learning_log import NOW, folded, shop_at, sums
+from tests.serving.learning_log import NOW, folded, open_shop, sums
 
 NOTHING = (0, pytest.approx(0.0, abs=1e-4), 0.0)  # but for a minute's fading
 DAY, WEEK_US = timedelta(days=1), 7 * US_PER_DAY
@@ -19,9 +19,7 @@ MINUTE_US = 60_000_000
 
 @pytest.fixture
 def shop(tmp_path):
-    shop = shop_at(tmp_path)
-    yield shop
-    shop.log.close()
+    yield from open_shop(tmp_path)
 
 
 def test_before_anything_came_all_counts_at_once():

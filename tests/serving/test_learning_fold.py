@@ -17,7 +17,7 @@ from features.events import Event, to_us
 from features.log import Batch, DecisionRow, SqliteLog
 from serving.learning.evidence import MOST_SEGMENTS, Caution, Rules
 from serving.learning.fold import fold
-from tests.serving.learning_log import NOW, Shop, folded, memory_at, payload, shop_at, sums
+from tests.serving.learning_log import NOW, Shop, folded, memory_at, open_shop, payload, shop_at, sums
 
 CELL = ("7", "web", "o-1")
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -26,9 +26,7 @@ TOGETHER = {n: n / (1 + (n - 1) * 0.2) for n in range(1, 43)}  # what n impressi
 
 @pytest.fixture
 def shop(tmp_path):
-    shop = shop_at(tmp_path)
-    yield shop
-    shop.log.close()
+    yield from open_shop(tmp_path)
 
 
 def found(shop, folder, rules=None):

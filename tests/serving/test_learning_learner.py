@@ -17,32 +17,22 @@ from serving.catalogue_view import CatalogueView
 from serving.learning import learner as learner_module
 from serving.learning.cells import Cells
 from serving.learning.evidence import Shown, shown_by
-from serving.learning.learner import Learner, own_windows_of
+from serving.learning.learner import own_windows_of
 from serving.learning.memory import SqliteMemory
 from tests.serving.conftest import an_offer
-from tests.serving.learning_log import NOW, shop_at
+from tests.serving.learning_log import NOW, open_learners, open_shop
 
 S = 20.0
 
 
 @pytest.fixture
 def shop(tmp_path):
-    shop = shop_at(tmp_path)
-    yield shop
-    shop.log.close()
+    yield from open_shop(tmp_path)
 
 
 @pytest.fixture
 def learner_of(shop, tmp_path):
-    opened = []
-
-    def make(path="learning.db", log=None, **options):
-        opened.append(Learner(log or shop.log, tmp_path / path, prior_strength=S, **options))
-        return opened[-1]
-
-    yield make
-    for one in opened:
-        one.close()
+    yield from open_learners(shop, tmp_path, S)
 
 
 def view_of(*offer_ids, version=1):
