@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 NBO = Path(sys.executable).parent / "nbo"
-START_S = 60.0
+START_S = 180.0  # on a new machine the loops over offers are compiled first
 PATIENCE_S = 1.0  # a change of the catalogue is live in every worker within a second
 
 
@@ -81,11 +81,10 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, err: Path) -> 
     end = time.monotonic() + START_S
     while time.monotonic() < end:
         assert process.poll() is None, err.read_text()
-        try:
+        with suppress(httpx.TransportError):
             if httpx.get(f"{url}/readyz").status_code == 200:
                 return
-        except httpx.TransportError:
-            time.sleep(0.05)
+        time.sleep(0.05)
     raise AssertionError(f"not ready after {START_S} s: {err.read_text()}")
 
 
