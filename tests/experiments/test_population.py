@@ -157,20 +157,6 @@ def test_latency_is_not_known_from_too_few_decisions_or_where_none_states_it():
         assert moments(tables, "e", ["latency_p50"], until=day(2)) == []
 
 
-def test_tables_that_lack_a_column_are_refused_by_name():
-    with pytest.raises(BadInput, match="the table of events needs a column occurred_at"):
-        tables_of(events=pa.table({"event_type": ["visit"], "customer_id": ["a"]}))
-
-
-def test_an_empty_home_has_empty_tables(tmp_path):
-    facts = Facts(Home(tmp_path).facts_db)
-    with open_tables(Home(tmp_path), facts) as tables:
-        assert [one.why is not None for one in measured(tables, "nps", day(0), day(7))] == [True]
-        assert moments(tables, "e", ["nps"], until=day(7)) == []
-        assert lifecycle(tables, day(7)) == []
-    facts.close()
-
-
 def test_the_page_of_metrics_is_what_the_definitions_say():
     page = (ROOT / "docs/reference/engagement-metrics.md").read_text()
     assert page == reference_page(), "run: python -m experiments.metrics_page > docs/reference/engagement-metrics.md"

@@ -11,19 +11,9 @@ import pyarrow as pa
 from experiments.tables import Tables, tables_of
 from features.catalogue import Offer, Treatment
 from features.lake import EVENT_SCHEMA
+from features.log_export import EXPOSURE_SCHEMA
 
 START = datetime.fromisoformat("2026-03-02T00:00:00+00:00")  # a Monday
-EXPOSURE_SCHEMA = pa.schema(
-    [
-        ("experiment_id", pa.string()),
-        ("phase", pa.int32()),
-        ("unit_id", pa.string()),
-        ("customer_id", pa.string()),
-        ("variant", pa.string()),
-        ("exposed_at", pa.timestamp("us", tz="UTC")),
-        ("decision_id", pa.string()),
-    ]
-)
 
 
 def day(days: float) -> datetime:
