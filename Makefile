@@ -44,8 +44,8 @@ prove-experiments: setup  ## false positives, coverage, power, sequential tests,
 bench: setup  ## the serving table of docs/explanation/performance.md, into bench/results.json
 	@$(PY) -m bench.serving
 
-bench-parts: setup  ## what is claimed of the speed of parts: a decision, rules, policies, deadline, ingest, features, log, online reads
-	@for part in decide rules policies deadline ingest features log online; do echo "== $$part"; $(PY) -m bench.$$part || exit 1; done
+bench-parts: setup  ## what is claimed of the speed of parts: a decision, rules, a change of the catalogue, policies, deadline, ingest, features, log, online reads
+	@for part in decide rules catalogue_change policies deadline ingest features log online; do echo "== $$part"; $(PY) -m bench.$$part || exit 1; done
 
 clean:  ## remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
