@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -11,11 +12,11 @@ from numpy.typing import NDArray
 
 from features.catalogue import Offer
 from features.language import kernel
-from features.language.build import OF_TRUTH, Atom, Build
+from features.language.build import NOW, OF_TRUTH, Atom, Build
 from features.language.interpret import interpret
 from features.language.kernel import N_CONSTANTS, run
 from features.language.names import Names, Scope
-from features.language.sheet import Sheet, time_or_nan
+from features.language.sheet import WIDTH, Sheet, time_or_nan
 from features.language.syntax import Expression
 
 NOTHING_GIVEN = np.zeros(0, np.int8)
@@ -57,6 +58,9 @@ class Program:
         self._whole = np.concatenate(packed, dtype=np.int32)
         self._real = np.concatenate([np.array([atom.literal for atom in atoms], np.float64), set_numbers])
         self._n_atoms = len(atoms)
+        self._ranked = _ranked(atoms, self._sheet)
+        asks_when = NOW in build.slots or any(atom.relative for atom in atoms)
+        self._has_cases = not (asks_when or self._given or self._sheet.is_keyed)
         self.outcome_of = of_offer if self._shared else np.arange(len(roots))  # (n_offers,): place in `outcomes`
 
     @property
@@ -75,13 +79,44 @@ class Program:
         run(*self.operands(scope), out)
         return out
 
-    def operands(self, scope: Scope) -> tuple[float, NDArray[np.float64], NDArray[np.int8], Whole, NDArray[np.float64]]:
+    def case(self, values: Sequence[float]) -> tuple[float, ...] | None:
+        """What the outcomes depend on: of a number, only where it stands among those that it is compared with. Equal
+        cases have equal outcomes; None if the outcomes depend on more than the values.
+        """
+        if not self._has_cases:
+            return None
+        case = list(values)
+        for at, numbers in self._ranked:
+            if case[at] == kernel.NUMBER:
+                number = case[at + 1]
+                rank = bisect_left(numbers, number)
+                case[at + 1] = rank if rank < len(numbers) and numbers[rank] == number else rank - 0.5
+        return tuple(case)
+
+    def values(self, scope: Scope) -> list[float]:
+        """What rules ask of who asks, read once for `case` and `operands`."""
+        return self._sheet.values(scope)
+
+    def operands(
+        self, scope: Scope, values: list[float] | None = None
+    ) -> tuple[float, NDArray[np.float64], NDArray[np.int8], Whole, NDArray[np.float64]]:
         """What `kernel.run` is to be called with, for a loop that goes on with its outcomes."""
-        slots = self._sheet.read(scope)
+        slots = self._sheet.filled(values if values is not None else self._sheet.values(scope), scope)
         given = NOTHING_GIVEN
         if self._given:
             given = np.array([OF_TRUTH[interpret(one, scope, None, self._names)] for one in self._given], np.int8)
         return float(scope.now_us), slots, given, self._whole, self._real
+
+
+def _ranked(atoms: Sequence[Atom], sheet: Sheet) -> list[tuple[int, list[float]]]:
+    """Where each slot's values begin, and the numbers that rules compare them with, ascending."""
+    compared: dict[int, set[float]] = {at: set() for at in sheet.row}
+    for atom in atoms:
+        if atom.op <= kernel.AT_LEAST:
+            compared[atom.slot].add(atom.literal)
+        elif atom.op == kernel.IN_NUMBERS:
+            compared[atom.slot].update(one for one in atom.among if not isinstance(one, str))
+    return [(WIDTH * sheet.row[at], sorted(numbers)) for at, numbers in compared.items()]
 
 
 def _groups(atoms: Sequence[Atom], sheet: Sheet) -> NDArray[np.int32]:

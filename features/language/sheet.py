@@ -60,6 +60,15 @@ class Sheet:
 
     def read(self, scope: Scope) -> NDArray[np.float64]:
         """Shape (n_slots, 4)."""
+        return self.filled(self.values(scope), scope)
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether there is more to know than `values`."""
+        return bool(self._keyed)
+
+    def values(self, scope: Scope) -> list[float]:
+        """Of all that are no entries of keyed features, one after the other; shape (4 n,)."""
         flat = self._single.copy()
         features = scope.features
         for at, name, timed in self._features:
@@ -71,6 +80,10 @@ class Sheet:
                 self._put(flat, at, plain(value), timed)
         for at, read, timed in self._others:
             self._put(flat, at, read(scope), timed)
+        return flat
+
+    def filled(self, flat: list[float], scope: Scope) -> NDArray[np.float64]:
+        """The same with those entries; shape (n_slots, 4)."""
         if not self._keyed:
             return np.array(flat, np.float64).reshape(-1, WIDTH)
         found = self._blank.copy()

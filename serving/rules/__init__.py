@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features import language
+from serving.arrays import read_only
 from serving.compiled import compiled
 from serving.rules import eligibility
 from serving.rules.budget import BudgetRule
@@ -175,7 +176,8 @@ class Rules:
 def warm() -> None:
     """Compile the loops over offers, or load them from the machine's cache, before a decision waits for it."""
     allowed, dropped_by = np.ones(2, dtype=bool), np.full(2, -1, dtype=np.int8)
-    _drop(np.zeros(2, dtype=bool), allowed, dropped_by, 0)
+    for said in (np.zeros(2, dtype=bool), read_only(np.zeros(2, dtype=bool))):
+        _drop(said, allowed, dropped_by, 0)
     eligibility.warm()
     drops(dropped_by, 1)
     language.warm()

@@ -12,6 +12,7 @@ from features.catalogue import Offer
 from features.errors import BadRule
 from features.language import Expression, Names, Program, interpret, parse, values_seen, variables
 from features.language.kernel import run
+from serving.arrays import read_only
 from serving.compiled import compiled
 from serving.rules.asked import Asked
 from serving.rules.programs import Compiler
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 NOBODY = parse("false")
+CASES_BYTES = 16_000_000
 OUTCOMES = {True: "true", False: "false", None: "unknown"}
 
 
@@ -35,6 +37,9 @@ class EligibilityRule:
         if any(rule is not None for rule in self._rules):
             compiler = Compiler(view.each, "eligibility")
             self._program = compiler.program(compiler.codes("eligibility", _rule_of), self._names)
+        # A visitor asks again with each page, and visitors are alike.
+        self._cases: dict[tuple[float, ...], NDArray[np.bool_]] = {}
+        self._most_cases = CASES_BYTES // max(len(view), 1)
         # A default is no fact: nobody who bought yesterday may pass for somebody who never did.
         needs = view.each.of("needs_features", lambda offer: self._names_features(_rule_of(offer)))
         self._needs_features = np.array(needs, dtype=bool)
@@ -42,8 +47,18 @@ class EligibilityRule:
     def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
         if self._program is None:
             return None
-        program, holds = self._program, np.empty(len(self._view), np.bool_)
-        _holding(*program.operands(asked), program.outcome_of, self._needs_features, asked.features_known, holds)
+        program = self._program
+        values = program.values(asked)
+        case = program.case(values) if asked.features_known else None
+        if case is not None and (known := self._cases.get(case)) is not None:
+            return known
+        holds = np.empty(len(self._view), np.bool_)
+        operands = program.operands(asked, values)
+        _holding(*operands, program.outcome_of, self._needs_features, asked.features_known, holds)
+        if case is not None:
+            if len(self._cases) >= self._most_cases:
+                self._cases = {}
+            self._cases[case] = read_only(holds)
         return holds
 
     def seen(self, asked: Asked, row: int) -> dict[str, Any]:

@@ -161,3 +161,32 @@ def test_many_offers_with_rules_of_their_own_do_not_disturb_each_other(n):
     rule = EligibilityRule(view_of(*(an_offer(f"o{k:04}", eligibility=f"age == {k}") for k in range(n))))
     for age in (0, n - 1):
         assert np.flatnonzero(rule.allows(asked(attributes={"age": age}))).tolist() == [age]
+
+
+ODD = (None, 17, 18, 18.0, 17.999, 19.5, 20, 21, 1e300, -0.0, 0, float("nan"), True, False, "18", "DE", "XX", "", [18])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(ODD), st.sampled_from(ODD)), min_size=1, max_size=30))
+def test_what_was_said_of_one_customer_is_only_said_again_of_those_whom_the_rules_cannot_tell_apart(people):
+    texts = (
+        "age >= 18", 'age > 18 or country == "DE"', "age in (18, 20) and age < 1e9", "age == 0",
+        'country in ("DE", "18")', "age is missing", 'context.device == "tv"', "context.device > 18",
+    )  # fmt: skip
+    view = view_of(*(an_offer(f"o-{n}", eligibility=text) for n, text in enumerate(texts)))
+    rule, names = EligibilityRule(view), Names.of(FEATURES)
+    for age, other in people:
+        asking = asked(attributes={"age": age, "country": other}, context={"device": other})
+        expected = [
+            interpret(parse(text), asking, offer, names) is True for text, offer in zip(texts, view.offers, strict=True)
+        ]
+        assert allowed(rule, asking) == expected
+
+
+def test_visitors_whom_no_rule_tells_apart_are_decided_once():
+    rule = EligibilityRule(view_of(an_offer("a", eligibility="age >= 18"), an_offer("b", eligibility="age < 65")))
+    first = rule.allows(asked(attributes={"age": 30}))
+    assert rule.allows(asked(attributes={"age": 31})) is first
+    assert rule.allows(asked(attributes={"age": 18})) is not first  # 18 itself is another case than those above
+    timed = EligibilityRule(view_of(an_offer("a", eligibility='age >= 18 and now < "2030-01-01"')))
+    assert timed.allows(asked(attributes={"age": 30})) is not timed.allows(asked(attributes={"age": 30}))
