@@ -6,8 +6,8 @@ the same columns either way.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,13 @@ class Tables:
     has_aliases: bool  # whether any visitor turned out to be somebody
     own_windows: bool  # whether offers have attribution windows of their own
     segments: Mapping[str, str]  # name of a column to group by -> the view that has it
+    late: dict[str, Callable[[], None]] = field(default_factory=dict)  # what makes a view that few questions need
+
+    def need(self, view: str) -> None:
+        """From now on the view is there."""
+        make = self.late.pop(view, None)
+        if make is not None:
+            make()
 
     def close(self) -> None:
         self.db.close()
@@ -76,9 +83,11 @@ class Tables:
 
 
 def open_tables(home: Home, facts: Facts, *, n_threads: int = 2) -> Tables:
-    """The lake as it is listed now. What is not there yet is an empty table, not an error."""
+    """The lake as it is listed now. What is not there yet is an empty table, not an error.
+
+    Customers' attributes are read from `facts` when a question groups by them.
+    """
     db = _connect(n_threads, home.root)
-    extra: dict[str, str] = {}
     for name in ("events", "exposures", "decisions"):
         paths = [str(home.lake / file.path) for file in facts.lake_files(name)]
         if paths:
@@ -86,12 +95,13 @@ def open_tables(home: Home, facts: Facts, *, n_threads: int = 2) -> Tables:
             _view(db, name)
         else:
             _empty(db, name)
-    extra |= _profiles(db, facts)
+    attributes = sorted(name for name in facts.attribute_kinds() if name not in (*COLUMNS["customers"], "us"))
     joined = [
         (alias, customer, joined_us) for customer, held in facts.identities().items() for alias, joined_us in held
     ]
-    settings = facts.data_settings()
-    return _with_facts(db, facts.catalogue().offers, joined, settings, extra)
+    segments = dict.fromkeys(attributes, "customers")
+    late = {"customers": lambda: _profiles(db, facts, attributes)}
+    return _with_facts(db, facts.catalogue().offers, joined, facts.data_settings(), segments, late)
 
 
 def tables_of(
@@ -119,7 +129,7 @@ def tables_of(
             extra |= dict.fromkeys(_more(db, name), name)
     _take(db, "customers", customers)
     extra |= dict.fromkeys(_more(db, "customers"), "customers")
-    return _with_facts(db, offers, list(identities), settings or DataSettings(), extra)
+    return _with_facts(db, offers, list(identities), settings or DataSettings(), extra, {})
 
 
 def _connect(n_threads: int, folder: Path | None) -> duckdb.DuckDBPyConnection:
@@ -179,11 +189,10 @@ def _empty(db: duckdb.DuckDBPyConnection, name: str) -> None:
     _view(db, name)
 
 
-def _profiles(db: duckdb.DuckDBPyConnection, facts: Facts) -> dict[str, str]:
-    """The attributes of customers with their history as view `customers`; which names can be grouped by."""
+def _profiles(db: duckdb.DuckDBPyConnection, facts: Facts, names: Sequence[str]) -> None:
+    """View `customers`: these attributes of everybody, with their history."""
     import pyarrow as pa
 
-    names = sorted(name for name in facts.attribute_kinds() if name not in COLUMNS["customers"])
     keys: list[str] = []
     since: list[int] = []
     values: dict[str, list[str | None]] = {name: [] for name in names}
@@ -195,7 +204,6 @@ def _profiles(db: duckdb.DuckDBPyConnection, facts: Facts) -> dict[str, str]:
             values[name].append(None if known.get(name) is None else str(known[name]))
     columns = {"customer_id": pa.array(keys, pa.string()), "us": pa.array(since, pa.int64())}
     db.register("customers", pa.table(columns | {name: pa.array(values[name], pa.string()) for name in names}))
-    return dict.fromkeys(names, "customers")
 
 
 def _with_facts(
@@ -204,6 +212,7 @@ def _with_facts(
     joined: Sequence[tuple[str, str, int]],
     settings: DataSettings,
     segments: Mapping[str, str],
+    late: dict[str, Callable[[], None]],
 ) -> Tables:
     import pyarrow as pa
 
@@ -223,7 +232,7 @@ def _with_facts(
         pa.table({name: pa.array(values, kinds[name]) for name, values in zip(kinds, columns, strict=True)}),
     )
     own = settings.attribution.window_attribute is not None
-    return Tables(db, settings, bool(joined), own, dict(segments))
+    return Tables(db, settings, bool(joined), own, dict(segments), late)
 
 
 def _table(db: duckdb.DuckDBPyConnection, name: str, table: Any) -> None:

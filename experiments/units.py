@@ -198,6 +198,7 @@ def _number(tables: Tables, segments: Sequence[str], sources: Mapping[str, str])
         if sources[name] == "exposures":
             value = f"s.{quoted(name)}"
         elif sources[name] == "customers":
+            tables.need("customers")
             value = f"coalesce(c{n}.value, '{UNKNOWN}')"
             joins.append(
                 f"LEFT JOIN (SELECT s.key, max_by(c.{quoted(name)}, c.us) AS value FROM selected s JOIN customers c "
