@@ -15,7 +15,9 @@ from collections.abc import Callable
 from bench.proof import Proof
 from bench.prove_asos import asos
 from bench.prove_hillstrom import hillstrom
+from bench.prove_offpolicy import open_bandit
 from bench.prove_sequential import early_decisions, formulas, peeking, split_looks
+from bench.prove_starbucks import starbucks
 from bench.prove_statistics import false_positives, latency_false_positives, naive_ratio, planted, power
 
 SECTIONS: dict[str, Callable[[Proof], None]] = {
@@ -30,6 +32,8 @@ SECTIONS: dict[str, Callable[[Proof], None]] = {
     "split": split_looks,
     "asos": asos,
     "hillstrom": hillstrom,
+    "open-bandit": open_bandit,
+    "starbucks": starbucks,
 }
 
 

@@ -73,10 +73,17 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
 
 def evaluate(
-    logged: Logged, *, fit: Fit | None = None, alpha: float = 0.05, seed: int = 0, n_samples: int = N_SAMPLES
+    logged: Logged,
+    *,
+    fit: Fit | None = None,
+    guessed: Numbers | None = None,
+    alpha: float = 0.05,
+    seed: int = 0,
+    n_samples: int = N_SAMPLES,
 ) -> Evaluation:
-    """Every estimator on one log. The same arguments give the same figures."""
-    guessed = cross_fitted(logged, fit, seed=seed)
+    """Every estimator on one log. The same arguments give the same figures. `guessed` are a reward model's guesses,
+    (n, n_offers), else `fit` is cross-fitted."""
+    guessed = cross_fitted(logged, fit, seed=seed) if guessed is None else guessed
     units, n_units = logged.units
     parts = Parts.of(logged, guessed)
     made = {name: estimator(parts) for name, estimator in ESTIMATORS.items()}
@@ -105,6 +112,7 @@ def compare(
     other: Numbers,
     *,
     fit: Fit | None = None,
+    guessed: Numbers | None = None,
     alpha: float = 0.05,
     seed: int = 0,
     n_samples: int = N_SAMPLES,
@@ -112,7 +120,7 @@ def compare(
 ) -> Comparison:
     """The log's candidate against another policy's chances, (n, n_offers): what both share cancels out, so the
     difference is known better than either value."""
-    guessed = cross_fitted(logged, fit, seed=seed)
+    guessed = cross_fitted(logged, fit, seed=seed) if guessed is None else guessed
     units, n_units = logged.units
     beside = logged.of(other)
     terms = {

@@ -131,13 +131,13 @@ def _table(path: Path, order: str | None) -> Any:
         db.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
         try:
             read = f"SELECT * FROM {readers[path.suffix]}(?)"
-            columns = [one[0] for one in db.execute(f"{read} LIMIT 0", [str(path)]).description or ()]
+            columns = db.sql(f"{read} LIMIT 0", params=[str(path)]).columns
             by = ""
             if order is not None:
                 _need(order, columns)
                 quoted = order.replace('"', '""')
                 by = f' ORDER BY "{quoted}"'
-            table = db.execute(read + by, [str(path)]).to_arrow_table()
+            table = db.sql(read + by, params=[str(path)]).to_arrow_table()
         except duckdb.Error as error:
             raise BadInput(f"{path.name} cannot be read: {str(error).splitlines()[0]}", "log") from None
     if not len(table):
