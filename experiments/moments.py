@@ -7,7 +7,6 @@ parts, which bounds the memory.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,16 +15,16 @@ from itertools import combinations, groupby
 from typing import Any
 
 from experiments.cells import NUMBERS, Cell, merge
+from experiments.daily import daily_cells
 from experiments.happened import foreign_purchases, make_happened
 from experiments.latency import latency_cells
-from experiments.metrics import Metric, event_types, experiment_metrics, filled
+from experiments.metrics import Metric, experiment_metrics
+from experiments.per_unit import unit_rows
 from experiments.tables import Tables
 from experiments.units import Made, Question, make_units, quoted
 from features.events import US_PER_DAY, from_us, to_us
 
 AT_ONCE = 1_000_000  # units in one aggregation
-NOW, BEFORE = "since_us >= 0", "since_us < 0"
-MOST_DAYS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ class Answer:
         numbers = "".join(f", {m.name}_{number}" for m in self.of_events for number in NUMBERS)
         return self.tables.db.sql(
             f"SELECT unit_id, variant, phase, make_timestamptz(start_us) AS exposed_at{segments}{numbers} "
-            f"FROM ({_per_unit(self, None)}) ORDER BY unit_id"
+            f"FROM ({unit_rows(self.tables, self.made, self.of_events)}) ORDER BY unit_id"
         ).to_arrow_table()
 
     def cells(self) -> list[Cell]:
@@ -82,7 +81,8 @@ class Answer:
 
         For the whole of each variant only, without the days before exposure; `metrics` are some of those asked about.
         """
-        return _daily_cells(self, metrics)
+        wanted = [one for one in self.of_events if one.daily and (metrics is None or one.name in metrics)]
+        return daily_cells(self.tables, wanted)
 
     def checks(self) -> Checks:
         until_us = to_us(self.question.until)
@@ -170,63 +170,6 @@ def checks(
         tables.db.execute("DROP TABLE IF EXISTS units")
 
 
-# Each unit
-
-
-def _per_unit(answer: Answer, part: tuple[int, int] | None) -> str:
-    """One row per unit, or of those numbered `part`, from and until."""
-    settings = answer.tables.settings
-    texts = {
-        f"{metric.name}_{number}": (metric, text)
-        for metric in answer.of_events
-        for number, text in _expressions(metric, settings, answer.made.pre_us > 0).items()
-    }
-    inner = ", ".join(f"{text} AS {name}" for name, (_, text) in texts.items())
-    (idle,) = answer.tables.db.execute(f"SELECT {inner} FROM happened WHERE FALSE").fetchall()
-    outer = "".join(
-        f", {_part(metric, settings, _or(name, value))} AS {name}"
-        for (name, (metric, _)), value in zip(texts.items(), idle, strict=True)
-    )
-    some = "" if part is None else f"WHERE uid >= {part[0]} AND uid < {part[1]}"
-    segments = "".join(f", u.segment_{n}" for n in range(len(answer.made.segments)))
-    return (
-        f"SELECT u.unit_id, u.variant, u.phase, u.start_us{segments}{outer} FROM (SELECT * FROM units {some}) u "
-        f"LEFT JOIN (SELECT uid, {inner} FROM happened {some} GROUP BY uid) d ON u.uid = d.uid"
-    )
-
-
-def _or(name: str, idle: float | None) -> str:
-    """The number of a unit, or what the same expression gives where nothing happened."""
-    return f"d.{name}" if idle is None else f"coalesce(d.{name}, {idle!r})"
-
-
-def _expressions(metric: Metric, settings: Any, has_pre: bool) -> dict[str, str]:
-    """SQL of the four numbers of one unit, by `NUMBERS`."""
-    one = "CAST(1 AS DOUBLE)"
-    ratio = metric.denominator is not None
-    pre_den = metric.pre_denominator or (metric.denominator if metric.pre_numerator is None else None)
-    texts = {
-        "num": filled(metric.numerator, settings, NOW),
-        "den": filled(metric.denominator, settings, NOW) if metric.denominator is not None else one,
-        "pre_num": filled(metric.pre_numerator or metric.numerator, settings, BEFORE),
-        "pre_den": filled(pre_den, settings, BEFORE) if ratio and pre_den is not None else one,
-    }
-    nothing = "CAST(NULL AS DOUBLE)"
-    return {
-        name: nothing if name.startswith("pre") and not has_pre else f"coalesce(CAST({text} AS DOUBLE), 0)"
-        for name, text in texts.items()
-    }
-
-
-def _part(metric: Metric, settings: Any, value: str) -> str:
-    if metric.takes_part is None:
-        return value
-    return f"CASE WHEN {filled(metric.takes_part, settings)} THEN {value} END"
-
-
-# Cells
-
-
 def _cells_of_events(answer: Answer) -> list[Cell]:
     parts = [
         cell
@@ -261,7 +204,7 @@ def _cells_of_part(answer: Answer, part: tuple[int, int]) -> list[Cell]:
     keys = "".join(f", grouping(segment_{n}), segment_{n}" for n in segments)
     rows = answer.tables.db.execute(
         f"SELECT phase, variant{keys}, {', '.join(sql for _, _, sql in stats)} "
-        f"FROM ({_per_unit(answer, part)}) GROUP BY GROUPING SETS ({sets})"
+        f"FROM ({unit_rows(answer.tables, answer.made, answer.of_events, part)}) GROUP BY GROUPING SETS ({sets})"
     ).fetchall()
     found = []
     for phase, variant, *rest in rows:
@@ -300,73 +243,3 @@ def _statistics(metric: Metric) -> list[tuple[str, str, str]]:
     spreads = [(m, name, f"coalesce({sql}, CASE WHEN count({column}) = 1 THEN 0 END)") for name, sql, column in found]
     means = [(m, f"mean_{one}", f"avg({m}_{one})") for one in numbers]
     return [(m, "n", f"count({m}_num)"), *means, *spreads]
-
-
-# By day since exposure
-
-
-def _daily_cells(answer: Answer, names: Sequence[str] | None) -> list[Cell]:
-    metrics = [m for m in answer.of_events if m.daily and (names is None or m.name in names)]
-    if not metrics:
-        return []
-    db, settings = answer.tables.db, answer.tables.settings
-    exprs = ", ".join(
-        f"coalesce(CAST({filled(text, settings, NOW)} AS DOUBLE), 0) AS {metric.name}_{number}"
-        for metric in metrics
-        for number, text in (("num", metric.numerator), ("den", metric.denominator))
-        if text is not None
-    )
-    sums = ", ".join(f"{sql} AS {name}" for metric in metrics for name, sql in _day_sums(metric))
-    full = f"CAST(floor(observed_us / {US_PER_DAY}) AS INTEGER)"
-    types = ", ".join(f"'{name}'" for name in event_types(metrics, settings))
-    rows = db.execute(
-        f"SELECT u.phase, u.variant, h.day, {sums} FROM (SELECT uid, day, {exprs} FROM happened WHERE day >= 0 "
-        f"AND day < {MOST_DAYS} AND event_type IN ({types}) GROUP BY uid, day) h "
-        f"JOIN (SELECT uid, phase, variant, {full} AS full_days FROM units) u ON h.uid = u.uid "
-        "WHERE h.day < u.full_days GROUP BY u.phase, u.variant, h.day"
-    ).fetchall()
-    by_day = {(int(phase), str(variant), int(day)): rest for phase, variant, day, *rest in rows}
-    counts = db.execute(f"SELECT phase, variant, {full} AS days, count(*) FROM units GROUP BY 1, 2, 3").fetchall()
-    watched: Counter[tuple[int, str, int]] = Counter()
-    for phase, variant, days, n in counts:
-        for day in range(min(int(days), MOST_DAYS)):
-            watched[int(phase), str(variant), day] += int(n)
-    sums_of = [name for metric in metrics for name, _ in _day_sums(metric)]
-    found = []
-    for place, n in sorted(watched.items(), key=lambda one: (one[0][0], one[0][2], one[0][1])):
-        held = dict(zip(sums_of, by_day.get(place, [0.0] * len(sums_of)), strict=True))
-        found += [_day_cell(metric, *place, n, held) for metric in metrics]
-    return found
-
-
-def _day_sums(metric: Metric) -> list[tuple[str, str]]:
-    m = metric.name
-    found = [(f"{m}_s", f"sum({m}_num)"), (f"{m}_ss", f"sum({m}_num * {m}_num)")]
-    if metric.denominator is not None:
-        found += [(f"{m}_d", f"sum({m}_den)"), (f"{m}_dd", f"sum({m}_den * {m}_den)")]
-        found += [(f"{m}_sd", f"sum({m}_num * {m}_den)")]
-    return found
-
-
-def _day_cell(metric: Metric, phase: int, variant: str, day: int, n: int, held: Mapping[str, float]) -> Cell:
-    """Units without a row that day count as 0, as they were watched."""
-    m = metric.name
-    s, d = held[f"{m}_s"], held.get(f"{m}_d", float(n))
-    ratio = metric.denominator is not None
-    return Cell(
-        metric=m,
-        variant=variant,
-        phase=phase,
-        day_since_exposure=day,
-        n=n,
-        mean_num=s / n,
-        mean_den=d / n,
-        var_num=max(_covariance(n, held[f"{m}_ss"], s, s), 0.0),
-        var_den=max(_covariance(n, held[f"{m}_dd"], d, d), 0.0) if ratio else 0.0,
-        cov_num_den=_covariance(n, held[f"{m}_sd"], s, d) if ratio else 0.0,
-    )
-
-
-def _covariance(n: int, product: float, left: float, right: float) -> float:
-    """From sums over n units."""
-    return (product - left * right / n) / (n - 1) if n > 1 else 0.0
