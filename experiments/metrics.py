@@ -30,7 +30,7 @@ from features.events import US_PER_DAY
 
 Kind = Literal["mean", "proportion", "ratio", "quantile", "breakdown"]
 MetricUnit = Literal["share", "currency", "count", "score", "ms", "customers"]
-Population = Literal["all", "visitors", "active"]
+Population = Literal["all", "visitors", "active", "decided"]
 RETAINED_FROM, RETAINED_UNTIL = 7, 14  # days since exposure: the second week
 MAU_DAYS = 30
 
@@ -137,6 +137,7 @@ def _latency(name: str, title: str, quantile: float) -> Metric:
         formula=f"the {quantile:.0%} quantile of `latency_us` over logged decisions, in milliseconds",
         window="decisions within the period",
         exposure_rule="decisions that state their latency; the interval takes customers as independent",
+        population="decided",
         quantile=quantile,
     )
 

@@ -36,6 +36,7 @@ POPULATIONS = {
     "all": "everybody seen before the end",
     "visitors": "visitors of the period",
     "active": "those active in the period, from then on",
+    "decided": "those for whom something was decided in the period",
 }
 KINDS = {
     "mean": "mean per unit",

@@ -102,10 +102,11 @@ def _keep_crossed(tables: Tables) -> int:
 def make_population(
     tables: Tables, population: Population, since: datetime, until: datetime, by: str | None, pre_days: float = 0.0
 ) -> Made:
-    """The same table for customers at large: `all` seen before the end, `visitors` or `active` within the period.
+    """The same table for customers at large: `all` seen before the end, or `visitors`, `active` or `decided` within it.
 
-    `all` begin at `since`; the others when they were first seen, or first active, within the period. `by` is a segment,
-    or `variant:<experiment id>`, then by the variant in which somebody was first exposed, `none` for the others.
+    Visitors and active ones begin when they were first seen, or first active, within the period, the others with it.
+    `by` is a segment, or `variant:<experiment id>`, then by the variant in which somebody was first exposed, `none` for
+    the others.
     """
     since_us, until_us = to_us(since), to_us(until)
     if until_us <= since_us:
@@ -118,14 +119,14 @@ def make_population(
     where = {
         "all": f"us < {until_us}",
         "visitors": f"us >= {since_us} AND us < {until_us}",
+        "decided": f"us >= {since_us} AND us < {until_us}",
         "active": f"us >= {since_us} AND us < {until_us} AND event_type IN ("
         + ", ".join(f"'{name}'" for name in tables.settings.churn.activity)
         + ")",
     }[population]
-    start = str(since_us) if population == "all" else "min(us)"
-    seen = (
-        f"SELECT person AS key, {start} AS start_us FROM {keyed(tables, 'customer', until_us)} WHERE {where} GROUP BY 1"
-    )
+    start = "min(us)" if population in ("visitors", "active") else str(since_us)
+    rows = keyed(tables, "customer", until_us, "decisions" if population == "decided" else "events")
+    seen = f"SELECT person AS key, {start} AS start_us FROM {rows} WHERE {where} GROUP BY 1"
     variant = "'all'"
     join = ""
     if experiment_id is not None:

@@ -157,6 +157,16 @@ def test_latency_is_not_known_from_too_few_decisions_or_where_none_states_it():
         assert moments(tables, "e", ["latency_p50"], until=day(2)) == []
 
 
+def test_latency_at_large_needs_no_events_and_counts_the_decisions_of_the_period():
+    """Decisions on day 1, of 1 to 100 ms; the median is 50.5. Nobody sent an event."""
+    with tables_of(decisions=decisions_table(np.arange(1, 101) * 1000, np.arange(100))) as tables:
+        (found,) = measured(tables, "latency_p50", day(0), day(2))
+        (none,) = measured(tables, "latency_p50", day(2), day(4))
+    assert (found.n, found.value) == (100, 50.5)
+    assert found.low < 50.5 < found.high
+    assert none.value is None
+
+
 def test_the_page_of_metrics_is_what_the_definitions_say():
     page = (ROOT / "docs/reference/engagement-metrics.md").read_text()
     assert page == reference_page(), "run: python -m experiments.metrics_page > docs/reference/engagement-metrics.md"
