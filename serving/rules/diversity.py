@@ -6,11 +6,11 @@ What earlier placements of the same decision show counts too, so that a page is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from features.catalogue import Offer, Placement
@@ -33,8 +33,7 @@ class Kinds:
         self.rows: list[Rows] = [order[first:last] for first, last in pairwise(ends)]  # by code
 
 
-@dataclass(frozen=True, slots=True)
-class Crowd:
+class Crowd(Struct, eq=False):
     """Of the offers with the same code at most `most` are shown."""
 
     kinds: Kinds
@@ -56,6 +55,7 @@ class DiversityRule:
     def __init__(self, view: CatalogueView) -> None:
         self._view = view
         self._category, self._brand = Kinds(view.category), Kinds(_coded(view.each.of("brand", brand_of)))
+        self._limits = {name: self._limits_of(placement) for name, placement in view.placements.items()}
 
     def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
         if not asked.earlier:
@@ -65,10 +65,11 @@ class DiversityRule:
 
     def rooms(self, asked: Asked) -> list[Crowd]:
         """What is shown already counts: a room that is full is said by `allows`."""
-        placement = self._view.placements.get(asked.placement_id)
-        limits = self._limits(placement) if placement is not None else []
+        limits = self._limits.get(asked.placement_id)
         if not limits:
             return []
+        if not asked.earlier:
+            return [Crowd(kinds, most, {}) for kinds, most in limits]
         shown = self._shown(asked)
         return [Crowd(kinds, most, _counted(kinds, shown)) for kinds, most in limits]
 
@@ -84,7 +85,7 @@ class DiversityRule:
             "of_brand": sum(brand_of(other) == brand_of(offer) for other in shown) if brand_of(offer) else 0,
         }
 
-    def _limits(self, placement: Placement) -> list[tuple[Kinds, int]]:
+    def _limits_of(self, placement: Placement) -> list[tuple[Kinds, int]]:
         wanted = ((self._category, placement.max_per_category), (self._brand, placement.max_per_brand))
         return [(kinds, most) for kinds, most in wanted if most is not None]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.rules.tally import Channels
-from serving.rules.windows import minute_of_day, parse_time_of_day
+from serving.rules.windows import UNITS_US, minute_of_day, parse_time_of_day
 
 if TYPE_CHECKING:
     from serving.catalogue_view import CatalogueView
@@ -41,6 +41,7 @@ class QuietHoursRule:
             for policy in view.contact_policies
             if policy.quiet_hours is not None
         )
+        self._last: tuple[tuple[int, str, tzinfo], Quiet | None] | None = None  # of one minute
 
     def allows(self, asked: Asked) -> NDArray[np.bool_] | None:
         return np.zeros(len(self._view), dtype=bool) if self._at(asked) is not None else None
@@ -58,10 +59,14 @@ class QuietHoursRule:
         }
 
     def _at(self, asked: Asked) -> Quiet | None:
-        for quiet in self._quiet:
-            if (quiet.channels is None or asked.channel in quiet.channels) and quiet.at(asked.now_us, asked.time_zone):
-                return quiet
-        return None
+        if not self._quiet:
+            return None
+        key, last = (asked.now_us // UNITS_US["m"], asked.channel, asked.time_zone), self._last
+        if last is None or last[0] != key:
+            found = [quiet for quiet in self._quiet if quiet.channels is None or asked.channel in quiet.channels]
+            at_once = next((quiet for quiet in found if quiet.at(asked.now_us, asked.time_zone)), None)
+            last = self._last = key, at_once
+        return last[1]
 
 
 def _clock(minute: int) -> str:
