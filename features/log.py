@@ -26,7 +26,8 @@ from features.errors import StoreUnavailable
 from features.events import Event, from_us, to_us
 from features.fingerprint import fingerprint
 
-EVENT, DECISION = 0, 1  # kinds: an id is unique within its kind, so that no client's event can swallow a decision
+# Kinds of rows: an id is unique within its kind, so that no client's event can swallow a decision.
+EVENT, DECISION, SHADOW = 0, 1, 2
 VERSION = 4
 BUSY_TIMEOUT_S = 10.0
 DECISIONS_AT_ONCE = 64  # in one statement, so that the interpreter is let go, and waited for, once for all of them
@@ -72,6 +73,17 @@ class DecisionRow(NamedTuple):
     payload: bytes
     position: int = 0  # set when read
     exposures: Sequence[Exposure] = ()  # written with it, as far as they are the first; not read back
+
+
+class ShadowRow(NamedTuple):
+    """What a release that is never shown would have decided; the payload is opaque here."""
+
+    decision_id: str
+    release: str
+    customer_id: str
+    decided_us: int
+    payload: bytes
+    position: int = 0  # set when read
 
 
 class ExposureRow(NamedTuple):
@@ -143,6 +155,12 @@ class Log(Protocol):
     def events_after(self, position: int, limit: int) -> list[LogEvent]: ...
 
     def decisions_after(self, position: int, limit: int) -> list[DecisionRow]: ...
+
+    def append_shadows(self, rows: Sequence[ShadowRow]) -> None:
+        """As decisions are written; a release is a shadow of a decision once."""
+        ...
+
+    def shadows_after(self, position: int, limit: int) -> list[ShadowRow]: ...
 
     def decided_after(self, position: int, limit: int) -> list[Decided]:
         """The same decisions without their payloads, which are large."""
@@ -251,6 +269,11 @@ DECIDED_AFTER = f"""
 SELECT position, id, occurred_us FROM log NOT INDEXED WHERE position > ? AND kind = {DECISION} ORDER BY position LIMIT ?
 """
 EXPOSURE_COLUMNS = "experiment_id, phase, unit_id, customer_id, variant, exposed_us, decision_id"
+INSERT_SHADOW = (
+    "INSERT INTO log (kind, id, customer_id, occurred_us, received_us, event_type, payload) "
+    f"VALUES ({SHADOW}, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, id) DO NOTHING"
+)
+SHADOW_COLUMNS = "SELECT id, event_type, customer_id, occurred_us, payload, position FROM log"
 DECISION_COLUMNS = "SELECT id, customer_id, occurred_us, payload, position FROM log"
 
 
@@ -331,6 +354,21 @@ class SqliteLog:
         query = f"{DECISION_COLUMNS} NOT INDEXED WHERE position > ? AND kind = {DECISION} ORDER BY position LIMIT ?"
         return [DecisionRow(*row) for row in self._read(query, (position, limit))]
 
+    def append_shadows(self, rows: Sequence[ShadowRow]) -> None:
+        with self._transaction() as connection:
+            known = _Known(connection)
+            values = [
+                (f"{row.decision_id}/{row.release}", row.customer_id, row.decided_us, row.decided_us, row.release,
+                 row.payload)
+                for row in rows
+                if row.customer_id not in known
+            ]  # fmt: skip
+            connection.executemany(INSERT_SHADOW, values)
+
+    def shadows_after(self, position: int, limit: int) -> list[ShadowRow]:
+        query = f"{SHADOW_COLUMNS} NOT INDEXED WHERE position > ? AND kind = {SHADOW} ORDER BY position LIMIT ?"
+        return [ShadowRow(row[0].partition("/")[0], *row[1:]) for row in self._read(query, (position, limit))]
+
     def decided_after(self, position: int, limit: int) -> list[Decided]:
         return [Decided(*row) for row in self._read(DECIDED_AFTER, (position, limit))]
 
@@ -380,10 +418,10 @@ class SqliteLog:
             if pepper is None:
                 pepper = secrets.token_bytes(32)
                 connection.execute("INSERT INTO pepper VALUES (?)", (pepper,))
-            n_log, n_tail, n_exposures = [0, 0], 0, 0
+            n_log, n_tail, n_exposures = [0, 0, 0], 0, 0
             for customer_id in customer_ids:
                 connection.execute("INSERT OR IGNORE INTO erased VALUES (?)", (fingerprint(pepper, customer_id),))
-                for kind in (EVENT, DECISION):
+                for kind in (EVENT, DECISION, SHADOW):
                     one = "DELETE FROM log WHERE customer_id = ? AND kind = ?"
                     n_log[kind] += connection.execute(one, (customer_id, kind)).rowcount
                 for (generation,) in connection.execute("SELECT generation FROM tail_generation").fetchall():
@@ -391,7 +429,7 @@ class SqliteLog:
                     n_tail += connection.execute(one, (generation, customer_id)).rowcount
                 one = "DELETE FROM exposures WHERE customer_id = ?"
                 n_exposures += connection.execute(one, (customer_id,)).rowcount
-        return ErasedRows(n_log[EVENT], n_log[DECISION], n_tail, n_exposures)
+        return ErasedRows(n_log[EVENT], n_log[DECISION] + n_log[SHADOW], n_tail, n_exposures)
 
     def close(self) -> None:
         with self._lock:

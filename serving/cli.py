@@ -28,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 features_app = typer.Typer(no_args_is_help=True, help="Features: list, build, apply, materialize, check.")
-models_app = typer.Typer(no_args_is_help=True, help="Releases: list and promote.")
+models_app = typer.Typer(no_args_is_help=True, help="Releases: list, promote, shadow.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys: create, list, token, revoke.")
 experiment_app = typer.Typer(no_args_is_help=True, help="Experiments: list, start, stop, decide.")
 app.add_typer(features_app, name="features")
@@ -170,6 +170,37 @@ def models_promote(
     if force and not (reason or "").strip():
         raise typer.BadParameter("a forced promotion needs a --reason", param_hint="--force")
     promote(release, force=force, reason=reason, as_json=json)
+
+
+@models_app.command("export")
+def models_export(
+    release: Annotated[str, typer.Argument(help="A release number.")],
+    json: JSON = False,
+) -> None:
+    """Write a release's files without making it champion, so that a variant of an experiment can be it."""
+    from serving.commands.models import export
+
+    export(release, as_json=json)
+
+
+@models_app.command("shadow")
+def models_shadow(
+    release: Annotated[
+        str | None, typer.Argument(help="A release number, or challenger. Left out: how the shadow compares.")
+    ] = None,
+    off: Annotated[bool, typer.Option("--off", help="No shadow any more.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Why; kept in the history.")] = None,
+    json: JSON = False,
+) -> None:
+    """Score a release beside the champion on a share of the traffic, and show it to nobody."""
+    from serving.commands.models import shadow, shadow_report
+
+    if off and release is not None:
+        raise typer.BadParameter("give a release or --off, not both", param_hint="--off")
+    if release is None and not off:
+        shadow_report(as_json=json)
+    else:
+        shadow(release, reason=reason, as_json=json)
 
 
 @app.command()

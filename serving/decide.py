@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from random import Random
 
 import msgspec
 from msgspec.structs import replace
@@ -16,12 +15,13 @@ from features.events import to_us
 from features.log import Log
 from serving.answer import answer_of
 from serving.decision import Decision, DecisionRequest, Degraded, PlacementAnswer
-from serving.drafting import Draft, Known, Question, draft, placements_of
+from serving.drafting import Draft, Known, Question, draft, placements_of, rng_of
 from serving.edition import Edition
 from serving.experimenting import Arm, arm_for
 from serving.ids import new_id, new_seed
 from serving.metrics import Meter
 from serving.settings import Clock, Settings
+from serving.shadow import Shadow
 from serving.state.contacts import Claim, Claimed, Contacts
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,7 @@ class Decider:
     contacts: Contacts | None = None  # None: nothing is counted
     log: Log | None = None  # whose events count as contacts
     meter: Meter | None = None
+    shadow: Shadow | None = None  # who scores decisions beside
 
     def decide(self, request: DecisionRequest, seed: int | None = None) -> Decision:
         """The next best offers: read, drawn and reserved in the caller's thread. `BadInput` names a bad placement."""
@@ -168,12 +169,9 @@ class Decider:
     def finish(self, attempt: Attempt) -> Decision:
         """The answer and its row of the log."""
         counted = None if self.meter is None else self.meter.decided(attempt)
+        if self.shadow is not None and not attempt.question.request.dry_run:
+            self.shadow.also(attempt)
         return answer_of(attempt, self.currency, counted)
 
 
 WITHHELD = "offers with caps, inventory or a budget were withheld"
-
-
-def rng_of(seed: int, n_draws: int) -> Random:
-    """The randomness of one draw of a decision; each has its own, so that the last is replayed without the others."""
-    return Random(seed if n_draws == 1 else (seed << 8) | n_draws)

@@ -114,6 +114,11 @@ def draft(
     return Draft(tuple(drafted), p_churn, tuple(claimed), zone)
 
 
+def rng_of(seed: int, n_draws: int) -> Random:
+    """The randomness of one draw of a decision; each has its own, so that the last is replayed without the others."""
+    return Random(seed if n_draws == 1 else (seed << 8) | n_draws)
+
+
 def draft_one(
     edition: Edition,
     settings: Settings,

@@ -78,6 +78,7 @@ class Edition:
         self.lever_ids = frozenset([one.lever_id for one in view.levers])
         self.with_fewer_levers: dict[frozenset[str], Edition] = {}  # see `serving/experimenting.py`, as is the next
         self.arms: Arms | None = None  # None: nobody experiments
+        self.shadow: Edition | None = None  # of a release that is scored beside this one, and never shown
         self.limits = limits_of(view)
         self._believe, self._offer_features = believe, offer_features
         self.inputs: Mapping[str, str] = inputs or {}  # digests of what it was made from, kept for replay

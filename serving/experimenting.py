@@ -107,8 +107,10 @@ class Arms:
 
 
 def arm_for(edition: Edition, settings: Settings, request: DecisionRequest, customer: CustomerNow, now_us: int) -> Arm:
-    """How this request is decided; as the settings say where nobody experiments. Of the erased nothing is kept."""
-    if edition.arms is None or customer.erased:
+    """How this request is decided; as the settings say where nobody experiments. Of the erased nothing is kept, and
+    somebody of whom nothing could be read, who is shown nothing, is not known to be which unit.
+    """
+    if edition.arms is None or customer.erased or customer.refused is None:
         return Arm(edition, settings)
     return edition.arms.arm(request, customer, now_us)
 

@@ -57,6 +57,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("nbo_lane_failures", "counter", "Questions that a store did not answer.", ("lane",)),
     Metric("nbo_catalogue_version", "gauge", "The oldest catalogue that a worker serves.", (), "min"),
     Metric("nbo_offers", "gauge", "Offers in the live catalogue.", (), "max"),
+    Metric("nbo_shadow_decisions", "counter", "Decisions that a shadow release was asked about.", ("outcome",)),
     Metric("nbo_release", "gauge", "Workers that serve a release.", ("release",)),
     Metric("nbo_not_ready", "gauge", "Workers that miss a dependency.", ("check",)),
     Metric("nbo_workers", "gauge", "Workers that are alive."),
@@ -124,6 +125,12 @@ class Meter:
         """An answer was degraded after its decision was made."""
         with self._lock:
             self._counts["nbo_decisions_degraded", code] += 1
+
+    def shadowed(self, n_scored: int, n_left_out: int) -> None:
+        """Decisions were scored by the shadow release too, or were not, as it did not keep up or failed."""
+        with self._lock:
+            self._counts["nbo_shadow_decisions", "scored"] += n_scored
+            self._counts["nbo_shadow_decisions", "left_out"] += n_left_out
 
     def received(self, n_new: int, n_known: int, rejected: Iterable[str]) -> None:
         """Events came in; of the rejected ones the codes."""

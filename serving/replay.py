@@ -26,9 +26,9 @@ from features.log import DecisionRow
 from serving.answer import answer_of
 from serving.catalogue_view import CatalogueView
 from serving.customer import CustomerNow, Happened, Told
-from serving.decide import Attempt, rng_of
+from serving.decide import Attempt
 from serving.decision import Decision, DecisionRequest, PlacementRequest
-from serving.drafting import Draft, Known, Question, draft
+from serving.drafting import Draft, Known, Question, draft, rng_of
 from serving.edition import Edition
 from serving.experimenting import Arm, as_assigned
 from serving.inputs import KEPT_DAYS, KeptInputs

@@ -38,6 +38,7 @@ class Settings:
     customer_value: str = field(default="", metadata={"toml": "retention.customer_value"})  # a feature, or an amount
     save_rate: float = field(default=0.1, metadata={"toml": "retention.save_rate"})  # of churners by an offer, [0, 1]
     holdout: float = field(default=0.0, metadata={"toml": "experiments.holdout"})  # share of customers, [0, 1)
+    shadow_share: float = field(default=0.1, metadata={"toml": "experiments.shadow_share"})  # of decisions, [0, 1]
     time_zone: str = field(default="UTC", metadata={"toml": "clock.time_zone"})  # of budgets, and customers without
     durable_decisions: bool = field(default=False, metadata={"toml": "decision.durable"})  # log before answering
     refresh_s: float = field(default=0.2, metadata={"toml": "serve.refresh_s"})  # how often changes are looked for
@@ -46,7 +47,7 @@ class Settings:
     started: float = field(default_factory=time.time)  # real time at which a set clock begins to tick
 
     def __post_init__(self) -> None:
-        for name in ("epsilon", "max_refused", "new_offer_share", "save_rate"):
+        for name in ("epsilon", "max_refused", "new_offer_share", "save_rate", "shadow_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadSettings(f"{name} == {getattr(self, name)}, must be in [0, 1]", name)
         if not 0 <= self.holdout < 1:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -39,14 +40,16 @@ from serving.metrics import Meter
 from serving.policies import policy_named
 from serving.replay import Past, Replayer
 from serving.settings import Clock, Settings
+from serving.shadow import Shadow
 from serving.snapshots import SnapshotWriter
 from serving.state.contacts import Contacts
 from serving.state.idempotency import Idempotency
 from serving.state.sqlite_contacts import SqliteContacts
-from training.scorers import Release, load_champion, load_release
+from training.scorers import Release, load_champion, load_release, read_pointer
 
 logger = logging.getLogger(__name__)
 RETRY_BROKEN_S = 2.0
+SHADOW = "shadow"  # the pointer beside the champion's
 STORE_WAIT_S = 5.0  # for another process's commit; a caller is told to try again rather than kept longer
 LOG_WAIT_S = 2.0  # events are then answered 503, and sent again
 CONTACTS_WAIT_S = 1.0  # a decision waits for no more than its deadline lets it; the reservation is then given up
@@ -69,6 +72,7 @@ class Seen:
     """What an edition was made from; another value means that there is something new."""
 
     champion: bytes | None  # champion.json as it stands
+    shadow: bytes | None
     catalogue: int
     snapshot: str | None
     hour: int  # ages of offers' features move on
@@ -97,6 +101,7 @@ class Service:
         self._release: Release | None = None
         self._others: dict[str, Release] = {}  # of experiments, by number
         self._holdout_phase = 1
+        self._shadow_release: Release | None = None
         self._prepared_in_s = 0.0
         self._retry_at = 0.0  # of the monotonic clock: when a broken champion is tried again
         self._stop = threading.Event()
@@ -118,6 +123,7 @@ class Service:
             own_windows=lambda: own_windows_of(self.facts.catalogue().offers, attribution),
         )
         self.meter = Meter()
+        self.shadow = Shadow(self.log_store, settings.shadow_share, self.meter)
         self.inputs = KeptInputs(settings.home.state_db, self.clock)
         self.replayer = Replayer(self._past())
         self._measured: SnapshotWriter | None = None
@@ -136,7 +142,7 @@ class Service:
         first = self._next_edition(self._look())
         self._prepared_in_s = 0.0  # that one also loaded compiled code, and says nothing about the next
         self.decider = Decider(
-            first, self.settings, self.clock, self.currency, self.contacts, self.log_store, self.meter
+            first, self.settings, self.clock, self.currency, self.contacts, self.log_store, self.meter, self.shadow
         )
         self.answering = Answering(self.decider)
         self._watch.start()
@@ -153,6 +159,7 @@ class Service:
             self.answering.close()
         if self._measured is not None:
             self._measured.close()
+        self.shadow.close()
         self.learner.close()
         self.contacts.close()
         self.log.close()
@@ -257,10 +264,9 @@ class Service:
             logger.exception("looking for changes failed")
 
     def _look(self) -> Seen:
-        pointer = self.settings.home.releases / "champion.json"
-        champion = pointer.read_bytes() if pointer.exists() else None
-        hour = to_us(self.clock()) // US_PER_HOUR
-        return Seen(champion, self.facts.catalogue_version(), self.facts.meta(SNAPSHOT), hour, erasures(self.facts))
+        champion, shadow = (_contents(self.settings.home.releases / f"{alias}.json") for alias in ("champion", SHADOW))
+        hour, catalogue = to_us(self.clock()) // US_PER_HOUR, self.facts.catalogue_version()
+        return Seen(champion, shadow, catalogue, self.facts.meta(SNAPSHOT), hour, erasures(self.facts))
 
     def _prepare(self, release: Release | None) -> Edition:
         customers = self._customers()
@@ -278,8 +284,23 @@ class Service:
         made = partial(Edition, view, customers)
         rest = offers, now_us, self.learner.beliefs, inputs
         edition = made(release, *rest, before)
+        edition.shadow = self._shadow_beside(edition, lambda release: made(release, *rest))
         edition.arms = self._arms(edition, lambda number: made(self._other(number), *rest, _before(before, number)))
         return edition
+
+    def _shadow_beside(self, edition: Edition, made: Callable[[Release], Edition]) -> Edition | None:
+        """The release that is scored and never shown. One that cannot be loaded is done without, until it changes."""
+        try:
+            pointer = read_pointer(self.settings.home.releases, SHADOW)
+            if pointer is None or pointer.release == edition.release_number:
+                self._shadow_release = None
+                return None
+            if self._shadow_release is None or self._shadow_release.number != pointer.release:
+                self._shadow_release = load_release(self.settings.home.releases / pointer.release, pointer.sha256)
+            return made(self._shadow_release)
+        except Exception as error:
+            logger.warning("there is no shadow: %s", error)
+            return None
 
     def _arms(self, edition: Edition, made: Callable[[str], Edition]) -> Arms:
         """The ways of deciding that experiments ask for. A release that cannot be loaded is tried again later."""
@@ -332,6 +353,13 @@ class Service:
             return CustomerReader(*stores, declared, None, 0, 0, any_erased)
         at, position = online.snapshot.as_of_us, online.snapshot.log_position
         return CustomerReader(*stores, online.feature_set, online, at, position, any_erased)
+
+
+def _contents(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _before(edition: Edition | None, number: str) -> Edition | None:

@@ -22,10 +22,10 @@ import msgspec
 from features.definitions import FeatureSet
 from features.errors import BrokenRelease, NotFound, PromotionRefused
 from features.home import Home
-from training.scorers import FORMAT, digest, json_bytes, load_release, read_champion
+from training.scorers import FORMAT, digest, json_bytes, load_release, read_pointer
 from training.tracking import MODELS, RELEASE, ensure_registered, files_of, tracking
 
-CHALLENGER, CHAMPION = "challenger", "champion"
+CHALLENGER, CHAMPION, SHADOW = "challenger", "champion", "shadow"
 
 
 class Pins(msgspec.Struct, frozen=True):
@@ -85,6 +85,14 @@ def read_pins(client: Any, number: str) -> tuple[Pins, bytes]:
     return pins, load_text(f"{source}/features.json").encode()
 
 
+@dataclass(frozen=True, slots=True)
+class Shadowing:
+    """What is scored beside the champion now, and what was; None: nothing."""
+
+    release: str | None
+    before: str | None
+
+
 def alias_of(client: Any, name: str, alias: str) -> str | None:
     """The version behind an alias, None if nothing is registered or aliased."""
     from mlflow.exceptions import MlflowException
@@ -123,7 +131,7 @@ def promote(
                 f"release {number}: {', '.join(lost)} lost to the baseline; --force needs a --reason"
             )
         folder, pointer = export(client, home, number, pins, features)
-        champion = read_champion(home.releases)
+        champion = read_pointer(home.releases)
         before = None if champion is None else champion.release
         refusal = None if before is None or before == number else refused_by(number, before)
         if refusal is not None and not force:
@@ -134,6 +142,32 @@ def promote(
         if before != number or moved:
             _remember(home, before, number, who, reason, now or datetime.now(UTC), forced=forced)
         return Promotion(number, before, folder, forced)
+
+
+def shadow(
+    home: Home, release: str | None, *, reason: str | None = None, who: str = "unknown", now: datetime | None = None
+) -> Shadowing:
+    """Score this release beside the champion and show it to nobody; None: no shadow any more.
+
+    `NotFound` if there is no such release.
+    """
+    with _promotion_lock(home), tracking(home) as client:
+        pointer, path = read_pointer(home.releases, SHADOW), home.releases / f"{SHADOW}.json"
+        before = None if pointer is None else pointer.release
+        number = alias_of(client, RELEASE, CHALLENGER) if release == CHALLENGER else release
+        if release is not None and number is None:
+            raise NotFound("release", release)
+        if number is not None:
+            _, manifest = export(client, home, number, *read_pins(client, number))
+            client.set_registered_model_alias(RELEASE, SHADOW, number)
+            _replace(path, json_bytes({"release": number, "sha256": manifest}))
+        elif before is not None:
+            client.delete_registered_model_alias(RELEASE, SHADOW)
+            path.unlink()
+            _flush_folder(home.releases)
+        if number != before:
+            _remember(home, before, number, who, reason, now or datetime.now(UTC), forced=False, alias=SHADOW)
+        return Shadowing(number, before)
 
 
 def exported(home: Home, release: str) -> Path:
@@ -234,10 +268,18 @@ def _move_aliases(client: Any, number: str, pins: Pins) -> bool:
 
 
 def _remember(
-    home: Home, before: str | None, after: str, who: str, reason: str | None, now: datetime, *, forced: bool
+    home: Home,
+    before: str | None,
+    after: str | None,
+    who: str,
+    reason: str | None,
+    now: datetime,
+    *,
+    forced: bool,
+    alias: str = CHAMPION,
 ) -> None:
     line = {
-        "at": now.isoformat(), "alias": CHAMPION, "from": before, "to": after, "who": who, "why": reason,
+        "at": now.isoformat(), "alias": alias, "from": before, "to": after, "who": who, "why": reason,
         "forced": forced,
     }  # fmt: skip
     with (home.releases / "history.jsonl").open("ab") as history:
@@ -247,7 +289,7 @@ def _remember(
 
 
 def alias_history(home: Home) -> list[dict[str, Any]]:
-    """Each change of the champion, oldest first."""
+    """Each change of the champion and of the shadow, oldest first."""
     try:
         lines = (home.releases / "history.jsonl").read_bytes().splitlines()
     except FileNotFoundError:
@@ -262,7 +304,7 @@ def list_models(home: Home) -> list[dict[str, Any]]:
 
 
 def _versions(client: Any, name: str) -> list[dict[str, Any]]:
-    aliases = {alias: alias_of(client, name, alias) for alias in (CHAMPION, CHALLENGER)}
+    aliases = {alias: alias_of(client, name, alias) for alias in (CHAMPION, CHALLENGER, SHADOW)}
     versions = client.search_model_versions(f"name = '{name}'")
     return [
         {

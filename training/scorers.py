@@ -425,24 +425,24 @@ class Release:
 
 
 class Pointer(msgspec.Struct, frozen=True):
-    """champion.json: the release that serves, and the digest of its manifest."""
+    """champion.json or shadow.json: a release, and the digest of its manifest."""
 
     release: str
     sha256: str
 
 
-def read_champion(releases: Path) -> Pointer | None:
-    """None before the first promotion."""
+def read_pointer(releases: Path, alias: str = "champion") -> Pointer | None:
+    """What an alias points at; None where there is nothing, as before the first promotion."""
     try:
-        return msgspec.json.decode((releases / "champion.json").read_bytes(), type=Pointer)
+        return msgspec.json.decode((releases / f"{alias}.json").read_bytes(), type=Pointer)
     except FileNotFoundError:
         return None
     except msgspec.DecodeError as error:
-        raise BrokenRelease(f"champion.json: {error}") from error
+        raise BrokenRelease(f"{alias}.json: {error}") from error
 
 
 def load_champion(releases: Path) -> Release | None:
-    pointer = read_champion(releases)
+    pointer = read_pointer(releases)
     return None if pointer is None else load_release(releases / pointer.release, pointer.sha256)
 
 

@@ -62,6 +62,56 @@ def promote(release: str, *, force: bool, reason: str | None, as_json: bool) -> 
     return 0
 
 
+def shadow(release: str | None, *, reason: str | None, as_json: bool) -> int:
+    """Exit code 0; `NotFound` if there is no such release."""
+    from training.registry import shadow as set_shadow
+
+    settings = load_settings()
+    done = set_shadow(settings.home, release, reason=reason, who=_who(), now=settings.now())
+    if as_json:
+        print(msgspec.json.encode({"release": done.release, "before": done.before}).decode())
+    elif done.release is None:
+        print("there is no shadow" + (f" any more, it was {done.before}" if done.before else ""))
+    else:
+        share = f"{settings.shadow_share:.0%} of the decisions"
+        print(f"release {done.release} is the shadow: it scores {share}, and is shown to nobody")
+    return 0
+
+
+def shadow_report(*, as_json: bool) -> int:
+    """How the shadow's answers compare with those that were shown, from the log."""
+    from features.log import SqliteLog
+    from serving.shadowed import compared
+
+    settings = load_settings()
+    log = SqliteLog(settings.home.log_db)
+    try:
+        found = compared(log)
+    finally:
+        log.close()
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+        return 0
+    if not found:
+        print("no decision was scored by a shadow yet: run `nbo models shadow RELEASE` and let customers come")
+    for one in found:
+        print(
+            f"release {one.release} beside {one.served}: {one.n_decisions:,} decisions, "
+            f"{one.n_placements:,} placements; the same first offer in {one.same_first:.1%}; "
+            f"mean P(accept) of its own first offers {one.p_own:.4f}, of those shown {one.p_shown:.4f}"
+        )
+    return 0
+
+
+def export(release: str, *, as_json: bool) -> int:
+    """Exit code 0; `NotFound` if there is no such release."""
+    from training.registry import exported
+
+    folder = exported(load_settings().home, release)
+    print(msgspec.json.encode({"release": release, "folder": str(folder)}).decode() if as_json else folder)
+    return 0
+
+
 def _who() -> str:
     try:
         return getpass.getuser()

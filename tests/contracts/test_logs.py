@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from features.errors import StoreUnavailable
 from features.events import Event, to_us
 from features.group_commit import GroupCommit
-from features.log import Batch, DecisionRow, Exposure, ExposureRow, Log, LogEvent, SqliteLog
+from features.log import Batch, DecisionRow, Exposure, ExposureRow, Log, LogEvent, ShadowRow, SqliteLog
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -436,3 +436,19 @@ def test_another_writer_is_waited_for_no_longer_than_said(tmp_path):
         with pytest.raises(StoreUnavailable):
             log.append_decisions([DecisionRow("d", "c", 0, b"{}")])
     log.close()
+
+
+def test_shadows_are_written_once_beside_their_decision_and_disturb_no_other_reader(log: Log) -> None:
+    log.append_decisions([DecisionRow("d-1", "c-1", 5, b"{}")])
+    rows = [ShadowRow("d-1", release, "c-1", 5, body) for release, body in (("2", b"a"), ("3", b"b"), ("2", b"c"))]
+    log.append_shadows(rows[:2])
+    log.append_shadows(rows[2:])
+    found = log.shadows_after(0, 10)
+    assert [row[:5] for row in found] == [tuple(rows[0][:5]), tuple(rows[1][:5])]
+    assert [row.position for row in log.shadows_after(found[0].position, 10)] == [found[1].position]
+    assert [row.decision_id for row in log.decisions_after(0, 10)] == ["d-1"]
+    assert log.events_after(0, 10) == []
+    assert log.recent("c-1", 0, 0) == []
+    assert log.erase(["c-1"]).decisions == 3  # a shadow is a decision too, of a kind
+    log.append_shadows(rows)
+    assert log.shadows_after(0, 10) == []

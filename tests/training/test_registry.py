@@ -11,16 +11,27 @@ from features.errors import NotFound, PromotionRefused
 from features.home import Home
 from tests.training.builders import acceptance_scorer, churn_scorer, factor_scorer, offer, popularity_scorer
 from training import registry
-from training.registry import CHALLENGER, CHAMPION, Pins, alias_history, alias_of, list_models, promote
+from training.registry import (
+    CHALLENGER,
+    CHAMPION,
+    Pins,
+    Shadowing,
+    alias_history,
+    alias_of,
+    list_models,
+    promote,
+    shadow,
+)
 from training.scorers import (
     UncalibratedAcceptance,
     digest,
     json_bytes,
     load_champion,
-    read_champion,
+    load_release,
+    read_pointer,
     scorer_files,
 )
-from training.tracking import Logged, files_of, log_model, tracking
+from training.tracking import Logged, files_of, log_model, log_report, tracking
 
 FEATURES = feature_set((1, 7))
 OFFERS = [offer(name) for name in ("o0", "o1", "o2")]
@@ -123,9 +134,39 @@ def test_a_model_that_lost_to_its_baseline_is_refused_unless_forced_with_a_reaso
         promote(home, "2")
     with pytest.raises(PromotionRefused, match="reason"):
         promote(home, "2", force=True)
-    assert read_champion(home.releases) is None
+    assert read_pointer(home.releases) is None
     assert promote(home, "2", force=True, reason="a test").forced
     assert alias_history(home)[0]["forced"]
+
+
+def test_the_log_may_refuse_who_follows_the_champion_unless_it_is_forced(home):
+    asked = []
+
+    def refused_by(challenger, champion):
+        asked.append((challenger, champion))
+        return "it is worth less"
+
+    promote(home, "1", refused_by=refused_by)
+    assert asked == []  # nobody to be compared with
+    with pytest.raises(PromotionRefused, match="release 3: it is worth less; --force needs a --reason"):
+        promote(home, "3", refused_by=refused_by)
+    assert asked == [("3", "1")]
+    assert read_champion(home.releases).release == "1"
+    assert promote(home, "3", force=True, reason="new assortment", refused_by=refused_by).forced
+    assert [line["forced"] for line in alias_history(home)] == [False, True]
+    assert not promote(home, "3", refused_by=refused_by).forced  # itself again: nothing to refuse
+    assert len(asked) == 2
+
+
+def test_a_report_is_kept_beside_the_releases(home):
+    from mlflow.artifacts import load_text
+
+    with tracking(home) as client:
+        run_id = log_report(client, "off-policy: greedy", {"release": "1"}, {"dr_value": 0.5}, {"report.md": b"# it"})
+        run = client.get_run(run_id)
+        assert run.info.experiment_id == client.get_experiment_by_name("release").experiment_id
+        assert (run.data.metrics["dr_value"], run.data.tags["release"]) == (0.5, "1")
+        assert load_text(f"{run.info.artifact_uri}/report.md") == "# it"
 
 
 def test_a_release_that_does_not_exist_is_not_found(home):
@@ -189,3 +230,32 @@ def test_a_registered_model_answers_as_pyfunc_without_unpickling(home):
         found = model.predict(pd.DataFrame({"customer_id": ["c000", "nobody"]}))
         assert [set(row) for row in found] == [{"o0", "o1", "o2"}] * 2
         assert not [name for name in files_of(client, "recommender", "1") if name.endswith((".pkl", ".pickle"))]
+
+
+def test_a_shadow_is_pointed_at_beside_the_champion_remembered_and_ended(home):
+    promote(home, "1")
+    champion = (home.releases / "champion.json").read_bytes()
+    assert shadow(home, "challenger", who="ada", reason="a look") == Shadowing("3", None)  # the newest is 3
+    pointer = read_pointer(home.releases, "shadow")
+    assert pointer.release == "3"
+    assert load_release(home.releases / "3", pointer.sha256).number == "3"
+    assert {row["version"]: row["aliases"] for row in list_models(home) if row["model"] == "release"}["3"] == [
+        CHALLENGER, "shadow",
+    ]  # fmt: skip
+    assert shadow(home, "2") == Shadowing("2", "3")  # nobody is shown it, so no verdict is asked
+    assert shadow(home, None) == Shadowing(None, "2")
+    assert shadow(home, None) == Shadowing(None, None)
+    assert read_pointer(home.releases, "shadow") is None
+    assert (home.releases / "champion.json").read_bytes() == champion
+    lines = [line for line in alias_history(home) if line["alias"] == "shadow"]
+    assert [(line["from"], line["to"], line["why"]) for line in lines] == [
+        (None, "3", "a look"), ("3", "2", None), ("2", None, None),
+    ]  # fmt: skip
+
+
+def test_a_shadow_that_is_not_registered_leaves_the_one_there_is(home):
+    shadow(home, "3")
+    with pytest.raises(NotFound):
+        shadow(home, "99")
+    assert read_pointer(home.releases, "shadow").release == "3"
+    shadow(home, None)

@@ -19,7 +19,7 @@ from training.scorers import (
     digest,
     json_bytes,
     load_release,
-    read_champion,
+    read_pointer,
     scorer_files,
 )
 
@@ -170,10 +170,10 @@ def test_a_release_may_be_without_churn_but_not_without_a_recommender(folder):
 
 
 def test_before_the_first_promotion_there_is_no_champion(tmp_path):
-    assert read_champion(tmp_path) is None
+    assert read_pointer(tmp_path) is None
     (tmp_path / "champion.json").write_text("{")
     with pytest.raises(BrokenRelease):
-        read_champion(tmp_path)
+        read_pointer(tmp_path)
 
 
 def test_loading_a_release_needs_no_training_library(folder):
