@@ -58,7 +58,7 @@ def early_decisions(proof: Proof) -> None:
     rows = []
     powers = []
     for named, factor in (("as many units as the fixed test", 1.0), ("inflated for the looks", inflation(LOOKS))):
-        units = math.ceil(n_units * factor)
+        units = math.ceil(n_units * factor / LOOKS) * LOOKS
         proof.progress(f"early decisions, {named}")
         z = np.concatenate([z for z, _ in _paths(world, np.random.default_rng(SEED + 1), n_runs, units, lift)])
         bounds = boundaries(fractions)
@@ -126,17 +126,16 @@ def formulas(proof: Proof, each: int = 50) -> None:
 
 def _looks(n_units: int) -> list[int]:
     """Units per arm at each look."""
-    return [round(n_units * (i + 1) / LOOKS) for i in range(LOOKS)]
+    return [n_units // LOOKS * (i + 1) for i in range(LOOKS)]
 
 
 def _paths(
     world: World, rng: np.random.Generator, n_runs: int, n_units: int, lift: float
 ) -> Iterator[tuple[Floats, Floats]]:
     """z and the difference at each look, shape (n, n_looks), some experiments at a time."""
-    looks = _looks(n_units)
     for start in range(0, n_runs, AT_ONCE):
         size = min(AT_ONCE, n_runs - start)
-        control, variant = (moments_by_look(world.draw(rng, size, n_units, up), looks) for up in (0.0, lift))
+        control, variant = (moments_by_look(world.draw(rng, size, n_units, up), LOOKS) for up in (0.0, lift))
         z, difference, _ = z_of(control, variant, world.kind, world.cuped)
         yield z, difference
 

@@ -6,7 +6,7 @@ denominator, and both before the experiment. A `lift` is relative and changes th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
@@ -106,19 +106,20 @@ def moments(units: Floats) -> Moments:
     return Moments(np.full(len(units), units.shape[-1]), mean, cov)
 
 
-def moments_by_look(units: Floats, looks: Sequence[int]) -> Moments:
-    """Of the first `looks[i]` units of each experiment: shapes (n_experiments, n_looks), …, 4), …, 4, 4)."""
-    shift = units.mean(axis=(0, -1), keepdims=True)
-    away = units - shift
-    ends = np.asarray(looks) - 1
-    total = np.cumsum(away, axis=-1)[..., ends]
-    products = np.stack(
-        [np.cumsum(away[:, i] * away[:, j], axis=-1)[..., ends] for i in range(4) for j in range(4)], axis=-1
-    ).reshape(len(units), len(looks), 4, 4)
-    n = np.asarray(looks, dtype=np.int64)
-    mean = total.swapaxes(1, 2) / n[:, None]
+def moments_by_look(units: Floats, n_looks: int) -> Moments:
+    """Of the units so far at each look, looks equally far apart; shapes begin (n_experiments, n_looks).
+
+    The number of units is a multiple of the number of looks.
+    """
+    n_experiments, _, n_units = units.shape
+    shift = units.mean(axis=(0, -1))
+    away = units - shift[:, None]
+    blocks = away.reshape(n_experiments, 4, n_looks, n_units // n_looks).swapaxes(1, 2)
+    n = n_units // n_looks * np.arange(1, n_looks + 1)
+    products = np.cumsum(blocks @ blocks.swapaxes(-1, -2), axis=1)
+    mean = np.cumsum(blocks.sum(-1), axis=1) / n[:, None]
     cov = (products - n[:, None, None] * mean[..., :, None] * mean[..., None, :]) / (n[:, None, None] - 1)
-    return Moments(np.broadcast_to(n, mean.shape[:2]), mean + shift[0, :, 0], cov)
+    return Moments(np.broadcast_to(n, mean.shape[:2]), mean + shift, cov)
 
 
 def z_of(control: Moments, variant: Moments, kind: Kind, cuped: bool) -> tuple[Floats, Floats, Floats]:
