@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +15,7 @@ from features.errors import BadSettings
 from features.log import DecisionRow
 from serving.catalogue_view import CatalogueView
 from serving.drafting import Drafted, draft_one, placements_of
+from serving.experimenting import as_assigned
 from serving.policies import policy_named
 from serving.replay import Recalled, Replayer
 from serving.settings import Settings
@@ -104,6 +106,14 @@ class Chooser:
         chances = _first_rank(drafted, view, self._noted, bits)
         if abs(float(chances[pick.row]) - pick.chance) > 1e-9:
             return "unlike"
+        wanted: list[Numbers] = []
+        for candidate in self._candidates:
+            if candidate.release == AS_LOGGED and recalled.row["holdout"]:
+                return "holdout"
+            found = self._wanted(candidate, recalled, k, bits)
+            if isinstance(found, str):
+                return found
+            wanted.append(found)
         return Choice(
             decision_id=recalled.row["decision_id"],
             customer_id=recalled.row["customer_id"],
@@ -114,18 +124,22 @@ class Chooser:
             shown=pick.row,
             probability=pick.chance,
             logged=chances,
-            wanted=tuple(self._wanted(one, recalled, k, bits) for one in self._candidates),
+            wanted=tuple(wanted),
             p_accept=drafted.worth.p_accept,
             features=recalled.question.known.customer.features,
             degraded=bool(recalled.row["degraded"]),
         )
 
-    def _wanted(self, candidate: Candidate, recalled: Recalled, k: int, bits: list[int]) -> Numbers:
-        """The candidate in the place of what was logged: after the same earlier placements, of the same offers."""
+    def _wanted(self, candidate: Candidate, recalled: Recalled, k: int, bits: list[int]) -> Numbers | Why:
+        """The candidate in the place of what was logged: after the same earlier placements, of the same offers, with
+        the levers of the same variant. Of the holdout, as if they were not.
+        """
         drafted, question = recalled.drawn.placements[k], recalled.question
         own = recalled.row["model_versions"]["release"]
         release = own if candidate.release == AS_LOGGED else candidate.release
-        edition = self._replayer.edition_beside(recalled, release, [drafted.beliefs.position])
+        beside = self._replayer.edition_beside(recalled, release, [drafted.beliefs.position])
+        assigned = msgspec.structs.replace(recalled.arm.assigned, holdout=False)
+        edition = as_assigned(beside, recalled.settings, assigned).edition
         settings = candidate.settings(recalled.settings)
         # Of the policy that was logged, the estimate it drew from; else one that knows nothing of what was drawn.
         rng = Random(f"{question.decision_id}:{k}") if candidate.policy != recalled.settings.policy else Random(0)
@@ -144,12 +158,15 @@ class Chooser:
             drafted.taken,
             noted,
         )
-        return _first_rank(again, edition.view, noted, noted.bits)
+        overridden = again.picks[0].why if again.picks else "empty"
+        return _first_rank(again, edition.view, noted, noted.bits) if overridden is None else overridden
 
 
 def _first_rank(drafted: Drafted, view: CatalogueView, noted: _Noted, bits: list[int]) -> Numbers:
     """Chances of the first draw, (n_offers,). `bits` are what the policy's estimate was seeded with, if it made one."""
-    front = drafted.in_draw & (view.priority == view.priority[drafted.in_draw].max())
+    front = drafted.in_draw
+    if drafted.policy.ranks:
+        front = front & (view.priority == view.priority[front].max())
     noted.again = list(bits[:1])
     return np.asarray(drafted.policy(front), np.float64)
 

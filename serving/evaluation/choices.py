@@ -33,6 +33,7 @@ LEFT_OUT: Mapping[str, str] = {
     "open": "whose outcome may still come",
     "in_training": "that the candidate's release may have learned from",
     "expired": "whose inputs are no longer kept",
+    "holdout": "of customers kept free of personalisation, which no release decided (a --release takes them in)",
     "redrawn": "that were drawn again after a lost race for a last unit",
     "fallback": "where only the fallback was left (its chance is 1 whatever the policy)",
     "guaranteed": "of a guaranteed offer (its chance is 1 whatever the policy)",

@@ -177,6 +177,17 @@ def test_overridden_choices_redrawn_ones_and_empty_ones_are_left_out_and_counted
     assert len(found.logged) == 20
 
 
+def test_the_holdout_is_evaluated_over_a_named_release_only(tmp_path):
+    """Of customers kept free of personalisation every offer has the same chance; no release decided about them."""
+    settings = served(new_home(tmp_path, holdout=0.5), n=120)
+    as_logged, over_two = read(settings, Candidate("greedy")), read(settings, Candidate("greedy", "2"))
+    assert len(over_two.logged) == 120
+    held = (over_two.logged.propensity == 1 / 3).all(axis=1)
+    assert held.sum() == as_logged.left_out["holdout"] == 120 - len(as_logged.logged)
+    assert 30 < held.sum() < 90
+    assert (over_two.logged.weights[held] == 3.0 * (over_two.logged.action[held] == 2)).all()
+
+
 def test_a_row_that_comes_out_otherwise_is_not_trusted(tmp_path):
     settings = new_home(tmp_path)
     service = build(settings)
