@@ -151,7 +151,7 @@ def test_the_log_may_refuse_who_follows_the_champion_unless_it_is_forced(home):
     with pytest.raises(PromotionRefused, match="release 3: it is worth less; --force needs a --reason"):
         promote(home, "3", refused_by=refused_by)
     assert asked == [("3", "1")]
-    assert read_champion(home.releases).release == "1"
+    assert load_champion(home.releases).number == "1"
     assert promote(home, "3", force=True, reason="new assortment", refused_by=refused_by).forced
     assert [line["forced"] for line in alias_history(home)] == [False, True]
     assert not promote(home, "3", refused_by=refused_by).forced  # itself again: nothing to refuse
