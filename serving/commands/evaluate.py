@@ -63,13 +63,14 @@ def run(
     return 0
 
 
-def promotion_gate(settings: Settings, policy: str | None = None) -> Callable[[str, str], Gate]:
-    """What a promotion asks: (challenger, champion), both exported -> whether the log lets the challenger pass."""
+def promotion_gate(settings: Settings) -> Callable[[str, str], Gate]:
+    """What a promotion asks: (challenger, champion), both exported -> whether the log lets the challenger pass, with
+    the policy that is configured."""
 
     def gate(challenger: str, champion: str) -> Gate:
         facts = Facts(settings.home.facts_db)
         try:
-            return _judged(settings, facts, policy or settings.policy, challenger, champion)
+            return _judged(settings, facts, challenger, champion)
         except NboError as error:  # a log that cannot say anything blocks nothing
             return no_verdict(str(error))
         finally:
@@ -78,15 +79,16 @@ def promotion_gate(settings: Settings, policy: str | None = None) -> Callable[[s
     return gate
 
 
-def _judged(settings: Settings, facts: Facts, policy: str, challenger: str, champion: str) -> Gate:
+def _judged(settings: Settings, facts: Facts, challenger: str, champion: str) -> Gate:
     tuning = {name: getattr(settings, name) for name in TUNING}
     wanted = Wanted(
-        (Candidate(policy, challenger, tuning), Candidate(policy, champion, tuning)),
+        (Candidate(settings.policy, challenger, tuning), Candidate(settings.policy, champion, tuning)),
         reward_named("value"),
         most=GATE_DECISIONS,
         not_before_us=_data_end_us(settings, champion),
     )
-    return off_policy_gate((read := _read(settings, facts, wanted)).logged, read.tables[1])
+    read = _read(settings, facts, wanted)
+    return off_policy_gate(read.logged, read.tables[1])
 
 
 def _read(settings: Settings, facts: Facts, wanted: Wanted) -> ChoiceLog:

@@ -13,7 +13,7 @@ import pytest
 
 from experiments.offpolicy.evaluation import evaluate
 from features.catalogue import Placement
-from features.errors import BadInput, BadSettings, InputsExpired
+from features.errors import BadInput, BadSettings, InputsExpired, PromotionRefused
 from features.events import check_event, to_us
 from features.facts import Facts
 from features.home import Home
@@ -364,7 +364,7 @@ def test_a_home_that_served_nothing_says_so(tmp_path, monkeypatch):
 
 
 def test_a_challenger_that_is_worth_less_is_refused(shop):
-    worse = promotion_gate(shop, "greedy")("1", "2")
+    worse = promotion_gate(replace(shop, policy="greedy"))("1", "2")
     assert worse.passage == "refused"
     assert worse.overlap_permits
     found = worse.comparison.difference
@@ -374,9 +374,33 @@ def test_a_challenger_that_is_worth_less_is_refused(shop):
     assert "is lower than that of the champion" in worse.sentence
 
 
+def test_promote_asks_the_gate_and_says_what_it_said(shop, monkeypatch, capsys):
+    """`nbo models promote`, with the registry replaced by ten lines that ask as it does."""
+    from serving.commands import models
+    from training.registry import Promotion
+
+    def registry_promote(home, release, *, force, refused_by, **given):
+        refusal = refused_by("1", "2")
+        if refusal is not None and not force:
+            raise PromotionRefused(refusal)
+        return Promotion("1", "2", home.releases / "1", refusal is not None)
+
+    monkeypatch.setenv("NBO_HOME", str(shop.home.root))
+    monkeypatch.setenv("NBO_AS_OF", LATER.isoformat())
+    monkeypatch.setenv("NBO_POLICY", "greedy")
+    monkeypatch.setattr("training.registry.promote", registry_promote)
+    with pytest.raises(PromotionRefused, match="is lower than that of the champion"):
+        models.promote("1", force=False, reason=None, as_json=False)
+    monkeypatch.setattr(command, "GATE_DECISIONS", 100)
+    models.promote("1", force=False, reason=None, as_json=False)
+    assert "off-policy: the log gives no verdict: the challenger: the log is worth" in capsys.readouterr().out
+    models.promote("1", force=False, reason=None, as_json=True)
+    assert json.loads(capsys.readouterr().out)["off_policy"]["passage"] == "no verdict"
+
+
 def test_without_overlap_or_a_log_the_gate_says_so_and_blocks_nothing(tmp_path, shop):
     few = served(new_home(tmp_path / "few"), n=30)
-    said = promotion_gate(few, "greedy")("1", "2")
+    said = promotion_gate(replace(few, policy="greedy"))("1", "2")
     assert said.passage == "no verdict"
     assert "the challenger: the log is worth" in said.sentence
     nobody = promotion_gate(new_home(tmp_path / "none"))("1", "2")
@@ -392,7 +416,7 @@ def test_the_gate_judges_what_the_champion_has_not_learned_from(shop):
     before = manifest.read_bytes()
     manifest.write_bytes(msgspec.json.encode({**json.loads(before), "as_of": LATER.isoformat()}))
     try:
-        said = promotion_gate(shop, "greedy")("1", "2")
+        said = promotion_gate(replace(shop, policy="greedy"))("1", "2")
     finally:
         manifest.write_bytes(before)
     assert said.passage == "no verdict"
