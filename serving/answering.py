@@ -85,7 +85,7 @@ class Answering:
         return self.happened, self.told, self.counted
 
     async def decide(self, request: DecisionRequest, received: float) -> Decision:
-        """The decision, at latest `request.deadline_ms` after `received`, of the loop's clock. `BadInput` only."""
+        """The decision, at latest `request.deadline_ms` after `received`, of the monotonic clock. `BadInput` only."""
         edition = self.decider.edition
         placements_of(edition.view, request)
         deadline_s = request.deadline_ms / 1000.0
@@ -103,8 +103,8 @@ class Answering:
                 break
             attempt = self.decider.again(attempt, lost)
         if request.explain:  # takes as long as there are offers: others are answered meanwhile
-            return await asyncio.to_thread(self.decider.finish, attempt)
-        return self.decider.finish(attempt)
+            return await asyncio.to_thread(self.decider.finish, attempt, received)
+        return self.decider.finish(attempt, received)
 
     async def still_allowed(self, request: DecisionRequest, answer: Mapping[str, Any]) -> dict[str, Any] | None:
         """A kept answer without what was withdrawn or refused since; None if all of it may still be shown."""

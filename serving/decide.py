@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,6 +38,7 @@ class Attempt(msgspec.Struct, frozen=True, eq=False):
     lost: tuple[frozenset[str], ...] = ()  # per draw before this one, offers whose last unit went to somebody else
     degraded: tuple[tuple[str, str], ...] = ()
     n_draws: int = 1
+    latency_us: int | None = None  # from the question read to its row of the log made; None: nobody asked over HTTP
 
     @property
     def edition(self) -> Edition:
@@ -166,8 +168,10 @@ class Decider:
         payload = b"" if request.dry_run else msgspec.json.encode(decision)  # there is nothing that it was made from
         return msgspec.structs.replace(decision, log_payload=payload)
 
-    def finish(self, attempt: Attempt) -> Decision:
-        """The answer and its row of the log."""
+    def finish(self, attempt: Attempt, received: float | None = None) -> Decision:
+        """The answer and its row of the log. `received`: when the question had been read, of the monotonic clock."""
+        if received is not None:
+            attempt = replace(attempt, latency_us=round((time.monotonic() - received) * 1e6))
         counted = None if self.meter is None else self.meter.decided(attempt)
         if self.shadow is not None and not attempt.question.request.dry_run:
             self.shadow.also(attempt)

@@ -129,6 +129,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     known: bool
     history: ContactHistory | None
     stock: StockRow | None
+    latency_us: int | None  # from the question read to this row made
 
 
 def log_row(answered: Answered, attempt: Attempt, counted: Sequence[Counted]) -> bytes:
@@ -185,6 +186,7 @@ def log_row(answered: Answered, attempt: Attempt, counted: Sequence[Counted]) ->
             known=customer.known,
             history=known.history,
             stock=None if known.stock is None else _exhausted(edition, known.stock, counted),
+            latency_us=attempt.latency_us,
         )
     )
 

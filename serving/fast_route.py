@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Annotated, Any
 
 import msgspec
@@ -79,7 +80,7 @@ class FastDecisions:
         if message["type"] != "http.request" or message.get("more_body") or len(message["body"]) > LARGEST:
             await self.app(scope, _again(message, receive), send)
             return
-        received = asyncio.get_running_loop().time()
+        received = time.monotonic()  # finer than the clock of a loop
         answer = await self._answered(message["body"], received)
         if answer is None:
             await self.app(scope, _again(message, receive), send)
@@ -137,7 +138,7 @@ class FastDecisions:
         written = submit(self.service, decision)
         if written is not None:
             await asyncio.wrap_future(written)
-        self.service.meter.answered(decision, request, asyncio.get_running_loop().time() - received)
+        self.service.meter.answered(decision, request, time.monotonic() - received)
         return answer
 
 

@@ -248,7 +248,9 @@ def _settings_of(now: Settings, then: Mapping[str, Any]) -> Settings:
 def _made_again(recalled: Recalled) -> Decision:
     row = recalled.row
     lost = tuple(frozenset(one) for one in row["lost"])
-    attempt = Attempt(recalled.arm, recalled.question, recalled.drawn, lost, n_draws=row["n_draws"])
+    attempt = Attempt(
+        recalled.arm, recalled.question, recalled.drawn, lost, n_draws=row["n_draws"], latency_us=row.get("latency_us")
+    )
     return answer_of(attempt, row["currency"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain
@@ -61,7 +62,7 @@ async def decide_many(body: BatchIn, caller: Caller, service: Served, http: Requ
             raw = body.requests[index]
             try:
                 question = _question(raw)
-                asked = Question(request_of(question), asyncio.get_running_loop().time(), public=False)
+                asked = Question(request_of(question), time.monotonic(), public=False)
                 answer = await answered(service, caller.key_id, question, asked)
                 results[index] = {"index": index, "decision": msgspec.Raw(answer)}
             except Exception as error:

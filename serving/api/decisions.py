@@ -220,7 +220,7 @@ async def _decided(service: Service, asked: Question, *also_degraded: tuple[str,
     decision = await service.answering.decide(asked.request, asked.received)
     answer = answer_dict(service, decision, also_degraded)
     body = encoded(shorter(answer) if asked.public else answer)
-    service.meter.answered(decision, asked.request, asyncio.get_running_loop().time() - asked.received)
+    service.meter.answered(decision, asked.request, time.monotonic() - asked.received)
     return body, decision
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any, cast
 
@@ -94,7 +94,7 @@ class Door(APIRoute):
                 return await handle(request)
             _check_media_type(request)
             body = await read_within(request, self.body_limit)
-            request.state.received = asyncio.get_running_loop().time()  # deadlines run from here
+            request.state.received = time.monotonic()  # deadlines run from here
             inner = _Checked(request.scope, request.receive)
             inner._body = body
             if len(body) <= LARGE:
