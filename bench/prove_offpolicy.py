@@ -32,7 +32,7 @@ PUBLISHED_ERRORS = {  # mean and deviation of relative errors over 30 bootstrap 
 def open_bandit(proof: Proof) -> None:
     """The log of a random policy says what Thompson sampling earned, which was measured too."""
     folder = shared_data() / "open_bandit_sample"
-    log, truth = _random_to_thompson(folder)
+    log, truth = random_to_thompson(folder)
     guessed = cross_fitted(log, _published_model(folder), seed=PUBLISHED_SEED)
     parts = Parts.of(log, guessed)
     found = {name: estimator(parts) for name, estimator in ESTIMATORS.items()}
@@ -87,7 +87,7 @@ def _refusals(proof: Proof, folder: Path) -> None:
     """The logs of Thompson sampling, asked about a uniform policy."""
     rows = []
     for campaign in ("all", "men", "women"):
-        found = overlap(_thompson_to_random(folder, campaign))
+        found = overlap(thompson_to_random(folder, campaign))
         rows.append((
             campaign, f"{found.effective_rows:,.0f}", f"{found.largest_weight:,.0f}", f"{found.largest_share:.0%}",
             f"{found.mean_weight:.2f}", "yes" if found.permits else "no",
@@ -102,7 +102,7 @@ def _refusals(proof: Proof, folder: Path) -> None:
     )
 
 
-def _random_to_thompson(folder: Path) -> tuple[Logged, float]:
+def random_to_thompson(folder: Path) -> tuple[Logged, float]:
     """The log with the production policy's chances, and what that policy's clicks came to when it served."""
     import pandas as pd
 
@@ -113,7 +113,7 @@ def _random_to_thompson(folder: Path) -> tuple[Logged, float]:
     return _logged(log, shares.T[position], np.column_stack([position, users])), _clicks(folder, "bts", "all")
 
 
-def _thompson_to_random(folder: Path, campaign: str) -> Logged:
+def thompson_to_random(folder: Path, campaign: str) -> Logged:
     log = _bandit_log(folder, "bts", campaign)
     n_offers = len(_items(folder, campaign))
     return _logged(log, np.full((len(log), n_offers), 1.0 / n_offers), None)
