@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.offpolicy.logged import Logged
-from features.errors import BadInput, InputsExpired
-from features.events import to_us
+from features.errors import BadInput, InputsExpired, NotFound
+from features.events import US_PER_DAY, to_us
 from features.facts import Facts
 from features.log import Decided, Log
 from serving.evaluation.candidates import Candidate, Choice, Chooser
 from serving.evaluation.learned import LearnedInOrder
 from serving.evaluation.outcomes import Reward, Watch, outcomes_of
-from serving.inputs import KeptInputs
+from serving.inputs import KEPT_DAYS, KeptInputs
 from serving.learning.learner import own_windows_of
 from serving.replay import Past, Replayer
 from serving.settings import Settings
@@ -78,14 +78,18 @@ def read_choices(
     wanted: Wanted,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> ChoiceLog:
-    """Every first rank of the newest decisions whose outcome is known. `BadInput` with the counts if none is left."""
+    """Every first rank of the newest decisions whose outcome is known. `BadInput` with the counts if none is left,
+    `NotFound` for a placement that there never was.
+    """
     data, now_us = facts.data_settings(), to_us(settings.now())
-    watch = Watch(data.attribution, own_windows_of(facts.catalogue().offers, data.attribution))
+    catalogue = facts.catalogue()
+    if wanted.placement is not None and wanted.placement not in {one.placement_id for one in catalogue.placements}:
+        raise NotFound("placement", wanted.placement)
+    watch = Watch(data.attribution, own_windows_of(catalogue.offers, data.attribution))
     left_out: Counter[str] = Counter()
-    found = _asked_for(log, wanted, now_us, watch, left_out)
-    if not found:
+    newest, n_found = _asked_for(log, wanted, now_us, watch, left_out)
+    if not newest:
         raise BadInput(f"the log holds no decision to evaluate{_told(left_out)}", "log")
-    newest, n_older = found[-wanted.most :], max(0, len(found) - wanted.most)
     inputs, learned = KeptInputs(settings.home.state_db, settings.now), LearnedInOrder(settings.home.learning_db)
     try:
         past = Past(settings, settings.now, log.decision, facts.catalogue_at, inputs, learned)
@@ -111,7 +115,7 @@ def read_choices(
         tables=tables,
         left_out={name: left_out[name] for name in LEFT_OUT if left_out[name]},
         n_decisions=len(newest),
-        n_older=n_older,
+        n_older=n_found - len(newest),
         n_degraded=sum(one.degraded for one in choices),
         n_unseen=int((~outcomes.seen).sum()),
         since_us=min(one.decided_us for one in choices),
@@ -120,10 +124,14 @@ def read_choices(
     )
 
 
-def _asked_for(log: Log, wanted: Wanted, now_us: int, watch: Watch, left_out: Counter[str]) -> list[Decided]:
+def _asked_for(
+    log: Log, wanted: Wanted, now_us: int, watch: Watch, left_out: Counter[str]
+) -> tuple[Sequence[Decided], int]:
+    """The newest decisions of those asked for, and how many there are."""
     since_us = None if wanted.since is None else to_us(wanted.since)
     until_us = None if wanted.until is None else to_us(wanted.until)
-    found = []
+    newest: deque[Decided] = deque(maxlen=wanted.most)
+    n_found = 0
     for one in _decided(log):
         if (since_us is not None and one.decided_us < since_us) or (
             until_us is not None and one.decided_us >= until_us
@@ -133,9 +141,12 @@ def _asked_for(log: Log, wanted: Wanted, now_us: int, watch: Watch, left_out: Co
             left_out["open"] += 1
         elif wanted.not_before_us is not None and one.decided_us < wanted.not_before_us:
             left_out["in_training"] += 1
+        elif now_us - one.decided_us > KEPT_DAYS * US_PER_DAY:
+            left_out["expired"] += 1
         else:
-            found.append(one)
-    return found
+            newest.append(one)
+            n_found += 1
+    return newest, n_found
 
 
 def _decided(log: Log) -> Iterator[Decided]:

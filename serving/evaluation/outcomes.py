@@ -88,7 +88,15 @@ def outcomes_of(
     when amounts are in more than one currency.
     """
     kinds = {kind.name for kind in BY_NAME.values() if kind.exposure} | set(_types(reward, watch))
-    events = list(_events(log, kinds))
+    decisions = {one.decision_id for one in choices}
+    customers = {who.get(one.customer_id, one.customer_id) for one in choices}
+    since_us = min(one.decided_us for one in choices) - watch.longest_us  # older impressions earn nothing any more
+    events = [
+        one
+        for one in _events(log, kinds)
+        if one.occurred_us >= since_us
+        and (one.decision_id in decisions or who.get(one.customer_id, one.customer_id) in customers)
+    ]
     if reward.pays == "spent":
         return _spent(choices, events, watch, reward, currency)
     if reward.pays == "value":
