@@ -131,6 +131,20 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     footer: Text = ""  # who made it, when, of what
 
 
+def without_column(block: Block, title: str) -> Block:
+    """The same without that column in any table, unless it names the rows."""
+    if isinstance(block, Section | Fold):
+        return msgspec.structs.replace(block, blocks=tuple(without_column(one, title) for one in block.blocks))
+    if not isinstance(block, Table):
+        return block
+    kept = [i for i, column in enumerate(block.columns) if i == 0 or column.title != title]
+    return msgspec.structs.replace(
+        block,
+        columns=tuple(block.columns[i] for i in kept),
+        rows=tuple(tuple(row[i] for i in kept) for row in block.rows),
+    )
+
+
 def pictures_of(document: Document) -> dict[str, Picture]:
     """Every picture by name, in order; `ValueError` if two share one."""
     found: dict[str, Picture] = {}

@@ -101,7 +101,7 @@ def _table(table: Table, number: int) -> str:
     rows = "\n".join(f"<tr>{''.join(_cell(table, i, cell) for i, cell in enumerate(row))}</tr>" for row in table.rows)
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-labelledby="t{number}"><table>'
-        f'<caption id="t{number}">{escape(table.caption)}</caption>\n<thead><tr>{head}</tr></thead>\n'
+        f'<caption id="t{number}"><span>{escape(table.caption)}</span></caption>\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{rows}\n</tbody></table></div>"
     )
 

@@ -102,12 +102,19 @@ def _inline(one: Inline) -> str:
         case str():
             return _plain(one)
         case Strong(text):
-            return f"**{_plain(text)}**"
+            return _bold(text)
         case Code(text):
             fence = "``" if "`" in text else "`"
             return f"{fence}{text}{fence}"
         case Link(text, href):
             return f"[{_plain(text)}]({href})" if href.startswith(("https://", "http://")) else _plain(text)
+
+
+def _bold(text: str) -> str:
+    """Spaces at its ends stay outside, where Markdown wants them."""
+    inner = text.strip()
+    before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+    return f"{before}**{_plain(inner)}**{after}" if inner else text
 
 
 def _plain(text: str) -> str:

@@ -7,7 +7,7 @@ computes a statistic; it reads them in this order and says so.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -71,19 +71,38 @@ def summary(verdicts: Sequence[Verdict], paths: Sequence[Path]) -> Verdict:
     return Verdict(decision="stop", variant=None, reasons=_each(verdicts))
 
 
-def in_words(look: Look, share: bool) -> str:
-    """The change with an interval that holds however often one has looked; relative where that means something."""
+class Held(NamedTuple):
+    """A change with an interval that holds however often one has looked."""
+
+    value: float
+    low: float
+    high: float
+    relative: bool  # variant / control - 1, which is there where it means something; else the absolute change
+
+
+def held(look: Look) -> Held | None:
+    """None if nothing could be computed."""
     effect = look.effect
     if effect.absolute is None or effect.absolute_low is None or effect.absolute_high is None:
-        return "not known"
+        return None
     wider = _wider(look)
     if effect.relative is not None and effect.relative_low is not None and effect.relative_high is not None:
         low, high = ((1 + end) ** wider * (1 + effect.relative) ** (1 - wider) - 1 for end in _relative_ends(effect))
-        return f"{effect.relative:+.1%} (between {low:+.1%} and {high:+.1%})"
+        return Held(effect.relative, low, high, relative=True)
     low, high = (effect.absolute + wider * (end - effect.absolute) for end in _ends(effect))
+    return Held(effect.absolute, low, high, relative=False)
+
+
+def in_words(look: Look, share: bool) -> str:
+    """The change with its interval; absolute changes of shares in percentage points."""
+    seen = held(look)
+    if seen is None:
+        return "not known"
+    if seen.relative:
+        return f"{seen.value:+.1%} (between {seen.low:+.1%} and {seen.high:+.1%})"
     if share:
-        return f"{100 * effect.absolute:+.2f} points (between {100 * low:+.2f} and {100 * high:+.2f})"
-    return f"{effect.absolute:+.4g} (between {low:+.4g} and {high:+.4g})"
+        return f"{100 * seen.value:+.2f} points (between {100 * seen.low:+.2f} and {100 * seen.high:+.2f})"
+    return f"{seen.value:+.4g} (between {seen.low:+.4g} and {seen.high:+.4g})"
 
 
 def _wider(look: Look) -> float:
