@@ -24,7 +24,7 @@ AT_ONCE = 100
 def peeking(proof: Proof) -> None:
     """A/A with twenty looks: naive, group-sequential, and always valid."""
     print(f"\n## {LOOKS} looks at two arms that were treated alike\n")
-    n_runs, n_units = proof.replications(5_000), 4_000
+    n_runs, n_units = proof.replications(2_000), 8_000
     fractions = tuple((np.arange(LOOKS) + 1) / LOOKS)
     bounds = boundaries(fractions)
     always = multiplier(2 * np.array(_looks(n_units)), 0.05, 2 * n_units)
