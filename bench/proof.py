@@ -33,7 +33,7 @@ class Proof:
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """As Markdown, so that the docs can have it as it is."""
-        print("| " + " | ".join(header) + " |")
+        print("\n| " + " | ".join(header) + " |")
         print("|" + "---|" * len(header))
         for row in rows:
             print("| " + " | ".join(str(cell) for cell in row) + " |")
