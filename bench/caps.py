@@ -61,7 +61,7 @@ from bench.caps_world import (
 )
 from features.errors import StoreUnavailable
 from features.events import Event, from_us
-from features.log import SqliteLog
+from features.sqlite_log import SqliteLog
 from serving.catalogue_view import CatalogueView
 from serving.rules import Rules
 from serving.rules.asked import Asked

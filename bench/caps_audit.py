@@ -29,7 +29,7 @@ from bench.caps_world import (
 from features.catalogue import Cap, Offer
 from features.events import from_us, to_us
 from features.facts import Catalogue
-from features.log import SqliteLog
+from features.sqlite_log import SqliteLog
 from serving.rules.limits import take_of
 from serving.state.sqlite_contacts import SqliteContacts
 

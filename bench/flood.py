@@ -29,7 +29,8 @@ from features.catalogue import Offer, Treatment
 from features.data_settings import Attribution
 from features.events import Event, to_us
 from features.facts import Catalogue
-from features.log import Batch, DecisionRow, SqliteLog
+from features.log import Batch, DecisionRow
+from features.sqlite_log import SqliteLog
 from serving.catalogue_view import CatalogueView
 from serving.learning.beliefs import Beliefs
 from serving.learning.evidence import Caution

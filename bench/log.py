@@ -20,8 +20,8 @@ from features.events import Event, to_us
 from features.facts import Facts
 from features.group_commit import GroupCommit
 from features.home import Home
-from features.log import SqliteLog
 from features.log_export import export
+from features.sqlite_log import SqliteLog
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 N_CALLERS = 16

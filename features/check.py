@@ -22,9 +22,10 @@ from features.history import customer_features_at
 from features.home import Home
 from features.identities import joined_row
 from features.live import features_of
-from features.log import Log, LogEvent, SqliteLog
+from features.log import Log, LogEvent
 from features.log_export import exported
 from features.online import VIEWS, Snapshot, SqliteOnlineStore, open_online
+from features.sqlite_log import SqliteLog
 
 MOST_SHOWN = 20
 

@@ -22,8 +22,9 @@ from features.facts import Facts
 from features.group_commit import COMPANY_S, GroupCommit
 from features.holdout import note_share
 from features.live import US_PER_HOUR, StoredRow, offer_features_of
-from features.log import Log, SqliteLog
+from features.log import Log
 from features.online import SNAPSHOT, open_online
+from features.sqlite_log import SqliteLog
 from serving import arbitration, counting, drafting, reasons, rules, slate
 from serving.answering import Answering
 from serving.catalogue_view import CatalogueView

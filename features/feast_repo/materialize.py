@@ -22,9 +22,10 @@ from features.events import from_us, to_us
 from features.facts import Facts
 from features.feast_repo.apply import check_applied, open_feast_for_bulk, write_yaml
 from features.home import Home
-from features.log import LogEvent, SqliteLog
+from features.log import LogEvent
 from features.online import SERVED, SNAPSHOT, VIEWS, Snapshot, read_snapshot
 from features.packed import make_packed
+from features.sqlite_log import SqliteLog
 
 Progress = Callable[[int, int, str], None]
 START = datetime(1970, 1, 1, tzinfo=UTC)

@@ -16,7 +16,7 @@ from experiments.offpolicy.report import Report, as_json, markdown, page
 from features.errors import BadInput, NboError
 from features.events import from_us, parse_time, to_us
 from features.facts import Facts
-from features.log import SqliteLog
+from features.sqlite_log import SqliteLog
 from serving.evaluation.candidates import AS_LOGGED, TUNING, Candidate
 from serving.evaluation.choices import LEFT_OUT, MOST_DECISIONS, ChoiceLog, Wanted, read_choices
 from serving.evaluation.outcomes import Reward, reward_named

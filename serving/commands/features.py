@@ -41,8 +41,8 @@ def list_features(*, as_json: bool = False) -> None:
 def build(*, as_json: bool = False) -> None:
     """The live log to the lake, then snapshots up to today's, as of the settings' clock."""
     from features.compute import build as run
-    from features.log import SqliteLog
     from features.log_export import export
+    from features.sqlite_log import SqliteLog
 
     with _opened() as (settings, facts), _progress("features build") as progress:
         log = SqliteLog(settings.home.log_db)

@@ -80,7 +80,7 @@ def shadow(release: str | None, *, reason: str | None, as_json: bool) -> int:
 
 def shadow_report(*, as_json: bool) -> int:
     """How the shadow's answers compare with those that were shown, from the log."""
-    from features.log import SqliteLog
+    from features.sqlite_log import SqliteLog
     from serving.shadowed import compared
 
     settings = load_settings()

@@ -9,7 +9,8 @@ import pytest
 
 from features.catalogue import Budget, Cap, Cost
 from features.events import Event, to_us
-from features.log import DecisionRow, SqliteLog
+from features.log import DecisionRow
+from features.sqlite_log import SqliteLog
 from tests.contracts.contact_world import ONCE, SCARCE, START, a_policy, an_offer, limits_of
 
 # lapse, impression, late

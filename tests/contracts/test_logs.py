@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from features.errors import StoreUnavailable
 from features.events import Event, to_us
 from features.group_commit import GroupCommit
-from features.log import Batch, DecisionRow, Exposure, ExposureRow, Log, LogEvent, ShadowRow, SqliteLog
+from features.log import Batch, DecisionRow, Exposure, ExposureRow, Log, LogEvent, ShadowRow
+from features.sqlite_log import SqliteLog
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

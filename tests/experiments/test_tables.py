@@ -17,8 +17,9 @@ from features.events import Event, to_us, visitor_key
 from features.facts import Facts
 from features.home import Home
 from features.identities import join
-from features.log import Batch, DecisionRow, Exposure, SqliteLog
+from features.log import Batch, DecisionRow, Exposure
 from features.log_export import export
+from features.sqlite_log import SqliteLog
 from tests.experiments.worlds import day, offer
 
 VISITOR = visitor_key(None, "browser")

@@ -15,7 +15,7 @@ from features.catalogue import Cap, Offer, Treatment
 from features.errors import StoreUnavailable
 from features.events import Event, from_us, to_us
 from features.facts import Catalogue
-from features.log import SqliteLog
+from features.sqlite_log import SqliteLog
 from serving.catalogue_view import CatalogueView
 from serving.rules.limits import Limits
 from serving.state.contacts import Claim, Claimed
@@ -28,7 +28,7 @@ READER = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from features.log import SqliteLog
+from features.sqlite_log import SqliteLog
 from serving.state.sqlite_contacts import SqliteContacts
 
 folder = Path(sys.argv[1])

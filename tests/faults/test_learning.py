@@ -140,7 +140,7 @@ def test_a_folder_that_cannot_be_written_stops_learning_and_nothing_else(shop, l
 FOLDS = """
 import sys
 from pathlib import Path
-from features.log import SqliteLog
+from features.sqlite_log import SqliteLog
 from serving.learning import learner as module
 from serving.learning.learner import Learner
 module.FOLD_ROWS = 5

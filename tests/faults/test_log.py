@@ -18,8 +18,9 @@ from features.facts import Facts
 from features.group_commit import GroupCommit
 from features.home import Home
 from features.lake import EVENT_SCHEMA
-from features.log import DecisionRow, Exposure, SqliteLog
+from features.log import DecisionRow, Exposure
 from features.log_export import DECISION_SCHEMA, EXPOSURE_SCHEMA, export, exported
+from features.sqlite_log import SqliteLog
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -29,7 +30,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from features.events import Event
 from features.group_commit import GroupCommit
-from features.log import DecisionRow, SqliteLog
+from features.log import DecisionRow
+from features.sqlite_log import SqliteLog
 
 now = datetime(2026, 11, 21, 12, tzinfo=UTC)
 writer = GroupCommit(SqliteLog(Path(sys.argv[1])))
@@ -48,7 +50,7 @@ from pathlib import Path
 from features import log_export
 from features.facts import Facts
 from features.home import Home
-from features.log import SqliteLog
+from features.sqlite_log import SqliteLog
 
 home, n_steps = Home(Path(sys.argv[1])), int(sys.argv[2])
 log_export.CHUNK_ROWS = 15  # two commits

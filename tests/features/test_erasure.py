@@ -20,9 +20,10 @@ from features.history import customer_features_at
 from features.identities import join
 from features.ingest import REFUSED_SCHEMA
 from features.lake import DATASETS, ROWS_PER_GROUP, writer_lock
-from features.log import DecisionRow, Exposure, SqliteLog
+from features.log import DecisionRow, Exposure
 from features.log_export import export
 from features.online import open_online, read_snapshot
+from features.sqlite_log import SqliteLog
 from tests.features.histories import at, event, open_home, write_lake
 
 NOW = from_us(at(6, 15.5))

@@ -18,8 +18,8 @@ from features.feast_repo import apply, materialize, open_feast
 from features.history import customer_features_at, offer_features_at
 from features.home import Home
 from features.identities import join
-from features.log import SqliteLog
 from features.online import open_online, read_snapshot
+from features.sqlite_log import SqliteLog
 from tests.features.histories import FIRST, Recomputation, at, day_name, different, event, open_home, write_lake
 
 WINDOWS = (1, 3, 5)

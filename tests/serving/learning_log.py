@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from features.events import Event, to_us
-from features.log import DecisionRow, Log, SqliteLog
+from features.log import DecisionRow, Log
+from features.sqlite_log import SqliteLog
 from serving.learning.evidence import Change, Rules
 from serving.learning.fold import fold
 from serving.learning.learner import Learner

@@ -10,7 +10,7 @@ from features.events import US_PER_DAY, to_us, visitor_key
 from features.facts import Facts
 from features.identities import join
 from features.live import StoredRow
-from features.log import SqliteLog
+from features.sqlite_log import SqliteLog
 from serving.customer import CustomerReader
 from tests.conftest import NOW
 

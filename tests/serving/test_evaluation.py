@@ -18,7 +18,8 @@ from features.errors import BadInput, BadSettings, InputsExpired, NotFound, Prom
 from features.events import check_event, to_us
 from features.facts import Facts
 from features.home import Home
-from features.log import DecisionRow, SqliteLog
+from features.log import DecisionRow
+from features.sqlite_log import SqliteLog
 from serving.commands import evaluate as command
 from serving.commands.evaluate import promotion_gate
 from serving.decision import DecisionRequest, PlacementRequest

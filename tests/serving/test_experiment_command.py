@@ -92,7 +92,8 @@ def test_a_reason_is_needed(apply):
 
 
 def test_a_start_tells_what_is_no_longer_there(apply, home):
-    apply(EVERYTHING.partition("experiments:")[0] + FILE.replace("policy: thompson", "levers: [push], treatments: {tea: tea/a}"))
+    named = FILE.replace("policy: thompson", "levers: [push], treatments: {tea: tea/a}")
+    apply(EVERYTHING.partition("experiments:")[0] + named)
     facts = Facts(home / "facts.db")
     facts.remove(Lever, "push", NOW)
     facts.close()

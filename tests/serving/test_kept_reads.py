@@ -11,7 +11,7 @@ import pytest
 from features.errors import StoreUnavailable
 from features.events import Event
 from features.facts import Facts
-from features.log import SqliteLog
+from features.sqlite_log import SqliteLog
 from serving import kept_reads
 from serving.kept_reads import KeptEvents, KeptUntilCommit
 from tests.conftest import NOW

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from features.data_settings import Attribution
 from features.events import Event, to_us
-from features.log import Batch, DecisionRow, SqliteLog
+from features.log import Batch, DecisionRow
+from features.sqlite_log import SqliteLog
 from serving.learning.evidence import MOST_SEGMENTS, Caution, Rules
 from serving.learning.fold import fold
 from tests.serving.learning_log import NOW, Shop, folded, memory_at, open_shop, payload, shop_at, sums

@@ -15,7 +15,7 @@ from features.errors import BadInput
 from features.facts import Facts
 from features.group_commit import GroupCommit
 from features.home import Home
-from features.log import SqliteLog
+from features.sqlite_log import SqliteLog
 from serving.decision import Decision, DecisionRequest, OfferAnswer, PlacementAnswer
 from serving.keys import SCOPES, Keys
 from serving.metrics import Meter
