@@ -30,7 +30,7 @@ app = typer.Typer(
 features_app = typer.Typer(no_args_is_help=True, help="Features: list, build, apply, materialize, check.")
 models_app = typer.Typer(no_args_is_help=True, help="Releases: list, promote, shadow.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys: create, list, token, revoke.")
-experiment_app = typer.Typer(no_args_is_help=True, help="Experiments: list, start, stop, decide.")
+experiment_app = typer.Typer(no_args_is_help=True, help="Experiments: list, start, stop, decide, report.")
 app.add_typer(features_app, name="features")
 app.add_typer(models_app, name="models")
 app.add_typer(keys_app, name="keys")
@@ -366,10 +366,53 @@ def experiment_decide(
     decide(experiment_id, variant, _reason(reason), as_json=json)
 
 
+@experiment_app.command("report")
+def experiment_report(
+    experiment_id: Annotated[str, typer.Argument(help="`holdout` for the global holdout.")],
+    out: Annotated[Path | None, typer.Option(help="A file .html, .md or .json, or a folder for all of them.")] = None,
+    format: Annotated[str | None, typer.Option(help="html, md or json (left out: md, or as --out ends).")] = None,
+    segment: Annotated[
+        list[str] | None, typer.Option(help="Also by this customer attribute, or `known`; may be given several times.")
+    ] = None,
+    no_keep: Annotated[bool, typer.Option("--no-keep", help="Do not log the report to MLflow.")] = False,
+    json: JSON = False,
+) -> None:
+    """What an experiment has shown, with a verdict; exit code 3 with an alarm, or if it is not to be trusted."""
+    from serving.commands.experiment_report import run
+
+    code = run(experiment_id, out=out, format=format, segments=segment or (), as_json=json, keep=not no_keep)
+    raise typer.Exit(code)
+
+
 def _reason(text: str) -> str:
     if not text.strip():
         raise typer.BadParameter("expected a reason, it is empty", param_hint="--reason")
     return text
+
+
+@app.command()
+def simulate(
+    arms: Annotated[
+        list[str] | None,
+        typer.Argument(help="What to compare: POLICY[@RELEASE][,NAME=VALUE]…, or random. The first is the base."),
+    ] = None,
+    visits: Annotated[int, typer.Option(min=1, help="How many.")] = 5_000,
+    seed: Annotated[int, typer.Option(help="Of visits and luck, and of a new shop.")] = 1,
+    customers: Annotated[int, typer.Option(min=2, help="Of a new shop; a demo's has its own.")] = 1_000,
+    offers: Annotated[int, typer.Option(min=6, help="Of a new shop.")] = 30,
+    http: Annotated[bool, typer.Option("--http", help="Through a real nbo serve for each, over HTTP.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Also save a picture; .png or .svg.")] = None,
+    json: JSON = False,
+) -> None:
+    """Let policies and releases live through the same visits of the demo's world, and compare what they bring."""
+    from serving.commands.simulate import run
+
+    with usage_errors():
+        code = run(
+            arms or (), n_visits=visits, seed=seed, n_customers=customers, n_offers=offers, http=http, out=out,
+            as_json=json,
+        )  # fmt: skip
+    raise typer.Exit(code)
 
 
 @app.command()

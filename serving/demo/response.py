@@ -128,17 +128,41 @@ def respond(
     Each customer appears at most once. Offers of one page tire from the next page on.
     """
     recover(crowd, customers, us)
+    response = answers(world, crowd, customers, offers, seen, us, channel, placements, rng.random((3, *offers.shape)))
+    feel(world, crowd, customers, offers, seen, response.accepted)
+    return response
+
+
+def answers(
+    world: World,
+    crowd: Crowd,
+    customers: Ints,
+    offers: Ints,
+    seen: Bools,
+    us: Ints,
+    channel: Ints,
+    placements: Ints,
+    luck: Floats,
+    lift: Floats | float = 1.0,
+) -> Response:
+    """What uniforms `luck` (3, n, k) make of the chances, for customers that have recovered; pure.
+
+    The chance of accepting is multiplied by `lift`, which is a number or broadcasts to (n, k), but never above the
+    chance of a click.
+    """
     anywhere = logit_anywhere(world, crowd, customers, us, channel)
     logits = np.take_along_axis(anywhere, offers, axis=1) + PLACEMENT[placements]
     close = np.take_along_axis(p_dismiss(world, crowd, customers), offers, axis=1)
-    click, accept = expit(logits + EASIER), expit(logits)
-    draws = rng.random((3, *offers.shape))
-    clicked = seen & (draws[0] < click)
-    accepted = clicked & (draws[1] * click < accept)
-    dismissed = seen & ~clicked & (draws[2] < close)
+    click, accept = expit(logits + EASIER), expit(logits) * lift
+    clicked = seen & (luck[0] < click)
+    accepted = clicked & (luck[1] * click < accept)
+    return Response(clicked, accepted, seen & ~clicked & (luck[2] < close))
+
+
+def feel(world: World, crowd: Crowd, customers: Ints, offers: Ints, seen: Bools, accepted: Bools) -> None:
+    """What was seen tires, what was taken tires more and costs; each customer appears at most once."""
     np.add.at(crowd.fatigue, (customers[:, None], offers), seen + TAKEN * accepted)
     crowd.spent[customers] += (accepted * world.price[offers]).sum(axis=1)
-    return Response(clicked, accepted, dismissed)
 
 
 def on_offer(world: World, us: Ints) -> Bools:

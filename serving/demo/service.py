@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,11 +22,12 @@ STOPPED_WITHIN_S = 15.0
 
 
 @contextmanager
-def running_service(home: Home, log: Path) -> Iterator[str]:
-    """The address of a service that is ready to answer. Its own output goes to the file `log`."""
+def running_service(home: Home, log: Path, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The address of a service that is ready to answer. Its own output goes to the file `log`; `settings` are
+    variables of its environment beside ours."""
     url = f"http://127.0.0.1:{free_port()}"
     command = [sys.executable, "-c", "from serving.cli import main; main()", "serve", "--port", url.rpartition(":")[2]]
-    environ = {**os.environ, "NBO_HOME": str(home.root)}
+    environ = {**os.environ, **(settings or {}), "NBO_HOME": str(home.root)}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
         # a session of its own: Ctrl-C reaches us alone, and we end it in order

@@ -1,0 +1,155 @@
+"""Policies in the demo's world: the same visits and luck for all, and what that is good for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from experiments.simulate.compared import MEASURES, difference
+from features.errors import BadInput
+from features.home import Home
+from serving.settings import Settings
+from serving.simulation.arms import arms_of, pointer_of
+from serving.simulation.policies import live_one, simulate
+from serving.simulation.shop import copy_of, demo_shop, is_demo, new_shop
+from serving.simulation.visits import days_of
+from tests.serving.releases import write_release
+
+VALUE, EXPECTED, ACCEPTED, REGRET = (next(one for one in MEASURES if one.name == name) for name in (
+    "value_per_visitor", "expected_per_visitor", "acceptance_rate", "regret",
+))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    return new_shop(tmp_path_factory.mktemp("shop"), seed=4, n_customers=300, n_offers=16)
+
+
+@pytest.fixture(scope="module")
+def settings(shop):
+    return Settings(home=shop.home)
+
+
+def lived(shop, settings, text, n_visits=400, seed=1):
+    (arm,) = arms_of([text])
+    return live_one(shop, arm, settings, n_visits, seed)
+
+
+@pytest.fixture(scope="module")
+def lives(shop, settings):
+    return {text: lived(shop, settings, text) for text in ("random", "greedy", "epsilon_greedy,epsilon=0.1")}
+
+
+def test_who_comes_when_and_with_which_luck_depends_on_the_seed_alone(shop):
+    def days(seed):
+        return list(days_of(shop.world, seed=seed, start_us=shop.start_us, n_visits=700))
+
+    one, again, other = days(1), days(1), days(2)
+    rounds = [visits for day in one for visits in day.visits]
+    assert np.concatenate([visits.number for visits in rounds]).tolist() == list(range(700))
+    for visits in rounds:
+        assert len(set(visits.customers.tolist())) == len(visits.customers)
+        assert (np.diff(visits.us) >= 0).all()
+    for left, right in zip(rounds, (visits for day in again for visits in day.visits), strict=True):
+        np.testing.assert_array_equal(left.luck, right.luck)
+        np.testing.assert_array_equal(left.us, right.us)
+    assert not np.array_equal(one[0].visits[0].us, other[0].visits[0].us)
+
+
+def test_the_same_policy_lives_the_same_life_twice(shop, settings, lives):
+    again = lived(shop, settings, "epsilon_greedy,epsilon=0.1")
+    for column, totals in lives["epsilon_greedy,epsilon=0.1"].totals.items():
+        np.testing.assert_array_equal(totals, again.totals[column], err_msg=column)
+
+
+def test_a_policy_that_ranks_by_value_earns_more_than_a_random_draw_and_regrets_less(lives):
+    value = difference(lives["greedy"], lives["random"], EXPECTED)
+    assert value.low > 0
+    regret = difference(lives["greedy"], lives["random"], REGRET)
+    assert regret.high < 0
+    for one in lives.values():
+        assert (one.of("first") <= one.of("first_best") + 1e-9).all()  # nobody beats the oracle
+        assert (one.of("accepts") <= one.of("clicks")).all()
+        assert (one.of("clicks") <= one.of("impressions")).all()
+
+
+def test_realised_value_is_what_the_true_chances_promised(lives):
+    """Within four standard errors of the difference between what was accepted and what it was expected to be."""
+    for one in lives.values():
+        gap = one.of("value") - one.of("expected")
+        assert abs(gap.mean()) < 4 * gap.std(ddof=1) / len(gap) ** 0.5
+
+
+def test_common_luck_makes_differences_of_policies_that_are_alike_much_more_certain(shop, settings, lives):
+    """Half the width or less: as many pairs tell as four times as many customers in two runs of their own luck."""
+    alike = difference(lives["epsilon_greedy,epsilon=0.1"], lives["greedy"], VALUE)
+    paired, apart = alike.high - alike.low, alike.independent_high - alike.independent_low
+    assert paired < 0.5 * apart
+    assert alike.worth == pytest.approx((apart / paired) ** 2)
+    assert alike.worth > 4
+
+
+def test_runs_of_their_own_luck_differ_as_the_wide_interval_says_and_common_ones_as_the_narrow_one(shop, settings):
+    """Spread of 8 repeated differences: with common luck well below the spread with independent luck."""
+    greedy = [lived(shop, settings, "greedy", 80, seed) for seed in range(8)]
+    alike = [lived(shop, settings, "epsilon_greedy,epsilon=0.1", 80, seed) for seed in range(8)]
+
+    def value(one):
+        return one.of("value").sum() / one.of("visits").sum()
+
+    common = np.std([value(b) - value(a) for a, b in zip(greedy, alike, strict=True)])
+    apart = np.std([value(b) - value(a) for a, b in zip(greedy, alike[1:] + alike[:1], strict=True)])
+    assert common < 0.6 * apart
+
+
+def test_arms_name_policy_release_and_tuning(shop):
+    plain, random, tuned = arms_of(["thompson", "random", "softmax@none,temperature=0.5"])
+    assert (plain.policy, plain.release) == ("thompson", "champion")
+    assert random.is_random
+    assert (tuned.release, tuned.tuning) == ("none", {"temperature": 0.5})
+    assert tuned.environ() == {"NBO_POLICY": "softmax", "NBO_TEMPERATURE": "0.5"}
+    assert pointer_of(shop.home, tuned) is None
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (["greedier"], "'greedier' is no policy; expected one of random, greedy"),
+        (["softmax,heat=3"], "sets 'heat'; expected one of epsilon, temperature"),
+        (["softmax,temperature=hot"], "sets temperature to 'hot', expected a number"),
+        (["greedy", "greedy"], "expected each once"),
+    ],
+)
+def test_arms_that_cannot_be_are_refused_with_what_was_expected(texts, said):
+    with pytest.raises(BadInput, match=said):
+        arms_of(texts)
+
+
+def test_a_release_that_is_not_there_is_named_before_anything_runs(shop, settings):
+    with pytest.raises(BadInput, match=r"greedy@7: .* has no release 7"):
+        simulate(shop, arms_of(["random", "greedy@7"]), settings, n_visits=10, seed=1)
+
+
+def test_releases_live_side_by_side_and_the_home_is_left_as_it_was(tmp_path):
+    """Release 2 likes one offer so much that it is shown whenever it may be; release 1 likes none."""
+    shop = new_shop(tmp_path / "home", seed=4, n_customers=60, n_offers=12)
+    loved = shop.world.offer_ids[int(np.argmin(shop.world.value))]
+    liked = dict.fromkeys(shop.world.offer_ids, 1.0)
+    write_release(shop.home.releases, "1", liked)
+    write_release(shop.home.releases, "2", dict.fromkeys(liked, 0.0) | {loved: 50.0}, champion=False)
+    before = {path: path.stat().st_mtime_ns for path in shop.home.root.rglob("*")}
+    settings = Settings(home=shop.home)
+    one, two = (lived(shop, settings, text, 80) for text in ("greedy", "greedy@2"))
+    assert two.of("expected").sum() < one.of("expected").sum()
+    assert {path: path.stat().st_mtime_ns for path in shop.home.root.rglob("*")} == before
+    with copy_of(shop, arms_of(["greedy@2"])[0]) as home:
+        assert (home.releases / "2" / "manifest.json").is_file()
+        assert not (home.releases / "1").exists()
+    assert not home.root.exists()
+
+
+def test_a_home_that_is_no_demo_is_not_taken_for_one(shop, tmp_path):
+    assert not is_demo(shop.home)
+    assert not is_demo(Home(tmp_path / "nothing"))
+    with pytest.raises(BadInput, match="nbo demo --keep"):
+        demo_shop(shop.home)
