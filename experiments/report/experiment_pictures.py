@@ -27,7 +27,7 @@ def effects_picture(found: Analysis) -> Picture | None:
     rows = [row for metric in found.metrics for row in _rows(found, metric)]
     if not rows:
         return None
-    limit = _limit(rows)
+    limit = cut_at(rows)
     made = plots.forest(
         rows,
         f"Change of each metric against {found.control}",
@@ -130,7 +130,7 @@ def segment_picture(
         f"{metric.title} by {groups[0].segment}",
         scale,
         lambda x: amounts.tick(x, percent=True) if relative else _tick(x, metric.unit),
-        limit=_limit(rows),
+        limit=cut_at(rows),
     )
     return Picture(
         name=f"segment-{i + 1}",
@@ -201,7 +201,7 @@ def _segment_row(found: Analysis, effect: Effect, relative: bool) -> Interval:
     return Interval(label=label, value=value, low=low, high=high, series=found.variants.index(effect.variant))
 
 
-def _limit(rows: Sequence[Interval]) -> float | None:
+def cut_at(rows: Sequence[Interval]) -> float | None:
     """Where the axis is cut, if one interval is much wider than the others; None: nowhere."""
     ends = [max(abs(e) for e in (row.low, row.high, row.wide_low, row.wide_high) if e is not None) for row in rows]
     values = max(abs(row.value) for row in rows)
