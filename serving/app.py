@@ -33,6 +33,7 @@ from serving.api import (
     customers,
     decisions,
     events,
+    experiment_reports,
     experiments,
     identities,
     levers,
@@ -51,6 +52,7 @@ from serving.fast_route import FastDecisions
 from serving.middleware import Envelope
 from serving.problems import (
     MEDIA_TYPE,
+    Busy,
     Fault,
     Forbidden,
     Invalid,
@@ -68,7 +70,7 @@ logger = logging.getLogger(__name__)
 ROUTERS = (
     decisions.router, batch.router, replays.router, events.router, preferences.router, identities.router,
     customers.router, offers.router, placements.router, contact_policies.router, levers.router, experiments.router,
-    operations.router,
+    experiment_reports.router, operations.router,
 )  # fmt: skip
 STATUS: Mapping[type[NboError], int] = {  # the nearest class in the error's tree counts
     Malformed: 400,
@@ -85,6 +87,7 @@ STATUS: Mapping[type[NboError], int] = {  # the nearest class in the error's tre
     Invalid: 422,
     TooManyRequests: 429,
     StoreUnavailable: 503,
+    Busy: 503,
     NboError: 500,
 }
 CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}

@@ -9,6 +9,7 @@ NboError
     ├── NotImplementedYet      promised by the contract, not built
     ├── TooLarge               a body above its limit
     ├── TooManyRequests        more calls than a key, or a visitor with it, may make
+    ├── Busy                   something that is done one at a time; later it may
     ├── UnsupportedMediaType   a body that does not say it is JSON
     └── Invalid                one or more fields that we cannot take
 """
@@ -85,6 +86,15 @@ class TooManyRequests(Refused):
     def __init__(self, wait_s: int, of_what: str = "") -> None:
         """`of_what`: the limit that no waiting helps against."""
         super().__init__(f"too many requests; {of_what or f'try again in {wait_s} s'}")
+        self.wait_s = wait_s
+        self.headers = {"Retry-After": str(wait_s)}
+
+
+class Busy(Refused):
+    code = "busy"
+
+    def __init__(self, detail: str, wait_s: int) -> None:
+        super().__init__(f"{detail}; try again in {wait_s} s")
         self.wait_s = wait_s
         self.headers = {"Retry-After": str(wait_s)}
 

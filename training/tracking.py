@@ -21,6 +21,7 @@ from features.home import Home
 
 MODELS = ("recommender", "acceptance", "churn")
 RELEASE = "release"
+EXPERIMENTS = "experiments"  # MLflow's experiment that holds the reports of ours
 DISTRIBUTION = "next-best-offer"
 
 
@@ -58,7 +59,7 @@ def tracking(home: Home) -> Iterator[Any]:
             with (home.mlflow / ".lock").open("w") as lock:  # two first starts at once would migrate over each other
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 client = mlflow.MlflowClient()
-                for name in (*MODELS, RELEASE):
+                for name in (*MODELS, RELEASE, EXPERIMENTS):
                     if client.get_experiment_by_name(name) is None:
                         client.create_experiment(
                             name, artifact_location=(home.mlflow / "artifacts" / name).resolve().as_uri()
@@ -117,12 +118,17 @@ def log_model(client: Any, name: str, what: Logged) -> str:
 
 
 def log_report(
-    client: Any, name: str, tags: Mapping[str, str], metrics: Mapping[str, float], files: Mapping[str, bytes]
+    client: Any,
+    name: str,
+    tags: Mapping[str, str],
+    metrics: Mapping[str, float],
+    files: Mapping[str, bytes],
+    among: str = RELEASE,
 ) -> str:
-    """A report as a run beside the releases, its files as artefacts; the run's id."""
+    """A report as a run, its files as artefacts; the run's id. `among` is MLflow's experiment: beside the releases."""
     import mlflow
 
-    experiment = client.get_experiment_by_name(RELEASE)
+    experiment = client.get_experiment_by_name(among)
     with (
         tempfile.TemporaryDirectory() as scratch,
         mlflow.start_run(experiment_id=experiment.experiment_id, run_name=name) as run,

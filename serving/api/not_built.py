@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 _ROUTES: tuple[tuple[str, str], ...] = (  # methods, path with its segments still percent-encoded
-    ("GET", "/v1/experiments/{id}/report"),
     ("GET", "/nbo.js"),
     ("GET", "/"),
 )
