@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.metrics import Metric, event_types
 from experiments.tables import Tables
-from experiments.units import Made, keyed
+from experiments.units import Made, Unit, keyed
 from features.attribution import NEVER, Touches, match
 from features.events import BY_NAME, US_PER_DAY
 
@@ -30,7 +30,7 @@ def make_happened(tables: Tables, made: Made, metrics: Sequence[Metric], until_u
     parts = [_events(tables, made, [name for name in types if name not in DERIVED], columns, until_us, kinds)]
     derived = [name for name in types if name in DERIVED]
     if derived:
-        _match_outcomes(tables, made, derived, until_us)
+        match_outcomes(tables, made.unit, derived, until_us)
     parts += [_derived(tables, made, name, columns, kinds) for name in derived]
     tables.db.execute(f"CREATE OR REPLACE TEMP TABLE happened AS {' UNION ALL '.join(parts)}")
     for name in DERIVED:
@@ -59,10 +59,11 @@ def _within(made: Made, us: str) -> str:
 
 def _watched(tables: Tables, us: str) -> str:
     """1 where the window ended before the unit's time did; before the start there was time enough."""
-    return f"CASE WHEN {us} < u.start_us OR {us} + {_watch_us(tables)} < u.end_us THEN 1 ELSE 0 END"
+    return f"CASE WHEN {us} < u.start_us OR {us} + {watch_us(tables)} < u.end_us THEN 1 ELSE 0 END"
 
 
-def _watch_us(tables: Tables) -> str:
+def watch_us(tables: Tables) -> str:
+    """How long an impression is watched, as SQL over `offers o`."""
     common = _common_watch_us(tables)
     return f"coalesce(o.watched_us, {common})" if tables.own_windows else str(common)
 
@@ -107,13 +108,13 @@ def _derived(tables: Tables, made: Made, name: str, columns: Sequence[str], kind
         f"SELECT u.uid, CAST('{name}' AS ENUM({kinds})) AS event_type, {_times('m.us')}"
         f"{''.join(f', {values[column]} AS {column}' for column in columns)} "
         f"FROM outcome_{name} m JOIN units u ON m.key = u.key LEFT JOIN offers o ON m.offer_id = o.offer_id "
-        f"WHERE {_within(made, 'm.us')} AND m.outcome_us <= m.us + {_watch_us(tables)} "
+        f"WHERE {_within(made, 'm.us')} AND m.outcome_us <= m.us + {watch_us(tables)} "
         "AND m.outcome_us < CASE WHEN m.us < u.start_us THEN u.start_us ELSE u.end_us END"
     )
 
 
-def _match_outcomes(tables: Tables, made: Made, names: Sequence[str], until_us: int) -> None:
-    """Temporary tables `outcome_<name>`: key, us and offer of each impression with such an outcome, and its instant.
+def match_outcomes(tables: Tables, unit: Unit, names: Sequence[str], until_us: int) -> None:
+    """Temporary tables `outcome_<name>`: key, us, offer and decision of each impression with such an outcome, and when.
 
     Only impressions are looked at whose decision, or person, has some outcome at all. Those of one person and offer at
     the same instant are alike, so that it does not matter which comes first.
@@ -126,7 +127,7 @@ def _match_outcomes(tables: Tables, made: Made, names: Sequence[str], until_us: 
         "dismissed": NEGATIVE,
     }
     wanted = ", ".join(f"'{one}'" for one in sorted({one for name in names for one in types[name]}))
-    events = keyed(tables, made.unit, until_us)
+    events = keyed(tables, unit, until_us)
     tables.db.execute(
         "CREATE OR REPLACE TEMP TABLE taken AS SELECT event_type, person, offer_id, decision_id, us "
         f"FROM {events} WHERE event_type IN ({wanted}) AND offer_id IS NOT NULL AND us < {until_us}"
@@ -151,7 +152,7 @@ def _match_outcomes(tables: Tables, made: Made, names: Sequence[str], until_us: 
         )
         outcome_us = _matched(tables, shown, taken)
         found = outcome_us != NEVER
-        kept = shown.select(["key", "us", "offer_id"]).filter(pa.array(found))
+        kept = shown.select(["key", "us", "offer_id", "decision_id"]).filter(pa.array(found))
         tables.db.register("kept", kept.append_column("outcome_us", pa.array(outcome_us[found])))
         tables.db.execute(f"CREATE OR REPLACE TEMP TABLE outcome_{name} AS SELECT * FROM kept")
         tables.db.unregister("kept")
