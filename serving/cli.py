@@ -380,7 +380,8 @@ def experiment_report(
     """What an experiment has shown, with a verdict; exit code 3 with an alarm, or if it is not to be trusted."""
     from serving.commands.experiment_report import run
 
-    code = run(experiment_id, out=out, format=format, segments=segment or (), as_json=json, keep=not no_keep)
+    with usage_errors():
+        code = run(experiment_id, out=out, format=format, segments=segment or (), as_json=json, keep=not no_keep)
     raise typer.Exit(code)
 
 
@@ -402,16 +403,26 @@ def simulate(
     offers: Annotated[int, typer.Option(min=6, help="Of a new shop.")] = 30,
     http: Annotated[bool, typer.Option("--http", help="Through a real nbo serve for each, over HTTP.")] = False,
     out: Annotated[Path | None, typer.Option(help="Also save a picture; .png or .svg.")] = None,
+    aa: Annotated[int, typer.Option(min=0, max=200, help="So many A/A tests at once, in place of policies.")] = 0,
+    planted: Annotated[
+        list[float] | None, typer.Option(help="An A/B test with this relative effect on acceptance; repeatable.")
+    ] = None,
     json: JSON = False,
 ) -> None:
-    """Let policies and releases live through the same visits of the demo's world, and compare what they bring."""
-    from serving.commands.simulate import run
+    """Let policies and releases live through the same visits of the demo's world, and compare what they bring.
 
+    With --aa or --planted: run experiments whose truth is known, and see whether their analysis finds it.
+    """
+    from serving.commands.simulate import run, run_experiments
+
+    size = {"n_visits": visits, "seed": seed, "n_customers": customers, "n_offers": offers}
     with usage_errors():
-        code = run(
-            arms or (), n_visits=visits, seed=seed, n_customers=customers, n_offers=offers, http=http, out=out,
-            as_json=json,
-        )  # fmt: skip
+        if aa or planted:
+            if arms or out is not None:
+                raise typer.BadParameter("experiments are run without policies to compare, and without a picture")
+            code = run_experiments(n_null=aa, lifts=planted or (), policy=True, http=http, as_json=json, **size)
+        else:
+            code = run(arms or (), http=http, out=out, as_json=json, **size)
     raise typer.Exit(code)
 
 
