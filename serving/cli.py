@@ -31,10 +31,12 @@ features_app = typer.Typer(no_args_is_help=True, help="Features: list, build, ap
 models_app = typer.Typer(no_args_is_help=True, help="Releases: list, promote, shadow.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys: create, list, token, revoke.")
 experiment_app = typer.Typer(no_args_is_help=True, help="Experiments: list, start, stop, decide, report.")
+report_app = typer.Typer(no_args_is_help=True, help="Reports: engagement.")
 app.add_typer(features_app, name="features")
 app.add_typer(models_app, name="models")
 app.add_typer(keys_app, name="keys")
 app.add_typer(experiment_app, name="experiment")
+app.add_typer(report_app, name="report")
 
 
 @app.command()
@@ -423,6 +425,22 @@ def simulate(
             code = run_experiments(n_null=aa, lifts=planted or (), policy=True, http=http, as_json=json, **size)
         else:
             code = run(arms or (), http=http, out=out, as_json=json, **size)
+    raise typer.Exit(code)
+
+
+@report_app.command("engagement")
+def report_engagement(
+    week: Annotated[str | None, typer.Option(help="Such as 2026-W09 (left out: the last whole week).")] = None,
+    out: Annotated[Path | None, typer.Option(help="A file .html, .md or .json, or a folder for all of them.")] = None,
+    format: Annotated[str | None, typer.Option(help="html, md or json (left out: md, or as --out ends).")] = None,
+    quotes: Annotated[int, typer.Option(min=0, max=10, help="How many texts of customers to quote.")] = 3,
+    json: JSON = False,
+) -> None:
+    """The weekly digest: what customers did, said and took; exit code 3 if somebody should look at an experiment."""
+    from serving.commands.report import engagement
+
+    with usage_errors():
+        code = engagement(week=week, out=out, format=format, quotes=quotes, as_json=json)
     raise typer.Exit(code)
 
 

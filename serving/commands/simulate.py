@@ -59,6 +59,45 @@ def run(
     return 0
 
 
+def run_experiments(
+    *,
+    n_null: int,
+    lifts: Sequence[float],
+    policy: bool,
+    n_visits: int,
+    seed: int,
+    n_customers: int,
+    n_offers: int,
+    http: bool = False,
+    as_json: bool = False,
+) -> int:
+    """Experiments with planted effects; exit code 0, or 3 when what was planted is not what was found."""
+    from experiments.simulate.planted import table
+    from serving.simulation.planting import planted_experiments, run_planted
+
+    for lift in lifts:
+        if not -1 < lift <= 3:
+            raise BadInput(f"--planted is {lift:g}, expected a relative effect above -1 and at most 3", "planted")
+    settings = load_settings()
+    now = datetime.now(UTC).replace(microsecond=0) if http else OPENING
+    with (
+        tempfile.TemporaryDirectory(prefix="nbo-simulate-", ignore_cleanup_errors=True) as folder,
+        progress_on("simulate") as progress,
+    ):
+        shop = new_shop(Path(folder), seed=seed, n_customers=n_customers, n_offers=n_offers, now=now)
+        wanted = planted_experiments(n_null, lifts, policy=policy)
+        chain = run_planted(shop, settings, wanted, n_visits=n_visits, seed=seed, http=http, progress=progress)
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode({"holds": chain.holds, "chain": chain}), indent=2).decode())
+    else:
+        print(f"{n_visits:,} visits of {chain.n_visitors:,} customers, {len(chain.assigned)} experiments at once\n")
+        print_table(*table(chain))
+        print()
+        for claim in chain.claims:
+            print(f"{'ok    ' if claim.holds else 'FAILED'}  {claim.sentence}")
+    return 0 if chain.holds else 3
+
+
 def picture(found: Comparison, kind: str) -> bytes:
     words = {"share": "share", "currency": "currency", "count": "count"}
     return draw(found, {one.name: one.title for one in MEASURES}, {one.name: words[one.unit] for one in MEASURES}, kind)

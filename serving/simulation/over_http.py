@@ -77,9 +77,15 @@ class OverHttp:
                 raise StoreUnavailable(f"the service took an event for wrong: {answer['rejected'][0]}")
 
     def post(self, path: str, body: Any) -> Any:
-        answer = self.client.post(path, json=body)
+        return self._sent("POST", path, body)
+
+    def put(self, path: str, body: Any) -> Any:
+        return self._sent("PUT", path, body)
+
+    def _sent(self, method: str, path: str, body: Any) -> Any:
+        answer = self.client.request(method, path, json=body)
         if answer.is_error:
-            raise StoreUnavailable(f"POST {path} was answered {answer.status_code}: {answer.text[:500]}")
+            raise StoreUnavailable(f"{method} {path} was answered {answer.status_code}: {answer.text[:500]}")
         return answer.json()
 
 
