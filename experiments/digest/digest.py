@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -58,6 +58,7 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
     lifecycle: tuple[StageChange, ...]
     funnel: tuple[Narrowing, ...]
     movers: Movers | None  # None: the data begin after the week before did
+    offer_names: dict[str, str]  # of the offers that movers and likings name
     said: Said
     likings: Likings
     experiments: Experiments
@@ -67,9 +68,15 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_digest(
-    tables: Tables, week: Week, experiments: Sequence[Experiment], holdout: Experiment | None, *, n_quotes: int = 3
+    tables: Tables,
+    week: Week,
+    experiments: Sequence[Experiment] = (),
+    holdout: Experiment | None = None,
+    *,
+    names: Mapping[str, str] | None = None,
+    n_quotes: int = 3,
 ) -> Digest:
-    """The digest of one week; `BadInput` when nothing happened in it at all."""
+    """The digest of one week; `BadInput` when nothing happened in it at all. `names` are those of the offers."""
     data = data_until(tables, week.until)
     if data is None or data.last_us < to_us(week.since):
         raise BadInput(f"nothing happened in {week.name}: {_reach(tables)}", "week")
@@ -91,6 +98,7 @@ def make_digest(
         lifecycle=tuple(_stages(tables, week, data)),
         funnel=steps if _reaches(data, week.before) else tuple(map(_without_before, steps)),
         movers=moved,
+        offer_names=_named(moved, liked, names or {}),
         said=said(tables, week, n_quotes),
         likings=liked,
         experiments=ran,
@@ -101,6 +109,13 @@ def make_digest(
         ),
         notes=tuple(_notes(tables, week, data)),
     )
+
+
+def _named(moved: Movers | None, liked: Likings, names: Mapping[str, str]) -> dict[str, str]:
+    told = {one.offer_id for one in (*liked.likes, *liked.rejects)}
+    if moved is not None:
+        told |= {one.offer_id for one in (*moved.up, *moved.down, *moved.changed)}
+    return {offer_id: names[offer_id] for offer_id in sorted(told) if offer_id in names}
 
 
 def _reach(tables: Tables) -> str:
