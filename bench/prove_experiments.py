@@ -17,6 +17,7 @@ from bench.prove_asos import asos
 from bench.prove_hillstrom import hillstrom
 from bench.prove_offpolicy import open_bandit
 from bench.prove_sequential import early_decisions, formulas, peeking, split_looks
+from bench.prove_simulation import chain_in_process, chain_over_http, common_luck
 from bench.prove_starbucks import starbucks
 from bench.prove_statistics import false_positives, latency_false_positives, naive_ratio, planted, power
 
@@ -34,6 +35,9 @@ SECTIONS: dict[str, Callable[[Proof], None]] = {
     "hillstrom": hillstrom,
     "open-bandit": open_bandit,
     "starbucks": starbucks,
+    "chain": chain_in_process,
+    "chain-http": chain_over_http,
+    "common-luck": common_luck,
 }
 
 

@@ -97,7 +97,7 @@ def recover(planted: Sequence[Planted], tables: Tables, at: datetime, visitors: 
     recovered: list[Recovered] = []
     assigned: list[Assigned] = []
     for one in planted:
-        analysis = analyse(one.experiment, tables, at)
+        analysis = analyse(one.experiment, tables, at, looks=())  # one look, at the end
         recovered += [
             _recovered(one, effect, primary=group.role == "primary")
             for group in analysis.metrics
