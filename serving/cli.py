@@ -225,7 +225,7 @@ def evaluate(
     ] = False,
     log: Annotated[Path | None, typer.Option(help="Another system's log, CSV or Parquet, instead of our own.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="TOML that says what the columns of --log are called.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Also as a file: .html, .md or .json.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also as a file .html, .md or .json, or a folder for all.")] = None,
     json: JSON = False,
 ) -> None:
     """What another policy or release would have earned, from the log of what was shown."""

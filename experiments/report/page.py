@@ -119,6 +119,7 @@ def _picture(picture: Picture, number: int) -> str:
     """Inline, its colours as variables of the page: dark pages get dark pictures. Its ids are its own."""
     drawing = picture.svg[picture.svg.index("<svg") :].strip()
     drawing = _HEX.sub(lambda found: f"var(--{_LIGHT[found[0].lower()]})", drawing)
+    drawing = re.sub(r' xmlns(:\w+)?="[^"]*"', "", drawing).replace("xlink:href=", "href=")  # HTML knows them
     drawing = re.sub(r'\bid="', f'id="p{number}-', drawing)
     drawing = re.sub(r'(href="#|url\(#)', rf"\1p{number}-", drawing)
     drawing = drawing.replace("<svg", f'<svg role="img" aria-label="{escape(picture.alt)}"', 1)

@@ -12,7 +12,9 @@ from typing import Any
 from experiments.offpolicy.evaluation import Evaluation
 from experiments.offpolicy.gate import Gate, no_verdict, off_policy_gate
 from experiments.offpolicy.logged import Logged
-from experiments.offpolicy.report import Report, as_json, markdown, page
+from experiments.offpolicy.report import Report, document_of
+from experiments.report.document import Document, Picture
+from experiments.report.render import as_files, format_of, render, write
 from features.errors import BadInput, NboError
 from features.events import from_us, parse_time, to_us
 from features.facts import Facts
@@ -48,18 +50,18 @@ def run(
     """Prints the report; exit code 0. `BadInput` and `BadSettings` name what cannot be evaluated."""
     settings = load_settings()
     tuned = {name: getattr(settings, name) for name in TUNING} | dict(tuning or {})
-    if out is not None and out.suffix not in (".html", ".md", ".json"):
-        raise BadInput(f"--out is {out}, expected a file that ends in .html, .md or .json", "out")
+    wanted = format_of(out, None, "json" if as_json_ else "md")
     if log is not None:
         report, logged = _of_file(policy, tuned, log, recipe)
     else:
         report, logged = _of_our_log(settings, policy, tuned, release, since, until, reward, placement, most, in_sample)
-    pictures = _pictures(report.evaluation, logged, report.unit) if out is not None or release is not None else {}
+    drawn = _pictures(report.evaluation, logged, report.unit) if out is not None or release is not None else ()
+    document = document_of(report, drawn)
     if out is not None:
-        out.write_bytes(_as(report, out.suffix, pictures))
+        write(document, out, "off-policy", wanted)
     if release is not None and log is None:
-        _keep(settings, release, report, pictures)
-    print(as_json(report).decode() if as_json_ else markdown(report))
+        _keep(settings, release, report, document)
+    print(render(document, "json" if as_json_ else "md").decode().rstrip("\n"))
     return 0
 
 
@@ -220,19 +222,13 @@ def _make_present(settings: Settings, release: str) -> None:
         exported(settings.home, release)
 
 
-def _pictures(found: Evaluation, logged: Logged, unit: str) -> dict[str, bytes]:
-    from experiments.offpolicy.plots import figures, png
+def _pictures(found: Evaluation, logged: Logged, unit: str) -> tuple[Picture, ...]:
+    from experiments.offpolicy.plots import pictures
 
-    return {name: png(figure) for name, figure in figures(found, logged.weights, unit).items()}
-
-
-def _as(report: Report, suffix: str, pictures: Mapping[str, bytes]) -> bytes:
-    if suffix == ".json":
-        return as_json(report)
-    return (markdown(report) if suffix == ".md" else page(report, pictures)).encode()
+    return pictures(found, logged.weights, unit)
 
 
-def _keep(settings: Settings, release: str, report: Report, pictures: Mapping[str, bytes]) -> None:
+def _keep(settings: Settings, release: str, report: Report, document: Document) -> None:
     """The report as a run of MLflow beside the release."""
     from training.tracking import log_report, tracking
 
@@ -242,11 +238,9 @@ def _keep(settings: Settings, release: str, report: Report, pictures: Mapping[st
         for name, value in (("value", one.value), ("low", one.low), ("high", one.high)):
             figures[f"{one.estimator.lower().replace('-', '_')}_{name}"] = value
     tags = {"kind": "off_policy", "release": release, "policy": report.policy, "verdict": found.verdict}
-    files = {"report.html": page(report, pictures).encode(), "report.json": as_json(report)}
-    files |= {f"pictures/{name}.png": png for name, png in pictures.items()}
     with tracking(settings.home) as client:
         known = {name: float(value) for name, value in figures.items() if value is not None}
-        log_report(client, f"off-policy: {report.policy}", tags, known, files)
+        log_report(client, f"off-policy: {report.policy}", tags, known, as_files(document, "report"))
 
 
 def _progress() -> Callable[[int, int], None]:

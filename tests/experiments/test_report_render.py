@@ -34,7 +34,10 @@ from experiments.report.theme import COLOURS
 from features.errors import BadInput
 
 ODD = '<script>alert("1")</script> a|b *c* _d_ `e` [f](g) \\ & "q"'
-SVG = '<?xml version="1.0"?><svg viewBox="0 0 1 1"><path id="m" style="fill: #0072B2"/><use href="#m"/></svg>'
+SVG = (
+    '<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1">'
+    '<path id="m" style="fill: #0072B2"/><use href="#m"/></svg>'
+)
 
 
 def document(*blocks: object, data: object = None) -> Document:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -318,11 +319,11 @@ def nbo(shop, monkeypatch, capsys):
 def test_the_report_says_diagnostics_verdict_and_estimates(nbo, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "_keep", lambda *given: None)  # MLflow has its own test
     text = nbo("greedy", release="2", reward="accept", most=200, out=tmp_path / "r.html")
-    assert text.index("No verdict.") < text.index("Whether the log can tell") < text.index("## Estimates")
-    assert "| rows | 200 |" in text
+    assert text.index("**No verdict**") < text.index("Whether the log can tell") < text.index("## Estimates")
+    assert re.search(r"\| rows +\| +200 \|", text)
     page = (tmp_path / "r.html").read_text()
-    assert page.count("data:image/png;base64,") == 2
-    assert "http" not in page
+    assert page.count("<svg") == 2
+    assert "://" not in page
     for suffix in (".md", ".json"):
         nbo("softmax", reward="click", most=50, out=tmp_path / f"r{suffix}")
     assert json.loads((tmp_path / "r.json").read_text())["evaluation"]["n_rows"] == 50
@@ -339,7 +340,7 @@ def test_of_a_named_release_the_report_is_kept_beside_it(nbo, monkeypatch):
     assert (tags["kind"], tags["release"], tags["verdict"]) == ("off_policy", "2", "no verdict")
     assert metrics["dr_value"] == found["estimates"][3]["value"]
     assert metrics["effective_rows"] == found["overlap"]["effective_rows"]
-    assert set(files) == {"report.html", "report.json", "pictures/estimates.png", "pictures/weights.png"}
+    assert set(files) == {"report.html", "report.md", "report.json", "pictures/estimates.svg", "pictures/weights.svg"}
 
 
 def test_json_holds_every_estimate_with_its_interval(nbo):
