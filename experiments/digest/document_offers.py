@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from experiments.digest.digest import Digest
 from experiments.digest.funnel import Narrowing
-from experiments.digest.likings import FEWEST, FEWEST_EXPECTED, Liking
+from experiments.digest.likings import Liking
 from experiments.digest.movers import ALPHA, Mover
 from experiments.digest.pictures import likings_picture
 from experiments.report import amounts
@@ -15,8 +15,8 @@ from experiments.report.document import Block, Cell, Column, Fold, Paragraph, Se
 MOST = 8  # likings each way that are shown; the JSON has all
 BASIS = {
     "p_accept": "Expected is what the model said when it decided (the sum of the logged p_accept).",
-    "others": "No decision with a p_accept is in the log for these impressions, so a segment is set beside all other "
-    "customers who saw the same offer: one that takes every offer more often than others shows up with each of them.",
+    "main_effects": "No decision with a p_accept is in the log for these impressions. Expected is what the offer's "
+    "appeal to everybody and the segment's readiness to take any offer make together.",
 }
 
 
@@ -130,8 +130,7 @@ def likings_section(digest: Digest) -> Section:
     picture = likings_picture(digest, shown)
     looked = (
         f"{found.n_looks:,} combinations of a segment and an offer were looked at "
-        f"({', '.join(found.segments)}); {found.n_small:,} more had fewer than {FEWEST} impressions or "
-        f"{FEWEST_EXPECTED:g} expected acceptances."
+        f"({', '.join(found.segments)}); {found.n_small:,} more had too few impressions or expected acceptances."
     )
     if picture is None:
         blocks.append(Paragraph(f"{looked} None is further from what was expected than chance allows."))

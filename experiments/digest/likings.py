@@ -2,23 +2,24 @@
 
 Expected is what the model said when it decided: the sum of the logged p_accept. If p_accept is right, outcomes are
 independent coins with these chances; their sum has lighter tails than as many coins with the mean chance, so the
-binomial test holds and is a little cautious. Where no decision was logged, a segment is set beside all others who saw
-the same offer.
+binomial test holds and is a little cautious. Where no decision was logged, expected is what the offer's appeal and the
+segment's readiness make together (`main_effects.py`), and a residual is tested by the normal law.
 
 Source: Hoeffding 1956, "On the distribution of the number of successes in independent trials", theorem 5.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
 
+from experiments.digest.main_effects import fit
 from experiments.digest.week import Week
 from experiments.statistics.corrections import benjamini_hochberg
-from experiments.statistics.proportions import exact
 from experiments.tables import Tables
 from experiments.units import BUILT_IN, UNKNOWN, quoted
 from features.events import to_us
@@ -26,8 +27,10 @@ from features.events import to_us
 ALPHA = 0.05
 FEWEST = 30  # impressions of a look
 FEWEST_EXPECTED = 3.0  # acceptances of a look; what was observed must not choose the looks
+FEWEST_NORMAL = 5.0  # acceptances and refusals that a normal law needs; Cochran 1954
+MOST_LEVERAGE = 0.99  # of a look; beyond it the fit has followed the count
 MOST_VALUES = 20  # of a segment; numbers with more are cut into quarters, others left out
-Basis = Literal["p_accept", "others"]
+Basis = Literal["p_accept", "main_effects"]
 
 
 class Liking(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +57,7 @@ class Likings(msgspec.Struct, frozen=True, kw_only=True):
     segments: tuple[str, ...] = ()  # looked at
     skipped: tuple[str, ...] = ()  # with too many values
     n_looks: int = 0
-    n_small: int = 0  # combinations with too few impressions, or expected acceptances
+    n_small: int = 0  # combinations with too few impressions or expected acceptances, or nothing left to test
     n_impressions: int = 0  # with a p_accept
     accepted: int = 0
     expected: float | None = None  # of all; far from `accepted`, the model is wrong for everybody
@@ -72,18 +75,22 @@ class Seen:
     offer_id: str
     n: int
     accepted: int
-    expected: float | None  # None: nobody said
+    expected: float
+    leverage: float = 0.0  # of `expected`, where it was fitted
 
 
 def likings(tables: Tables, week: Week) -> Likings:
     """Over what `impressions` made."""
     chosen, skipped = _segments(tables)
-    basis: Basis = "p_accept" if _n(tables, week, "p_accept IS NOT NULL") else "others"
-    if basis == "others" and not _n(tables, week, "TRUE"):
+    basis: Basis = "p_accept" if _n(tables, week, "p_accept IS NOT NULL") else "main_effects"
+    if basis == "main_effects" and not _n(tables, week, "TRUE"):
         return Likings(basis=None, why="no impression's attribution window ended in this week", skipped=skipped)
-    rows = [one for name, (value, join) in chosen.items() for one in _seen(tables, week, basis, name, value, join)]
-    looks = [one for one in (rows if basis == "p_accept" else _beside_others(rows)) if _is_enough(one)]
-    tested = _tested(looks, rows, basis)
+    rows: list[Seen] = []
+    for name, (value, join) in chosen.items():
+        seen = _seen(tables, week, basis, name, value, join)
+        rows += seen if basis == "p_accept" else _fitted(seen)
+    looks = [one for one in rows if _is_enough(one, basis)]
+    tested = _tested(looks, basis)
     ((n, accepted, expected),) = tables.db.execute(
         f"SELECT count(*), count(accepted_us), sum(p_accept) FROM shown WHERE {_judged(week, basis)}"
     ).fetchall()
@@ -114,13 +121,16 @@ def binomial(n: int, accepted: int, expected: float) -> tuple[float, float, floa
     return min(1.0, 2 * tail), low, high
 
 
-def _is_enough(one: Seen) -> bool:
-    return one.n >= FEWEST and one.expected is not None and one.expected >= FEWEST_EXPECTED
+def _is_enough(one: Seen, basis: Basis) -> bool:
+    if basis == "p_accept":
+        return one.n >= FEWEST and one.expected >= FEWEST_EXPECTED
+    return (
+        one.n >= FEWEST and min(one.expected, one.n - one.expected) >= FEWEST_NORMAL and one.leverage <= MOST_LEVERAGE
+    )
 
 
-def _tested(looks: Sequence[Seen], rows: Sequence[Seen], basis: Basis) -> list[Liking]:
-    whole = {(one.segment, one.offer_id): one for one in _totals(rows)}
-    tests = [_test(one, whole[one.segment, one.offer_id], basis) for one in looks]
+def _tested(looks: Sequence[Seen], basis: Basis) -> list[Liking]:
+    tests = [_exactly(one) if basis == "p_accept" else _normally(one) for one in looks]
     adjusted = benjamini_hochberg([p for p, _, _ in tests])
     return [
         Liking(
@@ -129,8 +139,8 @@ def _tested(looks: Sequence[Seen], rows: Sequence[Seen], basis: Basis) -> list[L
             offer_id=one.offer_id,
             n=one.n,
             accepted=one.accepted,
-            expected=one.expected or 0.0,
-            difference=(one.accepted - (one.expected or 0.0)) / one.n,
+            expected=one.expected,
+            difference=(one.accepted - one.expected) / one.n,
             low=low,
             high=high,
             p_value=p,
@@ -140,36 +150,33 @@ def _tested(looks: Sequence[Seen], rows: Sequence[Seen], basis: Basis) -> list[L
     ]
 
 
-def _test(one: Seen, whole: Seen, basis: Basis) -> tuple[float, float, float]:
+def _exactly(one: Seen) -> tuple[float, float, float]:
     """(p-value, and the interval of the difference of rates)."""
-    assert one.expected is not None
-    if basis == "p_accept":
-        p, low, high = binomial(one.n, one.accepted, one.expected)
-        return p, low - one.expected / one.n, high - one.expected / one.n
-    n, accepted = whole.n - one.n, whole.accepted - one.accepted
-    tested = exact(n, accepted / n, one.n, one.accepted / one.n, ALPHA)
-    return tested.p_value, tested.low, tested.high
+    p, low, high = binomial(one.n, one.accepted, one.expected)
+    return p, low - one.expected / one.n, high - one.expected / one.n
 
 
-def _beside_others(rows: Sequence[Seen]) -> list[Seen]:
-    """With what would be expected if the segment took the offer as often as all other segments together."""
-    whole = {(one.segment, one.offer_id): one for one in _totals(rows)}
-    found = []
-    for one in rows:
-        others = whole[one.segment, one.offer_id]
-        n = others.n - one.n
-        if n >= FEWEST:
-            rate = (others.accepted - one.accepted) / n
-            found.append(Seen(one.segment, one.value, one.offer_id, one.n, one.accepted, rate * one.n))
-    return found
+def _normally(one: Seen) -> tuple[float, float, float]:
+    """The same of a residual."""
+    from scipy.stats import norm
+
+    rate = one.expected / one.n
+    difference = one.accepted / one.n - rate
+    error = math.sqrt(rate * (1 - rate) * (1 - one.leverage) / one.n)
+    reach = float(norm.isf(ALPHA / 2)) * error
+    return float(2 * norm.sf(abs(difference) / error)), difference - reach, difference + reach
 
 
-def _totals(rows: Sequence[Seen]) -> list[Seen]:
-    sums: dict[tuple[str, str], tuple[int, int]] = {}
-    for one in rows:
-        n, accepted = sums.get((one.segment, one.offer_id), (0, 0))
-        sums[one.segment, one.offer_id] = n + one.n, accepted + one.accepted
-    return [Seen(segment, "", offer, n, accepted, None) for (segment, offer), (n, accepted) in sums.items()]
+def _fitted(rows: Sequence[Seen]) -> list[Seen]:
+    """With what is expected of segments without tastes."""
+    if not rows:
+        return []
+    values, offers = [one.value for one in rows], [one.offer_id for one in rows]
+    found = fit(values, offers, [one.n for one in rows], [one.accepted for one in rows])
+    return [
+        replace(one, expected=one.n * chance, leverage=leverage)
+        for one, chance, leverage in zip(rows, found.chance.tolist(), found.leverage.tolist(), strict=True)
+    ]
 
 
 def _judged(week: Week, basis: Basis) -> str:
@@ -179,7 +186,7 @@ def _judged(week: Week, basis: Basis) -> str:
 
 def _n(tables: Tables, week: Week, condition: str) -> int:
     ((n,),) = tables.db.execute(
-        f"SELECT count(*) FROM shown WHERE {_judged(week, 'others')} AND {condition}"
+        f"SELECT count(*) FROM shown WHERE {_judged(week, 'main_effects')} AND {condition}"
     ).fetchall()
     return int(n)
 
@@ -189,7 +196,9 @@ def _seen(tables: Tables, week: Week, basis: Basis, name: str, value: str, join:
         f"SELECT {value} AS value, s.offer_id, count(*), count(s.accepted_us), sum(s.p_accept) FROM "
         f"(SELECT * FROM shown WHERE {_judged(week, basis)}) s {join} GROUP BY 1, 2 ORDER BY 1, 2"
     ).fetchall()
-    return [Seen(name, str(one), str(offer), n, accepted, expected) for one, offer, n, accepted, expected in rows]
+    return [
+        Seen(name, str(one), str(offer), n, accepted, expected or 0.0) for one, offer, n, accepted, expected in rows
+    ]
 
 
 def _segments(tables: Tables) -> tuple[dict[str, tuple[str, str]], tuple[str, ...]]:

@@ -24,7 +24,7 @@ al como con cuando de del desde donde el ella ellos en entre era es esa ese eso 
 los me mi mis muy nos o para pero por que se ser si sobre son su sus también te un una uno y ya yo
 ai al alla anche che chi ci come con cui da dal dei del della di e è ed era gli ha hanno ho i il io la le lei lo ma mi
 nei nel nella per più quando questa questo sono su sua suo tra un una uno
-ao aos as com da das de do dos e ela ele em era essa esse esta este eu foi há isso mas me meu minha muito na nas no nos
+ao aos as com da das de do dos e ela ele em era essa esse esta este eu foi há isso mas me meu minha muito na nas nos
 o os ou para pela pelo por que se sem seu sua são também tem um uma
 aan als bij dan dat de deze die dit door een en er had heb het hij hoe ik in is je kan maar met mijn naar nog nu of om
 onze ook op te tot uit uw van veel voor was wat we wel wij wordt ze zeer zij zijn zo

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from zoneinfo import ZoneInfo
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import norm
 
 from experiments.digest.funnel import funnel
 from experiments.digest.likings import binomial, likings
@@ -143,13 +145,30 @@ def test_looks_are_chosen_by_what_was_expected_never_by_what_came():
     assert (found.accepted, found.expected) == (60, pytest.approx(2.4))
 
 
-def test_without_logged_decisions_a_segment_is_set_beside_the_others():
-    """Rome takes 45 of 60, all others 15 of 60: 15 expected in Rome, 45 in Oslo."""
+def test_without_logged_decisions_a_segment_is_expected_to_take_what_its_readiness_and_the_offers_appeal_make():
+    """Rome takes 45 of 60 o and 15 of 60 p, Oslo the other way round: without tastes each would take 30 of each.
+
+    All four are 15 away; a quarter of the variance is left, so z = 15 / √(60 · ¼ · ¼) = 7.75 (by hand).
+    """
+    rows, cities = [], []
+    for city, offer_id, n_taken in (("Rome", "o", 45), ("Rome", "p", 15), ("Oslo", "o", 15), ("Oslo", "p", 45)):
+        for i in range(60):
+            customer = f"{city}{offer_id}{i}"
+            cities.append({"customer_id": customer, "city": city})
+            rows += seen(customer, -5, offer_id, **({"accept": 1} if i < n_taken else {}))
+    found = liked(rows, customers=pa.Table.from_pylist(cities))
+    assert (found.basis, found.expected) == ("main_effects", None)
+    assert {(one.value, one.offer_id) for one in found.likes} == {("Rome", "o"), ("Oslo", "p")}
+    assert {(one.value, one.offer_id) for one in found.rejects} == {("Rome", "p"), ("Oslo", "o")}
+    assert [one.expected for one in found.likes] == pytest.approx([30, 30])
+    assert found.likes[0].p_value == pytest.approx(2 * norm.sf(15 / math.sqrt(60 / 16)))
+
+
+def test_a_segment_that_takes_everything_more_often_has_no_taste():
     events, _, customers = crowd({"Rome": 0.75, "Oslo": 0.25}, 0.5)
     found = liked(events, customers=customers)
-    assert (found.basis, found.expected) == ("others", None)
-    assert [(one.value, one.expected, one.difference) for one in found.likes] == [("Rome", 15, 0.5)]
-    assert [(one.value, one.expected) for one in found.rejects] == [("Oslo", 45)]
+    assert (found.basis, found.likes, found.rejects) == ("main_effects", (), ())
+    assert found.n_looks == 0  # of one offer nothing is left once both cities' readiness is known
 
 
 def test_numbers_are_cut_into_quarters_and_texts_of_many_values_left_out():
@@ -174,7 +193,7 @@ def test_a_customer_counts_with_what_was_known_when_the_offer_was_shown():
 def test_offers_that_nobody_estimated_have_no_expectation():
     made = decisions(*(decision(f"d{i}", f"c{i}", -5, ("o", 0.0, True)) for i in range(40)))
     events = [one for i in range(40) for one in seen(f"c{i}", -5, "o", f"d{i}", accept=1)]
-    assert liked(events, made).basis == "others"
+    assert liked(events, made).basis == "main_effects"
 
 
 def test_nothing_to_look_at_is_said():
