@@ -79,5 +79,6 @@ def pointer_of(home: Home, arm: Arm) -> Pointer | None:
         return read_pointer(home.releases)
     manifest = home.releases / arm.release / "manifest.json"
     if not manifest.is_file():
-        raise BadInput(f"{arm.name}: {home.releases} has no release {arm.release}; see `nbo models list`", "arms")
+        why = "see `nbo models list`" if home.releases.is_dir() else "nothing was trained in this shop, see `nbo demo`"
+        raise BadInput(f"{arm.name}: there is no release {arm.release}; {why}", "arms")
     return Pointer(arm.release, digest(manifest.read_bytes()))

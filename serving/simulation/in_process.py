@@ -56,7 +56,6 @@ class InProcess:
         self._rows = rows_of(world)
         self._customer_ids = world.customer_ids
         self._now_us = start_us
-        self._decisions: list[DecisionRow] = []
         decider.clock = lambda: from_us(self._now_us)
 
     def ask(self, visits: Visits) -> Pages:
@@ -68,6 +67,10 @@ class InProcess:
             self._decide(who, us, channel, seed, known)
             for who, (_, us, channel), seed, known in zip(ids, asked, visits.seeds.tolist(), read, strict=True)
         ]
+        self._log.append_decisions([
+            DecisionRow(made.decision_id, made.customer_id, one[1], made.log_payload, exposures=made.exposures)
+            for one, made in zip(asked, decisions, strict=True)
+        ])  # fmt: skip
         pages = [page_of(self._rows, one[2], _plain(made)) for one, made in zip(asked, decisions, strict=True)]
         return Pages(
             np.array(pages, dtype=np.int64).reshape(len(pages), N_PLACES),
@@ -92,19 +95,13 @@ class InProcess:
         self._now_us, decider = us, self._decider
         asked = DecisionRequest(customer_id=who, placements=ASKED[channel], channel=CHANNELS[channel])
         if known is None:
-            made = decider.decide(asked, seed)
-        else:
-            made = decider.finish(decider.begin(decider.edition, asked, known, seed))
-        self._decisions.append(
-            DecisionRow(made.decision_id, made.customer_id, us, made.log_payload, exposures=made.exposures)
-        )
-        return made
+            return decider.decide(asked, seed)
+        return decider.finish(decider.begin(decider.edition, asked, known, seed))
 
     def tell(self, events: Sequence[dict[str, Any]]) -> None:
         received = from_us(max((to_us(one["occurred_at"]) for one in events), default=self._now_us))
         checked = [check_event({**one, "occurred_at": one["occurred_at"].isoformat()}, received) for one in events]
-        self._log.write([Batch(checked, received, self._decisions)])
-        self._decisions = []
+        self._log.write([Batch(checked, received)])
         self._learner.refresh()
 
 
