@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from features.errors import BadInput, StoreUnavailable
 from features.events import to_us
 from serving.customer import Happened, Told
-from serving.decide import WITHHELD, Attempt, Decider
+from serving.decide import WITHHELD, Attempt, Decider, counted
 from serving.decision import Decision, DecisionRequest
 from serving.drafting import Known, placements_of
 from serving.edition import Customers, Edition
@@ -131,15 +131,15 @@ class Answering:
         wanted: list[tuple[Lane[Any, Any], Any]] = [(self.happened, asks), (self.told, asks)]
         if counts:
             wanted.append((self.counted, History(request.customer_id, now_us)))
-        (happened, told, *counted), late = await all_until(wanted, until)
+        (happened, told, *read), late = await all_until(wanted, until)
         customer = reader.assembled(request.customer_id, happened, told, now_us)
         if late:
             customer = customer.but(("deadline", f"went on without waiting for {' and '.join(late)}"))
         if not counts:
             return Known(customer)
-        if counted[0] is None:
+        if read[0] is None:
             return Known(customer.but(("state_unavailable", WITHHELD)), None, None)
-        return Known(customer, counted[0].history, counted[0].stock)
+        return counted(customer, read[0].history, read[0].stock)
 
     async def _claim(self, claim: Claim, limits: Limits, until: float) -> Sequence[Claimed] | None:
         """The picks that were lost; None if there was no answer in time, and then nothing stays reserved."""

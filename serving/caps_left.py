@@ -9,6 +9,7 @@ from typing import Any
 from serving.rules.limits import Limits
 from serving.rules.tally import Capping, Tally
 from serving.state.contacts import ContactHistory
+from serving.state.keeping import FULL
 
 
 def caps_left(limits: Limits, history: ContactHistory, now_us: int, zone: tzinfo) -> list[dict[str, Any]]:
@@ -16,16 +17,17 @@ def caps_left(limits: Limits, history: ContactHistory, now_us: int, zone: tzinfo
 
     `of` and `counted` say what is counted, as ("category", "running"); None is all. A cap without an entry is unused.
     """
+    full = len(history.contacts) >= FULL  # nothing limited is shown then, see `serving/decide.py`
     tally = Tally(history, now_us, zone, limits.categories)
-    found = [left for cap in limits.of_policies for left in _left(cap, tally, None)]
+    found = [left for cap in limits.of_policies for left in _left(cap, tally, None, full)]
     shown = {contact.offer_id for contact in history.contacts}
     for offer_id in sorted(shown & limits.of_offer.keys()):
         for cap in limits.of_offer[offer_id]:
-            found += _left(cap, tally, offer_id)
+            found += _left(cap, tally, offer_id, full)
     return found
 
 
-def _left(cap: Capping, tally: Tally, offer_id: str | None) -> Iterator[dict[str, Any]]:
+def _left(cap: Capping, tally: Tally, offer_id: str | None, full: bool) -> Iterator[dict[str, Any]]:
     counted = dict(tally.by(cap)) or ({None: 0} if cap.of == "all" else {})
     for name, used in sorted(counted.items(), key=lambda one: one[0] or ""):
         if offer_id is None or _concerns(cap, name, offer_id):
@@ -38,7 +40,7 @@ def _left(cap: Capping, tally: Tally, offer_id: str | None) -> Iterator[dict[str
                 "window": cap.window.text,
                 "limit": cap.limit,
                 "used": used,
-                "left": max(cap.limit - used, 0),
+                "left": 0 if full else max(cap.limit - used, 0),
             }
 
 

@@ -15,6 +15,7 @@ from features.errors import StoreUnavailable
 from features.events import to_us
 from features.log import Log
 from serving.answer import answer_of
+from serving.customer import CustomerNow
 from serving.decision import Decision, DecisionRequest, Degraded, PlacementAnswer
 from serving.drafting import Draft, Known, Question, draft, placements_of, rng_of
 from serving.edition import Edition
@@ -23,7 +24,8 @@ from serving.ids import new_id, new_seed
 from serving.metrics import Meter
 from serving.settings import Clock, Settings
 from serving.shadow import Shadow
-from serving.state.contacts import Claim, Claimed, Contacts
+from serving.state.contacts import Claim, Claimed, ContactHistory, Contacts, Stock
+from serving.state.keeping import FULL
 
 logger = logging.getLogger(__name__)
 MOST_DRAWS = 8  # of one decision: after that many lost races, whatever is limited is withheld
@@ -97,7 +99,7 @@ class Decider:
         try:
             self.catch_up()
             (history,) = self.contacts.histories([customer.customer_id])
-            return Known(customer, history, self.contacts.stock(now_us))
+            return counted(customer, history, self.contacts.stock(now_us))
         except StoreUnavailable:
             return Known(customer.but(("state_unavailable", WITHHELD)), None, None)
 
@@ -176,6 +178,15 @@ class Decider:
         if self.shadow is not None and not attempt.question.request.dry_run:
             self.shadow.also(attempt)
         return answer_of(attempt, self.currency, counted)
+
+
+def counted(customer: CustomerNow, history: ContactHistory, stock: Stock) -> Known:
+    """What was read together. Of whom there are too many contacts no claim can be made, so nothing limited is drawn."""
+    if len(history.contacts) < FULL:
+        return Known(customer, history, stock)
+    return Known(
+        customer.but(("state_unavailable", f"{FULL:,} contacts are as many as are counted: {WITHHELD}")), None, None
+    )
 
 
 WITHHELD = "offers with caps, inventory or a budget were withheld"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from itertools import count
 
+import msgspec
 import pytest
 
 from features.catalogue import Budget, Cap, ContactPolicy, Cooldown, Cost, Placement
 from features.events import Event, to_us
 from features.facts import Facts
 from features.home import Home
+from serving.caps_left import caps_left
 from serving.decision import DecisionRequest, PlacementRequest
 from serving.settings import Settings
 from serving.wiring import build
@@ -133,3 +135,20 @@ def test_late_impressions_take_of_the_total_as_it_was_last_put(service_with, tot
         happens(service, "impression", decision, "a", customer=f"c-{n}")
     service.decider.catch_up()
     assert service.contacts.stock(to_us(service.clock())).levels["a"].units == taken
+
+
+def test_of_whom_no_more_can_be_counted_nothing_limited_is_drawn_and_no_race_is_claimed_lost(service_with, monkeypatch):
+    monkeypatch.setattr("serving.decide.FULL", 3)
+    monkeypatch.setattr("serving.caps_left.FULL", 3)
+    service = service_with(an_offer("a", 9.0, caps=(Cap(limit=100, window="7d"),)), an_offer("b", 1.0))
+    decisions = [decide(service) for _ in range(5)]
+    assert [shown(one) for one in decisions] == [["a"], ["a"], ["a"], ["b"], ["b"]]
+    assert [[degraded.code for degraded in one.degraded] for one in decisions[2:]] == [
+        ["model_unavailable"], *2 * [["state_unavailable", "model_unavailable"]],
+    ]  # fmt: skip
+    rows = [msgspec.json.decode(one.log_payload) for one in decisions]
+    assert not any(row["redrawn"] or row["lost"] for row in rows)
+    assert rows[-1]["support"][0]["dropped"] == {"caps": 1}
+    (history,) = service.contacts.histories(["c"])
+    (left,) = caps_left(service.decider.edition.limits, history, to_us(NOW), UTC)
+    assert (left["used"], left["left"]) == (3, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 import pytest
 from fastapi.testclient import TestClient
@@ -23,8 +24,9 @@ OFFER = {"name": "n", "value": 1, "status": "approved", "treatments": [{"treatme
 
 
 @pytest.fixture
-def shop(tmp_path):
-    service = build(Settings(home=Home(tmp_path), epsilon=0.0, refresh_s=0.02))
+def shop(tmp_path, request):
+    settings = getattr(request, "param", {})
+    service = build(Settings(home=Home(tmp_path), epsilon=0.0, refresh_s=0.02, **settings))
     with TestClient(create_app(service)) as client:
         key = service.keys.create("secret", SCOPES, "", service.clock())
         client.headers["Authorization"] = f"Bearer {key}"
@@ -77,3 +79,51 @@ def test_caps_that_the_answer_itself_filled_do_not_empty_it(shop):
     assert len(shown(first)) == 3
     assert shop.post("/v1/decisions", json=ASK).content == first.content
     assert shown(shop.post("/v1/decisions", json={**ASK, "idempotency_key": "another"})) == []
+
+
+def say(shop, event_type, offer_id, decision_id, customer_id="c-1"):
+    event = {"event_id": f"{event_type}-{decision_id}-{offer_id}", "event_type": event_type, "offer_id": offer_id}
+    event |= {"customer_id": customer_id, "decision_id": decision_id, "occurred_at": datetime.now(UTC).isoformat()}
+    assert shop.post("/v1/events", json={"events": [event]}).json()["accepted"] == 1
+
+
+def test_what_the_customer_dismissed_since_is_not_returned(shop):
+    shop.put("/v1/contact-policies/calm", json={"name": "calm", "cooldown": {"dismiss": "30d"}})
+    live(shop.service)
+    first = shop.post("/v1/decisions", json=ASK)
+    say(shop, "impression", "a", first.json()["decision_id"])
+    assert shop.post("/v1/decisions", json=ASK).content == first.content
+    say(shop, "dismiss", "a", first.json()["decision_id"])
+    assert shown(shop.post("/v1/decisions", json=ASK)) == [name for name in shown(first) if name != "a"]
+
+
+@pytest.mark.parametrize("shop", [{"expires_after_s": 0.4}], indirect=True)
+def test_once_its_reservation_lapsed_it_shows_only_what_there_is_still_enough_of(shop):
+    for name in ("a", "b"):
+        shop.put(f"/v1/offers/{name}", json={**OFFER, "category": name, "inventory": 1})
+    live(shop.service)
+    first = shop.post("/v1/decisions", json=ASK)
+    assert set(shown(first)) == {"a", "b", "c"}
+    assert shop.post("/v1/decisions", json=ASK).content == first.content  # its units are its own
+    say(shop, "impression", "b", first.json()["decision_id"])
+    time.sleep(0.5)
+    one = {"customer_id": "c-2", "placements": [{"placement_id": "hero"}], "exclude_offer_ids": ["b", "c"]}
+    other = shop.post("/v1/decisions", json=one)
+    assert shown(other) == ["a"]
+    say(shop, "impression", "a", other.json()["decision_id"], "c-2")
+    # The last unit of a went to somebody else; that of b was used by this very answer.
+    assert shown(shop.post("/v1/decisions", json=ASK)) == [name for name in shown(first) if name != "a"]
+
+
+def test_a_placement_that_was_removed_since_comes_back_empty(shop):
+    shop.put("/v1/placements/strip", json={"name": "strip", "channel": "web"})
+    live(shop.service)
+    ask = {**ASK, "placements": [{"placement_id": "hero"}, {"placement_id": "strip"}]}
+    first = shop.post("/v1/decisions", json=ask).json()
+    assert shop.delete("/v1/placements/strip").status_code == 200
+    live(shop.service)
+    again = shop.post("/v1/decisions", json=ask)
+    assert again.status_code == 200
+    hero, strip = again.json()["placements"]
+    assert hero == first["placements"][0]
+    assert strip == {"placement_id": "strip", "offers": []}
