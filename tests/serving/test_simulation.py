@@ -98,9 +98,9 @@ def test_common_luck_makes_differences_of_policies_that_are_alike_much_more_cert
 
 
 def test_runs_of_their_own_luck_differ_as_the_wide_interval_says_and_common_ones_as_the_narrow_one(shop, settings):
-    """Spread of 8 repeated differences: with common luck well below the spread with independent luck."""
-    greedy = [lived(shop, settings, "greedy", 80, seed) for seed in range(8)]
-    alike = [lived(shop, settings, "epsilon_greedy,epsilon=0.1", 80, seed) for seed in range(8)]
+    """Spread of 6 repeated differences: with common luck well below the spread with independent luck."""
+    greedy = [lived(shop, settings, "greedy", 60, seed) for seed in range(6)]
+    alike = [lived(shop, settings, "epsilon_greedy,epsilon=0.1", 60, seed) for seed in range(6)]
 
     def value(one):
         return one.of("value").sum() / one.of("visits").sum()
@@ -134,7 +134,7 @@ def test_arms_that_cannot_be_are_refused_with_what_was_expected(texts, said):
 
 
 def test_a_release_that_is_not_there_is_named_before_anything_runs(shop, settings):
-    with pytest.raises(BadInput, match=r"greedy@7: .* has no release 7"):
+    with pytest.raises(BadInput, match="greedy@7: there is no release 7; nothing was trained"):
         simulate(shop, arms_of(["random", "greedy@7"]), settings, n_visits=10, seed=1)
 
 
