@@ -101,9 +101,9 @@ def data_until(tables: Tables, until: datetime) -> Data | None:
     return Data(min(row[1] for row in rows), max(row[2] for row in rows), frozenset(str(row[0]) for row in rows))
 
 
-def measures(tables: Tables, week: Week, data: Data) -> list[Measure]:
-    """All of `SHOWN`, each beside the week before, those that cannot be measured too."""
-    group_of = {name: group for group, names in SHOWN.items() for name in names}
+def measures(tables: Tables, week: Week, data: Data, shown: Mapping[Group, tuple[str, ...]] = SHOWN) -> list[Measure]:
+    """All that are `shown`, each beside the week before, those that cannot be measured too."""
+    group_of = {name: group for group, names in shown.items() for name in names}
     found: dict[str, Measure] = {}
     by_days: dict[int, list[Metric]] = {}
     for name in group_of:

@@ -24,19 +24,19 @@ def test_chances_are_those_of_a_logistic_regression():
 
 
 def test_residuals_of_segments_without_tastes_are_standard_normal():
-    """Planted: 600 worlds of 3 segments and 4 offers that differ in their level only."""
+    """Planted: 300 worlds of 3 segments and 4 offers that differ in their level only."""
     rng = np.random.default_rng(6)
     level = np.repeat([-1.5, -0.5, 0.3], 4) + np.tile([-0.4, 0.0, 0.2, 0.6], 3)
     n, p = np.full(12, 300), 1 / (1 + np.exp(-level))
     residuals = []
-    for _ in range(600):
+    for _ in range(300):
         taken = rng.binomial(n, p)
         found = fit(ROWS, COLUMNS, n, taken)
         residuals.append(
             (taken - n * found.chance) / np.sqrt(n * found.chance * (1 - found.chance) * (1 - found.leverage))
         )
-    assert np.std(residuals) == pytest.approx(1.0, abs=0.03)
-    assert np.mean(np.abs(residuals) > 1.96) == pytest.approx(0.05, abs=0.01)
+    assert np.std(residuals) == pytest.approx(1.0, abs=0.04)
+    assert np.mean(np.abs(residuals) > 1.96) == pytest.approx(0.05, abs=0.015)
 
 
 def test_a_table_of_one_segment_has_nothing_left_to_find():

@@ -57,16 +57,18 @@ def test_words_that_turn_a_meaning_round_are_counted():
     assert not {"not", "no", "never", "nicht", "kein", "pas", "jamais", "sin", "non", "não", "niet", "geen"} & STOP
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["my number is 12345", "mail me: jo@example.org", "see example.org/u", "I am @jo", "ask customer anna",
-     "ANNA, hello there", "tell v-visitor please", "x" * 141, "so what", "…"],
+NAMING = (
+    "my number is 12345", "mail me: jo@example.org", "see example.org/u", "I am @jo", "ask customer anna",
+    "ANNA, hello there", "tell v-visitor please", "x" * 141, "so what", "…",
 )  # fmt: skip
-def test_a_text_that_could_name_somebody_is_not_quoted(text):
+
+
+def test_a_text_that_could_name_somebody_is_not_quoted():
     """`anna` is a customer's id, `v-visitor` an anonymous one's; long texts, and those without a word, wait too."""
-    found = told(feedback("b", text=text), event("anna", "visit", -3), event("\x1fv-visitor", "visit", -3))
+    texts = [feedback(f"p{n}", text=text) for n, text in enumerate(NAMING)]
+    found = told(*texts, event("anna", "visit", -3), event("\x1fv-visitor", "visit", -3), n_quotes=10)
     assert found.quotes == ()
-    assert found.n_texts == 1
+    assert found.n_texts == len(NAMING)
 
 
 def test_quotes_are_of_different_people_and_speak_for_many():
