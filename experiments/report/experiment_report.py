@@ -112,9 +112,8 @@ def _tiles(report: ExperimentReport) -> Tiles:
     state: tuple[str, Tone] = ("mismatch", "bad") if ratio.mismatch else ("as planned", "good")
     if ratio.p_sequential is None:
         state = (amounts.NOT_KNOWN, "warn")
-    tiles.append(
-        Tile(label="Sample ratio", value=state[0], note=f"p = {amounts.chance(ratio.p_sequential)}", tone=state[1])
-    )
+    note = f"p = {amounts.chance(ratio.p_sequential)}" if ratio.p_sequential is not None else "no unit yet"
+    tiles.append(Tile(label="Sample ratio", value=state[0], note=note, tone=state[1]))
     if report.guardrails:
         n = sum(one.state == "alarm" for one in report.guardrails)
         safe = sum(one.state == "safe" for one in report.guardrails)
@@ -169,8 +168,7 @@ def _primary(report: ExperimentReport) -> Iterator[Block]:
         rows.append(
             (
                 effect.variant,
-                f"{effect.n_control:,}",
-                f"{effect.n_variant:,}",
+                f"{effect.n_control:,} / {effect.n_variant:,}",
                 _amount(report, metric, effect.estimate_control),
                 _amount(report, metric, effect.estimate_variant),
                 value,
@@ -178,7 +176,7 @@ def _primary(report: ExperimentReport) -> Iterator[Block]:
                 _decided(path.outcome, path.decided_at),
             )
         )
-    titles = ("Units, control", "Units, variant", report.control, "variant", "Change", "Interval, any look", "Decided")
+    titles = ("Units of both", report.control, "variant", "Change", "Interval, any look", "Decided")
     table = Table(
         caption=f"{metric.title}, {metric.better} is better, against {report.control}. The interval holds however "
         "often the report was opened.",
@@ -246,11 +244,16 @@ def _belief(report: ExperimentReport) -> Iterator[Block]:
         (name, f"{ratio.expected.get(name, 0.0):,.1f}", f"{n:,}", f"{n / total:.2%}" if total else amounts.DASH)
         for name, n in ratio.observed.items()
     )
-    words = "is not what it was to be" if ratio.mismatch else "is what it was to be"
-    told = f"The split of units {words}" if ratio.p_sequential is not None else "The split of units is not known"
+    if ratio.p_sequential is None:
+        yield Section(
+            title="Can it be believed?", id="sample-ratio", blocks=(Bullets(tuple(map(_sentence, ratio.flags))),)
+        )
+        return
+    once = f", {amounts.chance(ratio.p_chi2)} by chi-squared, once" if ratio.p_chi2 is not None else ""
     sentence = (
-        f"{told}: p = {amounts.chance(ratio.p_sequential)} by the test that holds at every look, "
-        f"{amounts.chance(ratio.p_chi2)} by chi-squared, once. Below 0.01 nothing else here can be believed."
+        f"The split of units is {'not ' if ratio.mismatch else ''}what it was to be: "
+        f"p = {amounts.chance(ratio.p_sequential)} by the test that holds at every look{once}. "
+        "Below 0.01 nothing else here can be believed."
     )
     columns = (Column("Variant"), *(Column(one, right=True) for one in ("Expected units", "Units", "Share")))
     weights = {phase.number: phase.weights for phase in report.experiment.phases}

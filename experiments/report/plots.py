@@ -103,7 +103,9 @@ def forest(
     """Estimates with their intervals, the first on top, each beside its figure. `limit` cuts the axis on both sides of
     the reference; an interval that goes on has an arrow.
     """
-    made, (axes,) = figure(1.0 + 0.4 * len(rows))
+    labels = [fill_lines(row.label) for row in rows]
+    lines = max(label.count("\n") + 1 for label in labels)
+    made, (axes,) = figure(1.0 + max(0.4, 0.1 + 0.15 * lines) * len(rows))
     made.suptitle(fill(heading, 52), x=0.01, ha="left", fontsize=FONT_SIZE, color=colour("ink"), fontweight="bold")
     if reference is not None:
         axes.axvline(reference[0], color=colour("quiet"), lw=1.2, ls="--", label=reference[1])
@@ -117,7 +119,7 @@ def forest(
         for end, arrow, at in ((row.low, "<", low), (row.high, ">", high)):
             if end is not None and not low <= end <= high:
                 axes.plot(at, y, arrow, color=series(row.series), ms=6, clip_on=False)
-    axes.set_yticks(range(len(rows)), [fill_lines(row.label) for row in rows])
+    axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(x_label)

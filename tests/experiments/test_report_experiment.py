@@ -109,7 +109,7 @@ def test_an_experiment_that_nobody_met_is_reported_without_pictures_or_figures()
     assert pictures_of(document) == {}
     assert found.verdict.decision == "keep running"
     assert not found.alarmed
-    assert "0 units met more than one variant" in render(document, "md").decode()
+    assert "- No unit was exposed yet." in render(document, "md").decode()
 
 
 def test_several_variants_each_have_their_row_and_path_and_a_name_that_looks_like_markup_stays_a_name():
