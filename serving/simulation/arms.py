@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from features.errors import BadInput
 from features.home import Home
 from serving.policies import POLICIES
+from serving.policies.epsilon_greedy import EpsilonGreedy
 from serving.policies.holdout import Holdout
 from serving.settings import Settings, configurable
 from training.scorers import Pointer, digest, read_pointer
@@ -35,8 +36,10 @@ class Arm:
         return replace(settings, policy=self.policy, **whole)  # type: ignore[arg-type]
 
     def environ(self) -> dict[str, str]:
-        """The same for `nbo serve`."""
+        """The same for `nbo serve`, where nobody can choose the holdout's policy: all is explored instead."""
         variables = {name: variable for name, (_, variable) in configurable().items()}
+        if self.is_random:
+            return Arm(self.name, EpsilonGreedy.name, self.release, {"epsilon": 1.0, "new_offer_share": 0.0}).environ()
         return {variables["policy"]: self.policy} | {
             variables[name]: f"{value:g}" for name, value in self.tuning.items()
         }

@@ -115,6 +115,7 @@ def test_arms_name_policy_release_and_tuning(shop):
     plain, random, tuned = arms_of(["thompson", "random", "softmax@none,temperature=0.5"])
     assert (plain.policy, plain.release) == ("thompson", "champion")
     assert random.is_random
+    assert random.environ() == {"NBO_POLICY": "epsilon_greedy", "NBO_EPSILON": "1", "NBO_NEW_OFFER_SHARE": "0"}
     assert (tuned.release, tuned.tuning) == ("none", {"temperature": 0.5})
     assert tuned.environ() == {"NBO_POLICY": "softmax", "NBO_TEMPERATURE": "0.5"}
     assert pointer_of(shop.home, tuned) is None
