@@ -112,9 +112,10 @@ def run_aside(home: Home, experiment_id: str, at: datetime, segments: Sequence[s
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            start_new_session=True,
             timeout=LONGEST_S,
             check=False,
         )
     except subprocess.TimeoutExpired as late:
-        raise RuntimeError(f"the report of {experiment_id} took longer than {LONGEST_S:.0f} s") from late
+        raise Busy(f"after {LONGEST_S:.0f} s the report was not there: decisions go first", WAIT_S) from late
     return done.returncode, done.stderr.decode(errors="replace")

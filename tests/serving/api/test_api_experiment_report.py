@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
 from datetime import timedelta
 
@@ -10,8 +11,9 @@ import pytest
 from features.home import Home
 from serving import report_aside
 from serving.api.experiment_reports import ReportOut, prefers_page
+from serving.commands import report_process
 from serving.problems import Busy
-from serving.report_aside import BUSY, WRONG, Reporter
+from serving.report_aside import BUSY, WRONG, Reporter, run_aside
 from tests.conftest import NOW
 from tests.serving.planted import plant, planted
 
@@ -44,10 +46,22 @@ def aside(app, service, client, started):
     del app.state.reporter
 
 
-def test_a_report_comes_from_another_process_whole(app, service, client):
+def test_the_other_process_is_really_another_one_and_leaves_when_one_is_at_it(service, tmp_path):
+    with (service.settings.home.root / ".report.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert run_aside(service.settings.home, "sampling", NOW, (), tmp_path) == (BUSY, "")
+
+
+def test_a_report_comes_whole_from_what_the_other_process_writes(app, service, client, monkeypatch):
+    monkeypatch.setattr(report_process, "yield_to_others", lambda: None)  # of this process nobody waits for less
+    monkeypatch.setattr(report_process.signal, "alarm", lambda seconds: 0)
+
+    def here(home, experiment_id, at, segments, folder):
+        return report_process.main([str(home.root), experiment_id, at.isoformat(), str(folder), *segments]), ""
+
     plant(service.settings.home, planted(started_at=NOW - timedelta(days=2)), n=250)
     service.now = NOW
-    app.state.reporter = Reporter(service.settings.home)
+    app.state.reporter = Reporter(service.settings.home, here)
     try:
         answer = client.get(PATH, params={"segment": "known"})
         page = client.get(PATH, params={"segment": "known"}, headers={"Accept": "text/html"})  # kept, not again
