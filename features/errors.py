@@ -109,7 +109,7 @@ class StaleVersion(Conflict):
     code = "stale_version"
 
     def __init__(self, given: str, current: str | None) -> None:
-        super().__init__(f"If-Match is {given}, the stored object is {current or 'absent'}")
+        super().__init__(f"expected {given}, the stored object is {current or 'absent'}")
         self.given, self.current = given, current
 
 

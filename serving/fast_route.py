@@ -72,7 +72,7 @@ class FastDecisions:
         if scope["type"] != "http" or scope["method"] != "POST" or scope.get("raw_path") != PATH:
             await self.app(scope, receive, send)
             return
-        request_id = self._may_ask(scope)
+        request_id = None if scope.get("query_string") else self._may_ask(scope)  # no parameter is plain
         if request_id is None:
             await self.app(scope, receive, send)
             return

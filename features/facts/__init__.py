@@ -3,12 +3,12 @@
 One file on purpose: an ingest that brings offers, customers and events becomes visible in one commit.
 """
 
-from features.facts.catalogue import Catalogue, CatalogueFacts, Change, Stored
+from features.facts.catalogue import ABSENT, Catalogue, CatalogueFacts, Change, Stored
 from features.facts.customers import MOST_KEYS, CustomerFacts
 from features.facts.identities import IdentityFacts
 from features.facts.lake import LakeFacts, LakeFile
 
-__all__ = ["MOST_KEYS", "Catalogue", "Change", "Facts", "LakeFile", "Stored"]
+__all__ = ["ABSENT", "MOST_KEYS", "Catalogue", "Change", "Facts", "LakeFile", "Stored"]
 
 
 class Facts(CatalogueFacts, CustomerFacts, IdentityFacts, LakeFacts):

@@ -19,6 +19,7 @@ from features.experiment import Experiment
 from features.facts.file import FactsFile
 
 T = TypeVar("T", bound=Offer | Placement | ContactPolicy | Lever | Experiment)
+ABSENT = "absent"  # in place of an ETag: what must not be there yet
 _KINDS: dict[type, tuple[str, str]] = {  # in the order of `Catalogue`
     Offer: ("offer", "offer_id"),
     Placement: ("placement", "placement_id"),
@@ -181,6 +182,10 @@ class CatalogueFacts(FactsFile):
 
 def _check_match(old: Stored[Any] | None, if_match: str | None) -> None:
     if if_match is None:
+        return
+    if if_match == ABSENT:
+        if old is not None:
+            raise StaleVersion("absent", old.etag)
         return
     current = old.etag if old is not None else None
     given = [tag.strip().removeprefix("W/") for tag in if_match.split(",")]

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from features.catalogue import OBJECT_ID, ContactPolicy, Lever, Offer, Placement
 from features.experiment import Experiment
-from features.facts import Stored
+from features.facts import ABSENT, Stored
 from serving.api.door import needs, problems
 from serving.api.fields import Body
 from serving.api.loose_ends import loose_ends
@@ -33,9 +33,17 @@ async def _if_match(
     lines: Annotated[
         list[str] | None, Header(alias="If-Match", description="The ETag that is to be replaced, several, or *.")
     ] = None,
+    none: Annotated[
+        str | None, Header(alias="If-None-Match", description="Only *: the object must not be there yet.")
+    ] = None,
 ) -> str | None:
     """A list may be spread over several lines. Source: RFC 9110, section 5.3."""
-    return ", ".join(lines) if lines else None
+    if none is None:
+        return ", ".join(lines) if lines else None
+    if none.strip() != "*" or lines:
+        detail = "If-None-Match may be * here, which stores only what is not there yet, and stands without If-Match"
+        raise Invalid([Fault("If-None-Match", detail, where="header")])
+    return ABSENT
 
 
 IfMatch = Annotated[str | None, Depends(_if_match)]

@@ -21,6 +21,7 @@ MIB = 1024 * 1024
 BODY_LIMIT = MIB
 BATCH_LIMIT = 8 * MIB
 LARGE = 64 * 1024  # parsed in another thread
+NOTHING = (b"", b"{}")
 MOST_FAULTS = 50  # of one body; more do not help anybody
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -90,7 +91,11 @@ class Door(APIRoute):
         async def checked(request: Request) -> Response:
             if scopes:
                 request.state.key = authorize(request, scopes, public=public)
+            if request.url.query and not self.dependant.query_params:
+                raise Invalid([_unknown(name, "query") for name in request.query_params])
             if self.body_field is None:
+                if request.method == "POST" and (await read_within(request, self.body_limit)).strip() not in NOTHING:
+                    raise Invalid([_unknown("", "body")])
                 return await handle(request)
             _check_media_type(request)
             body = await read_within(request, self.body_limit)
@@ -118,6 +123,11 @@ class BatchDoor(Door):
 
     body_limit = BATCH_LIMIT
     checks_values = False
+
+
+def _unknown(name: str, where: str) -> Fault:
+    detail = f"{name}: there is no such parameter, this takes none" if name else "this takes no body"
+    return Fault(name, detail, "unknown_field", where)
 
 
 async def _key(request: Request) -> Key:

@@ -134,6 +134,15 @@ def test_if_match_guards_against_a_lost_update(client, path, one, other):
     assert client.put(path, json=one, headers={"If-Match": "*"}).status_code == 200
 
 
+def test_if_none_match_stores_only_what_is_not_there_yet(client):
+    none = {"If-None-Match": "*"}
+    assert client.put("/v1/offers/o-9", json=OFFER, headers=none).status_code == 201
+    assert client.put("/v1/offers/o-9", json={**OFFER, "name": "other"}, headers=none).status_code == 412
+    assert client.get("/v1/offers/o-9").json()["name"] == OFFER["name"]
+    for odd in ({"If-None-Match": '"1"'}, {"If-None-Match": "*", "If-Match": "*"}):
+        assert client.put("/v1/offers/o-9", json=OFFER, headers=odd).status_code == 422
+
+
 def test_delete_archives_an_offer_and_put_revives_it(client):
     client.put("/v1/offers/o-9", json=FULL)
     assert client.delete("/v1/offers/o-9").status_code == 200

@@ -274,3 +274,25 @@ def test_a_route_must_say_who_may_call_it():
     router = APIRouter(route_class=Door)
     with pytest.raises(TypeError, match="does not say who may call it"):
         router.get("/open")(lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/decisions?foo=1", DECISION),
+        ("POST", "/v1/events?dry_run=1", {"events": []}),
+        ("GET", "/v1/offers/o?foo=1", None),
+        ("GET", "/v1/customers/c?foo=1", None),
+    ],
+)
+def test_a_parameter_that_nobody_knows_is_refused_as_a_typo_in_a_body_is(client, method, path, body):
+    problem = is_problem(client.request(method, path, json=body), 422, "invalid")
+    (fault,) = [one for one in problem["errors"] if one["in"] == "query"]
+    assert (fault["pointer"], fault["code"]) == (path.partition("?")[2].partition("=")[0], "unknown_field")
+
+
+def test_a_body_where_none_is_taken_is_refused_and_an_empty_one_is_not(client):
+    path = "/v1/experiments/nobody/start"
+    is_problem(client.post(path, json={"variant": "x"}), 422, "invalid")
+    for nothing in (b"", b"{}", b" "):
+        is_problem(client.post(path, content=nothing, headers=JSON), 404, "not_found")
