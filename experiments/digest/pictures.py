@@ -80,7 +80,7 @@ def likings_picture(digest: Digest, shown: Sequence[Liking]) -> Picture | None:
     ]
     made = plots.forest(
         rows,
-        "Acceptances of 100 impressions, beyond what was expected",
+        "Acceptance beyond what was expected",
         "percentage points; 95% intervals of each look alone",
         lambda x: amounts.difference(x, "share").removesuffix(" points") if x else "0",
         reference=(0.0, "as expected"),
@@ -103,5 +103,6 @@ def _told(row: Interval) -> str:
     return f"{amounts.change(row.value)}{held}"
 
 
-def _short(text: str, most: int = 24) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def _short(text: str, most: int = 30) -> str:
+    """With both ends: names of offers often differ in the last words only."""
+    return text if len(text) <= most else f"{text[: most // 3]}…{text[-(most - most // 3 - 1) :]}"
