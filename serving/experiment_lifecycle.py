@@ -11,6 +11,7 @@ from datetime import datetime
 import msgspec
 
 from experiments.assignment import N_BUCKETS, Ranges, first_free, n_buckets, n_held, together
+from features.catalogue import Lever, Offer
 from features.errors import BadInput, ExperimentRefused
 from features.experiment import Decided, Experiment, ExperimentStatus, Phase
 
@@ -116,6 +117,32 @@ def check_follows(stored: Experiment | None, wanted: Experiment) -> None:
         raise ExperimentRefused(
             "experiment_changed", f"{wanted.experiment_id} was changed meanwhile; it is {status}. Try again"
         )
+
+
+def untouched(old: object | None, new: object | None, experiments: Sequence[Experiment]) -> None:
+    """Refuses a change of what a running variant is made of: of a lever it names, or to an offer without the treatment
+    it names. None: it is not stored yet, or is to be removed.
+    """
+    for one in experiments:
+        if one.status != "running":
+            continue
+        for variant in one.variants:
+            if isinstance(old, Lever) and old.lever_id in variant.levers and old != new:
+                raise ExperimentRefused(
+                    CODES[one.status],
+                    f"the lever {old.lever_id!r} is part of the variant {variant.name!r} of {one.experiment_id}, which "
+                    "runs; expected it as it is until that is stopped, or another lever",
+                )
+            if isinstance(old, Offer) and old.offer_id in variant.treatments:
+                named = variant.treatments[old.offer_id]
+                left = new.treatments if isinstance(new, Offer) else old.treatments  # an archived offer is simply over
+                if named not in [treatment.treatment_id for treatment in left]:
+                    raise ExperimentRefused(
+                        CODES[one.status],
+                        f"the variant {variant.name!r} of {one.experiment_id}, which runs, shows the treatment "
+                        f"{named!r} of {old.offer_id!r}; expected it among the treatments until that is stopped",
+                        ["/treatments"],
+                    )
 
 
 def _expect(experiment: Experiment, status: str, move: str) -> None:

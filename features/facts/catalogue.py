@@ -117,6 +117,13 @@ class CatalogueFacts(FactsFile):
         )
         return [_stored(of, *row) for row in rows]
 
+    def stored_like(self, item: T) -> T | None:
+        """The body that is stored under the same id; None if there is none."""
+        try:
+            return self.get(type(item), getattr(item, _KINDS[type(item)][1])).body
+        except NotFound:
+            return None
+
     def remove(self, of: type[T], name: str, now: datetime, if_match: str | None = None, by: str | None = None) -> None:
         """Delete an object; its history stays. Offers are archived by `put`, not removed."""
         kind = _KINDS[of][0]

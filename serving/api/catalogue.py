@@ -22,6 +22,7 @@ from serving.api.door import needs, problems
 from serving.api.fields import Body
 from serving.api.loose_ends import loose_ends
 from serving.api.service import Service
+from serving.experiment_lifecycle import untouched
 from serving.keys import Key
 from serving.problems import Fault, Invalid
 
@@ -114,7 +115,9 @@ def put(service: Service, caller: Key, item: T, if_match: str | None, show: Show
 def changed(service: Service, caller: Key, make: Callable[[], T], if_match: str | None, show: Show[T]) -> Response:
     """Store what `make` makes of what is stored, nobody else changing it meanwhile, and show it."""
     with service.facts.transaction():
-        stored = service.facts.put(make(), service.clock(), if_match, author(caller))
+        item = make()
+        untouched(service.facts.stored_like(item), item, service.facts.catalogue().experiments)
+        stored = service.facts.put(item, service.clock(), if_match, author(caller))
     service.catalogue_changed()
     warnings = [told for _, told in loose_ends([stored.body], service.facts.catalogue())]
     shown = {**show(stored), **({"warnings": warnings} if warnings else {})}
@@ -125,6 +128,7 @@ def remove(service: Service, caller: Key, of: type[T], name: str, if_match: str 
     """Take the object out of use, and show what it was."""
     with service.facts.transaction():
         stored = service.facts.get(of, name)
+        untouched(stored.body, None, service.facts.catalogue().experiments)
         service.facts.remove(of, name, service.clock(), if_match, author(caller))
     service.catalogue_changed()
     return one(stored, show)

@@ -60,6 +60,7 @@ def run(files: Sequence[Path], *, dry_run: bool, as_json: bool) -> int:
         with facts.transaction():
             changes = [(one, _stored(facts, one)) for one in wanted]
             for one, old in changes:
+                experiment_lifecycle.untouched(old, one.body, facts.catalogue().experiments)
                 if isinstance(one.body, Experiment):
                     experiment_lifecycle.check_follows(old if isinstance(old, Experiment) else None, one.body)
             loose = _loose_ends(wanted, facts.catalogue())

@@ -25,7 +25,7 @@ def processes_naming(text: str) -> list[str]:
     return found
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_smoke_prints_one_decision_alone_and_leaves_nothing_behind(tmp_path: Path) -> None:
     environ = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run([*NBO, "demo", "--smoke"], env=environ, capture_output=True, text=True, check=False)

@@ -354,3 +354,22 @@ def test_a_catalogue_of_the_past_has_its_experiments(put, move, service):
 def test_experiments_are_not_for_public_keys_nor_for_other_scopes(client_with):
     for path in ("/v1/experiments/x/start", "/v1/experiments/x/stop"):
         assert client_with("decide", "events").post(path).status_code == 403
+
+
+def test_what_a_running_variant_is_made_of_cannot_change_under_it(put, move, client, service):
+    lever = {"name": "push", "factor": 1.3, "reason": "r"}
+    offer = {"name": "n", "value": 1, "treatments": [{"treatment_id": "o/a"}, {"treatment_id": "o/b"}]}
+    assert client.put("/v1/levers/push", json=lever).status_code == 201
+    assert client.put("/v1/offers/o", json=offer).status_code == 201
+    put(variants=[CONTROL, {**THOMPSON, "levers": ["push"], "treatments": {"o": "o/b"}}])
+    assert client.put("/v1/levers/push", json={**lever, "factor": 1.4}).status_code == 200  # a draft binds nobody
+    assert move("start").status_code == 200
+    refused(client.put("/v1/levers/push", json=lever), "experiment_running")
+    refused(client.delete("/v1/levers/push"), "experiment_running")
+    without = {**offer, "treatments": offer["treatments"][:1]}
+    refused(client.put("/v1/offers/o", json=without), "experiment_running", "/treatments")
+    assert client.put("/v1/levers/push", json={**lever, "factor": 1.4}).status_code == 200  # as it is
+    assert client.put("/v1/offers/o", json={**offer, "value": 2}).status_code == 200
+    assert client.delete("/v1/offers/o").status_code == 200  # an offer may always be withdrawn
+    assert move("stop", reason="r").status_code == 200
+    assert client.delete("/v1/levers/push").status_code == 200
