@@ -105,6 +105,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     n_decisions: dict[str, int]
     seconds: dict[str, float]
     degraded: dict[str, int]  # decisions that were
+    switched_off: tuple[str, ...] = ()  # experiments and holdout of the home that were not in the comparison, in words
 
 
 def compared(lives: Sequence[Lived], alpha: float = 0.05) -> Comparison:

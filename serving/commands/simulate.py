@@ -52,7 +52,9 @@ def run(
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
         return 0
-    print(f"{n_visits:,} visits of {found.n_visitors:,} customers in {place}, the same with the same luck for each\n")
+    print(f"{n_visits:,} visits of {found.n_visitors:,} customers in {place}, the same with the same luck for each")
+    here = f" (of the home: {', '.join(found.switched_off)})" if found.switched_off else ""
+    print(f"Experiments and the holdout are off{here}: each policy decides every visit\n")
     print_table(*levels(found))
     print()
     print_table(*differences(found, ("value_per_visitor", "expected_per_visitor", "acceptance_rate", "regret")))

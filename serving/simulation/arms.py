@@ -32,15 +32,16 @@ class Arm:
         return self.policy == Holdout.name
 
     def settings(self, settings: Settings) -> Settings:
+        """Those of the home for this arm, which decides alone: nobody is held out."""
         whole = {name: int(value) if name in ("draws", "shortlist") else value for name, value in self.tuning.items()}
-        return replace(settings, policy=self.policy, **whole)  # type: ignore[arg-type]
+        return replace(settings, policy=self.policy, holdout=0.0, **whole)  # type: ignore[arg-type]
 
     def environ(self) -> dict[str, str]:
         """The same for `nbo serve`, where nobody can choose the holdout's policy: all is explored instead."""
         variables = {name: variable for name, (_, variable) in configurable().items()}
         if self.is_random:
             return Arm(self.name, EpsilonGreedy.name, self.release, {"epsilon": 1.0, "new_offer_share": 0.0}).environ()
-        return {variables["policy"]: self.policy} | {
+        return {variables["policy"]: self.policy, variables["holdout"]: "0"} | {
             variables[name]: f"{value:g}" for name, value in self.tuning.items()
         }
 

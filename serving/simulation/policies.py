@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
+from msgspec.structs import replace
+
 from experiments.simulate.compared import Comparison, Lived, compared
 from features.home import Home
 from serving.settings import Settings
@@ -13,7 +15,7 @@ from serving.simulation.engine import Engine
 from serving.simulation.in_process import in_process
 from serving.simulation.loop import Truth, live
 from serving.simulation.over_http import over_http
-from serving.simulation.shop import Shop, copy_of
+from serving.simulation.shop import Shop, copy_of, running_in
 from serving.simulation.visits import days_of
 
 Progress = Callable[[str, int, int], None]  # arm, visits lived, of how many
@@ -33,10 +35,19 @@ def simulate(
     http: bool = False,
     progress: Progress = quiet,
 ) -> Comparison:
-    """Every arm against the first. `BadInput` names an arm whose release is not there, before anything runs."""
+    """Every arm against the first, without the experiments and the holdout of the home. `BadInput` names an arm whose
+    release is not there, before anything runs.
+    """
     for arm in arms:
         pointer_of(shop.home, arm)
-    return compared([live_one(shop, arm, settings, n_visits, seed, http=http, progress=progress) for arm in arms])
+    lives = [live_one(shop, arm, settings, n_visits, seed, http=http, progress=progress) for arm in arms]
+    return replace(compared(lives), switched_off=switched_off(shop, settings))
+
+
+def switched_off(shop: Shop, settings: Settings) -> tuple[str, ...]:
+    """What in the home would decide for some customers in the place of the policies that are compared."""
+    experiments = tuple(f"experiment {one.experiment_id}" for one in running_in(shop.home))
+    return (*experiments, f"holdout of {settings.holdout:.1%}") if settings.holdout else experiments
 
 
 def live_one(

@@ -14,6 +14,8 @@ from pathlib import Path
 import msgspec
 
 from features.errors import BadInput
+from features.events import from_us
+from features.experiment import Experiment
 from features.facts import Facts
 from features.home import Home
 from features.sqlite_log import SqliteLog
@@ -21,6 +23,7 @@ from serving.demo.history import make_history
 from serving.demo.response import Crowd, new_crowd
 from serving.demo.story import BORN, Born
 from serving.demo.world import PLACEMENTS, Size, World, catalogue, make_world
+from serving.experiment_lifecycle import stopped
 from serving.simulation.arms import Arm, pointer_of
 
 OPENING = datetime(2026, 1, 5, tzinfo=UTC)  # of a new shop: a Monday
@@ -74,12 +77,15 @@ def new_shop(folder: Path, *, seed: int, n_customers: int, n_offers: int, now: d
 
 @contextmanager
 def copy_of(shop: Shop, arm: Arm) -> Iterator[Home]:
-    """A home of its own for one arm, whose champion is the arm's release; gone afterwards."""
+    """A home of its own for one arm, whose champion is the arm's release, and where no experiment runs, for a variant
+    may set another policy than the arm's; gone afterwards.
+    """
     with tempfile.TemporaryDirectory(prefix="nbo-simulate-", ignore_cleanup_errors=True) as folder:
         home = Home(Path(folder))
         for name in COPIED:
             if (shop.home.root / name).exists():
                 _copy_database(shop.home.root / name, home.root / name)
+        _stop_experiments(home, from_us(shop.start_us))
         if shop.home.feast.exists():
             home.feast.symlink_to(shop.home.feast)
         pointer = pointer_of(shop.home, arm)
@@ -88,6 +94,24 @@ def copy_of(shop: Shop, arm: Arm) -> Iterator[Home]:
             (home.releases / pointer.release).symlink_to(shop.home.releases / pointer.release)
             (home.releases / "champion.json").write_bytes(msgspec.json.encode(pointer))
         yield home
+
+
+def running_in(home: Home) -> tuple[Experiment, ...]:
+    """The experiments that run there, by id."""
+    if not home.facts_db.exists():
+        return ()
+    with closing(Facts(home.facts_db)) as facts:
+        running = [one for one in facts.catalogue().experiments if one.status == "running"]
+    return tuple(sorted(running, key=lambda one: one.experiment_id))
+
+
+def _stop_experiments(home: Home, at: datetime) -> None:
+    running = running_in(home)
+    if not running:
+        return
+    with closing(Facts(home.facts_db)) as facts:
+        for one in running:
+            facts.put(stopped(one, "policies are compared", at), at)
 
 
 def _copy_database(source: Path, target: Path) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 
 from experiments.simulate.compared import MEASURES, difference
 from features.errors import BadInput
+from features.events import from_us
+from features.experiment import Experiment, Variant
+from features.facts import Facts
 from features.home import Home
 from serving.demo.response import on_offer
+from serving.experiment_lifecycle import started
 from serving.settings import Settings
 from serving.simulation.arms import arms_of, pointer_of
 from serving.simulation.in_process import in_process
 from serving.simulation.planting import planted_experiments, run_planted
 from serving.simulation.policies import live_one, simulate
-from serving.simulation.shop import copy_of, demo_shop, is_demo, new_shop
+from serving.simulation.shop import copy_of, demo_shop, is_demo, new_shop, running_in
 from serving.simulation.visits import days_of
 from tests.serving.releases import write_release
 
@@ -115,9 +121,11 @@ def test_arms_name_policy_release_and_tuning(shop):
     plain, random, tuned = arms_of(["thompson", "random", "softmax@none,temperature=0.5"])
     assert (plain.policy, plain.release) == ("thompson", "champion")
     assert random.is_random
-    assert random.environ() == {"NBO_POLICY": "epsilon_greedy", "NBO_EPSILON": "1", "NBO_NEW_OFFER_SHARE": "0"}
+    assert random.environ() == {
+        "NBO_POLICY": "epsilon_greedy", "NBO_HOLDOUT": "0", "NBO_EPSILON": "1", "NBO_NEW_OFFER_SHARE": "0",
+    }  # fmt: skip
     assert (tuned.release, tuned.tuning) == ("none", {"temperature": 0.5})
-    assert tuned.environ() == {"NBO_POLICY": "softmax", "NBO_TEMPERATURE": "0.5"}
+    assert tuned.environ() == {"NBO_POLICY": "softmax", "NBO_HOLDOUT": "0", "NBO_TEMPERATURE": "0.5"}
     assert pointer_of(shop.home, tuned) is None
 
 
@@ -162,6 +170,43 @@ def test_releases_live_side_by_side_and_the_home_is_left_as_it_was(tmp_path):
         assert (home.releases / "2" / "manifest.json").is_file()
         assert not (home.releases / "1").exists()
     assert not home.root.exists()
+
+
+@pytest.fixture
+def experimenting(tmp_path):
+    """A shop where an experiment sets the policy of everybody, to thompson."""
+    shop = new_shop(tmp_path / "home", seed=4, n_customers=60, n_offers=12)
+    now = from_us(shop.start_us)
+    variants = (
+        Variant(name="control", weight=0.5, is_control=True, policy="thompson"),
+        Variant(name="same", weight=0.5, policy="thompson"),
+    )
+    draft = Experiment(experiment_id="sampling", hypothesis="h", variants=variants, primary_metric="acceptance_rate")
+    with closing(Facts(shop.home.facts_db)) as facts:
+        facts.put(started(draft, [], now), now)
+    return shop
+
+
+def test_policies_are_compared_without_the_experiments_and_the_holdout_of_the_home(experimenting):
+    """Else both arms would decide by the experiment's policy, or show the held out anything, and differ by nothing."""
+    shop = experimenting
+    arms = arms_of(["greedy", "random"])
+    plain = new_shop(shop.home.root / "plain", seed=4, n_customers=60, n_offers=12)
+    settings = Settings(home=shop.home, holdout=0.9)
+    found = simulate(shop, arms, settings, n_visits=120, seed=1)
+    alone = simulate(plain, arms, Settings(home=plain.home), n_visits=120, seed=1)
+    assert found.estimates == alone.estimates
+    assert found.differences[0].absolute != 0
+    assert found.switched_off == ("experiment sampling", "holdout of 90.0%")
+    assert alone.switched_off == ()
+    assert [one.experiment_id for one in running_in(shop.home)] == ["sampling"]  # only copies were changed
+
+
+def test_the_copy_that_a_service_over_http_gets_has_no_running_experiment_either(experimenting):
+    (arm,) = arms_of(["greedy"])
+    with copy_of(experimenting, arm) as home:
+        assert running_in(home) == ()
+    assert arm.environ()["NBO_HOLDOUT"] == "0"
 
 
 def test_a_home_that_is_no_demo_is_not_taken_for_one(shop, tmp_path):
