@@ -192,8 +192,11 @@ def _participants(cells: Sequence[Cell], metric: Metric) -> int:
 def _guards(experiment: Experiment, found: Gathered, control: str, variant: str) -> list[Guarded]:
     guarded = []
     for one in experiment.guardrails:
-        seen = _seen(found, metric_of(one.metric), control, variant, experiment.alpha)
-        guarded += guard(one, seen, alpha=experiment.alpha, planned_units=experiment.planned_units)
+        metric = metric_of(one.metric)
+        seen = _seen(found, metric, control, variant, experiment.alpha)
+        guarded += guard(
+            one, seen, alpha=experiment.alpha, planned_units=experiment.planned_units, signed=metric.signed
+        )
     return guarded
 
 

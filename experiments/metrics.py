@@ -68,6 +68,11 @@ class Metric:
         """Whether variants can be compared by it."""
         return self.kind != "breakdown"
 
+    @property
+    def signed(self) -> bool:
+        """Whether it may be negative, so that relative changes mean nothing at or below 0; of values, only NPS is."""
+        return self.name == "nps"
+
 
 IMPRESSIONS = "sum(CASE WHEN {now} AND event_type = 'impression' THEN 1 ELSE 0 END)"
 WATCHED = "sum(CASE WHEN {now} AND event_type = 'impression' THEN watched ELSE 0 END)"

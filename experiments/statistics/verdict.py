@@ -205,8 +205,16 @@ def _undecided(e: Evidence) -> tuple[Decision, list[str]]:
 
 def _alarm(one: Guarded) -> str:
     word = "more" if one.side == "max" else "less"
-    seen = f"{one.relative:+.1%}" if one.relative is not None else "not known as a relative change"
-    return f"guardrail: {one.metric} changed by {word} than its limit of {one.limit:+.1%} (now {seen})"
+    return f"guardrail: {one.metric} changed by {word} than its limit of {one.limit:+.1%} (now {_now(one)})"
+
+
+def _now(one: Guarded) -> str:
+    """Levels where a ratio of them means nothing, such as above a control of 0."""
+    if one.relative is not None:
+        return f"{one.relative:+.1%}"
+    if one.level_control is None or one.level_variant is None:
+        return "not known"
+    return f"{one.level_variant:.4g} against {one.level_control:.4g} of control"
 
 
 def _change(e: Evidence) -> str:

@@ -137,11 +137,32 @@ def test_a_guardrail_may_have_two_sides():
 
 
 def test_a_guardrail_without_a_level_says_that_nothing_is_known():
-    (found,) = guard(Guardrail(metric="m", max_relative=0.05), [seen_at(1, 500, 0.5, level=0.0)])
+    (found,) = guard(Guardrail(metric="m", max_relative=0.05), [seen_at(1, 500, 0.5, level=0.0)], signed=True)
     assert found.state == "unknown"
     assert found.flags == ("control is not above 0: a relative limit says nothing",)
     nothing = Seen(START, 0, compare([], "m", "control", "variant"))
     assert guard(Guardrail(metric="m", min_relative=0.0), [nothing])[0].flags == ("no data",)
+
+
+@pytest.mark.parametrize(
+    ("opted_out", "state"),
+    [((0, 168), "alarm"), ((0, 20), "alarm"), ((0, 1), "open"), ((0, 0), "open"), ((168, 0), "safe")],
+)
+def test_a_control_of_exactly_zero_does_not_blind_a_guardrail(opted_out, state):
+    """0 of 3,000 against 168 (5.6 %) and 20: Fisher's exact p is 8e-53 and 2e-6; against 1 it is 1."""
+    cells = [
+        Cell(metric="m", variant=name, n=3_000, mean_num=k / 3_000, var_num=k * (3_000 - k) / 3_000 / 2_999)
+        for name, k in zip(("control", "variant"), opted_out, strict=True)
+    ]
+    effect = compare(cells, "m", "control", "variant", kind="proportion")
+    seen = [Seen(START, 6_000, effect)]
+    (found,) = guard(Guardrail(metric="m", max_relative=0.1), seen, planned_units=10_000)
+    assert found.state == state
+    if opted_out == (0, 168):
+        assert decided(SHIPPED, guardrails=[found]) == (
+            "stop",
+            "guardrail: m changed by more than its limit of +10.0% (now 0.056 against 0 of control)",
+        )
 
 
 # Verdict
