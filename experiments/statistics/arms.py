@@ -18,6 +18,7 @@ from tea_tasting.aggr import Aggregates
 from experiments.cells import NUMBERS, Cell
 
 Kind = Literal["mean", "proportion", "ratio"]
+ROUNDING = 1e-12  # of a variance's own terms: what is left of them below this is arithmetic, not spread
 
 
 class Names(NamedTuple):
@@ -105,7 +106,8 @@ def degrees_of_freedom(control: Arm, variant: Arm) -> float:
 
 def _plain(data: Aggregates, names: Names) -> Arm:
     mean = float(data.mean(names.num) / data.mean(names.den))
-    var = max(float(data.ratio_var(names.num, names.den)), 0.0)  # rounding can make it a little less
+    var = float(data.ratio_var(names.num, names.den))
+    var = var if var > ROUNDING * _magnitude(data, names) else 0.0
     return Arm(data.count(), mean, var, mean, var)
 
 
@@ -114,7 +116,15 @@ def _adjusted(data: Aggregates, names: Names, theta: float, centre: float) -> Ar
     pre = float(data.mean(names.pre_num) / data.mean(names.pre_den))
     pre_var = float(data.ratio_var(names.pre_num, names.pre_den))
     var = raw.raw_var + theta**2 * pre_var - 2 * theta * _covariance(data, names)
-    return Arm(raw.n, raw.raw_mean - theta * (pre - centre), max(var, 0.0), raw.raw_mean, raw.raw_var)
+    var = var if var > ROUNDING * (_magnitude(data, names) + theta**2 * pre_var) else 0.0
+    return Arm(raw.n, raw.raw_mean - theta * (pre - centre), var, raw.raw_mean, raw.raw_var)
+
+
+def _magnitude(data: Aggregates, names: Names) -> float:
+    """How large the terms are that a linearised variance is the small difference of."""
+    num, den = float(data.mean(names.num)), float(data.mean(names.den))
+    own = float(data.var(names.num)) + (num / den) ** 2 * float(data.var(names.den))
+    return own / den**2 + (num / den) ** 2
 
 
 def _covariance(data: Aggregates, names: Names) -> float:

@@ -32,7 +32,10 @@ from experiments.statistics.arms import (
 )
 from experiments.statistics.proportions import exact, is_binary, is_enough
 
+ABSOLUTE = ("absolute", "absolute_low", "absolute_high", "p_value")
+RELATIVE = ("relative", "relative_low", "relative_high")
 FAR_FROM_ZERO = 3.0  # standard errors that both levels must be above 0 for a relative change to mean something
+LARGEST_LOG = 700.0  # whose exponential is still a float
 PHASES_DIFFER = 0.01  # p-value of Cochran's Q under which phases are said to disagree
 
 
@@ -160,11 +163,21 @@ def _estimate(found: _Found, pairs: Sequence[_Pair], kind: Kind, alpha: float, c
         _rare(found, both[0], alpha)
     elif not found.values["standard_error"]:
         found.flags.append("every unit has the same value: there is nothing to compare")
-    elif len(both) == 1 and _relative_means_something(found):
-        _one_phase(found, pairs[0], kind, alpha, use_cuped)
-    else:
+    elif not (
+        len(both) == 1 and _relative_means_something(found) and _one_phase(found, pairs[0], kind, alpha, use_cuped)
+    ):
         _weighted_phases(found, both, kind, alpha, use_cuped)
+    _without_infinities(found)
     found.values["phases"] = len(pairs)
+
+
+def _without_infinities(found: _Found) -> None:
+    """What arithmetic could not hold is not known; nobody downstream has to expect a NaN."""
+    for names in (RELATIVE, ABSOLUTE):
+        held = [found.values.get(name) for name in names]
+        if any(isinstance(value, float) and not math.isfinite(value) for value in held):
+            found.values.update(dict.fromkeys(names))
+            found.flags.append(f"no {names[0]} change: its interval is beyond what can be computed")
 
 
 def _rare(found: _Found, both: tuple[Arm, Arm], alpha: float) -> None:
@@ -180,8 +193,12 @@ def _rare(found: _Found, both: tuple[Arm, Arm], alpha: float) -> None:
     found.flags.append("fewer than 5 units with or without the outcome: exact test, no relative change")
 
 
-def _one_phase(found: _Found, pair: _Pair, kind: Kind, alpha: float, cuped: bool) -> None:
-    result = _tea_tasting(pair, kind, alpha, cuped)
+def _one_phase(found: _Found, pair: _Pair, kind: Kind, alpha: float, cuped: bool) -> bool:
+    """Whether tea-tasting could: of a few units and a very small alpha its relative interval overflows."""
+    try:
+        result = _tea_tasting(pair, kind, alpha, cuped)
+    except OverflowError:
+        return False
     found.values.update(
         absolute=float(result.effect_size),
         absolute_low=float(result.effect_size_ci_lower),
@@ -192,6 +209,7 @@ def _one_phase(found: _Found, pair: _Pair, kind: Kind, alpha: float, cuped: bool
         relative_high=float(result.rel_effect_size_ci_upper),
         method=_method(1, kind, cuped),
     )
+    return True
 
 
 def _tea_tasting(pair: _Pair, kind: Kind, alpha: float, cuped: bool) -> tt.metrics.MeanResult:
@@ -234,7 +252,7 @@ def _weighted_phases(found: _Found, both: Sequence[tuple[Arm, Arm]], kind: Kind,
         found.values.update(
             relative=ratio - 1,
             relative_low=ratio * math.exp(-reach * log_error) - 1,
-            relative_high=ratio * math.exp(reach * log_error) - 1,
+            relative_high=ratio * math.exp(reach * log_error) - 1 if reach * log_error < LARGEST_LOG else math.inf,
         )
     else:
         found.flags.append("no relative change: a level is too close to zero, or below")

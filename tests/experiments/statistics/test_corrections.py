@@ -69,3 +69,11 @@ def test_families_have_names():
     assert corrected([effect], "primary")[0].p_adjusted == pytest.approx(effect.p_value)
     with pytest.raises(KeyError):
         corrected([effect], "tertiary")
+
+
+def test_a_p_value_that_is_not_a_number_was_not_tested():
+    """By hand: .01 .02 .03 times 3/1, 3/2, 3/3 and never more than after, all .03; Holm of one alone is itself."""
+    nan = float("nan")
+    assert benjamini_hochberg([0.01, nan, 0.02, 0.03]) == [pytest.approx(0.03), None, pytest.approx(0.03), 0.03]
+    assert holm([nan, 0.02]) == [None, pytest.approx(0.02)]
+    assert holm([nan]) == [None]

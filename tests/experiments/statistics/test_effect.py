@@ -235,3 +235,25 @@ def test_every_number_is_finite_or_none(values, kind):
         assert 0 <= found.p_value <= 1
     else:
         assert found.flags
+
+
+@pytest.mark.parametrize("score", [1.0, 6.0, 100.0])
+def test_the_same_answer_from_everybody_leaves_nothing_to_compare(score):
+    """A variance of rounding, ±1e-17, is none: neither a crash, nor a change of 0 that is sure."""
+    rng = np.random.default_rng(4)
+    for _ in range(30):
+        variant, answered = rng.choice(["control", "variant"], 2_400), np.zeros(2_400)
+        answered[rng.choice(2_400, rng.integers(8, 40), replace=False)] = 1.0
+        pre = rng.normal(5, 1, 2_400)
+        for numbers in ((answered,), (answered, pre, np.ones(2_400))):
+            found = compared(variant, answered * score, *numbers, kind="ratio")
+            assert (found.absolute, found.p_value, found.relative) == (None, None, None)
+            assert found.flags
+
+
+def test_a_relative_interval_that_overflows_is_not_known_and_the_absolute_one_is():
+    """Two units an arm have one to two degrees of freedom, where a t of alpha 1e-9 is beyond 10,000."""
+    found = compared(["control"] * 2 + ["variant"] * 2, [10.0, 14.0, 12.0, 16.0], alpha=1e-9, cuped=False)
+    assert found.known
+    assert (found.relative, found.relative_low, found.relative_high) == (None, None, None)
+    assert "no relative change: its interval is beyond what can be computed" in found.flags
