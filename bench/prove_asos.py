@@ -84,7 +84,8 @@ def replay(metric: int, rows: Any) -> Replayed | None:
     if rows.empty or min(rows["count_c"].iloc[-1], rows["count_t"].iloc[-1]) < FEWEST_UNITS:
         return None
     last = float(rows["time_since_start"].iloc[-1])
-    ends = planned_looks(START, START + timedelta(days=last), START + timedelta(days=last))
+    end = START + timedelta(days=last)
+    ends = [*planned_looks(START, end), end]  # the plan is to end there, which these records know
     times = START + pd.to_timedelta(rows["time_since_start"], unit="D")
     at = sorted({int((times <= end).sum()) - 1 for end in ends} - {-1})
     seen = [_seen(rows.iloc[i]) for i in at]

@@ -40,16 +40,14 @@ class Gathered:
 def planned_looks(started_at: datetime, at: datetime, stopped_at: datetime | None = None) -> list[datetime]:
     """The moments up to `at` at which a decision may be taken: ends of whole days, after two weeks ends of weeks.
 
-    Fixed by the start, so that opening a report more often does not mean looking more often. The moment at which the
-    experiment was stopped is one more.
+    Fixed by the start, so that opening a report more often does not mean looking more often. Nor does stopping: its
+    moment is chosen by who saw the numbers, and a look there would find effects that are not.
     """
     end = min(at, stopped_at) if stopped_at is not None else at
     found, look, n = [], started_at, 0
     while (look := look + (DAY if n < DAILY_LOOKS else WEEK)) <= end:
         found.append(look)
         n += 1
-    if stopped_at is not None and stopped_at <= at and (not found or found[-1] < stopped_at):
-        found.append(stopped_at)
     return found
 
 

@@ -181,9 +181,10 @@ def _ship(e: Evidence) -> tuple[Decision, list[str]]:
         names = ", ".join(one.metric for one in beyond)
         reasons.append(f"but beyond its limit, though not for sure yet: {names}")
         return ("keep running" if e.running else "do not trust"), reasons
-    if e.running and e.days < FULL_WEEK:
-        reasons.append(f"but it ran for {e.days:.1f} days: let it see a whole week")
-        return "keep running", reasons
+    if e.days < FULL_WEEK:
+        if e.running:
+            return "keep running", [*reasons, f"but it ran for {e.days:.1f} days: let it see a whole week"]
+        return "do not trust", [*reasons, f"but it was stopped after {e.days:.1f} days and never saw a whole week"]
     unsure = [one.metric for one in e.guardrails if one.state in ("open", "unknown")]
     if unsure:
         reasons.append(f"not shown to be within their limits, nor beyond: {', '.join(unsure)}")
@@ -195,12 +196,21 @@ def _undecided(e: Evidence) -> tuple[Decision, list[str]]:
     if e.path.complete:
         return "stop", [f"{seen}, and all {e.planned_units:,} planned units are in"]
     if not e.running:
-        return "stop", [f"{seen}; it was stopped before it could be decided"]
+        return "stop", [f"{seen}: it was stopped {_stopped(e)}; the moment of stopping is no look that may decide"]
     if e.planned_units is None:
         return "keep running", [f"{seen} yet; it has no planned size, so that it never ends by itself"]
     if e.path.looks[-1].n >= e.planned_units:
         return "keep running", [f"{seen} yet; all planned units are in, and the next planned look decides"]
     return "keep running", [f"{seen} yet; {e.path.looks[-1].n:,} of {e.planned_units:,} planned units are in"]
+
+
+def _stopped(e: Evidence) -> str:
+    if e.planned_units is None:
+        return "before a look decided"
+    full = e.path.looks[-1].n >= e.planned_units
+    return (
+        "after all planned units were in, but before the next planned look" if full else "before its plan was reached"
+    )
 
 
 def _alarm(one: Guarded) -> str:

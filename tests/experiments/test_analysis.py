@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.analysis import Analysis, analyse
-from experiments.gathered import planned_looks
+from experiments.analysis import Analysis, analyse, conclude
+from experiments.cells import Cell
+from experiments.gathered import Gathered, LookCells, gather, planned_looks
+from experiments.moments import Checks, ExposureCount
 from experiments.tables import tables_of
 from features.errors import BadInput
 from features.experiment import Experiment, Guardrail, Phase, Variant
@@ -230,10 +232,62 @@ def test_metrics_and_segments_that_do_not_exist_are_refused():
         analysed(world(n=50), segments=("shoe_size",))
 
 
+def held_at(n, z):
+    """Cells of two arms with `n` units each, `z` standard errors apart."""
+    lift = z * (2 / n) ** 0.5
+    return [
+        Cell(metric="revenue_per_customer", variant=name, n=n, phase=1, mean_num=10 + by, var_num=1.0)
+        for name, by in (("control", 0.0), ("variant", lift))
+    ]
+
+
+def concluded(looks, **more):
+    """The conclusion of looks (day, units per arm, z, whether planned), of which the last is now."""
+    found = [LookCells(START + timedelta(days=day), held_at(n, z), decides) for day, n, z, decides in looks]
+    n = looks[-1][1]
+    gathered = Gathered(
+        cells=found[-1].cells,
+        looks=found,
+        exposures=[ExposureCount("2026-03-02", 1, name, n) for name in ("control", "variant")],
+        checks=Checks(n_units=2 * n, n_crossed=0, n_immature=0, n_before=0, foreign_purchases={}),
+    )
+    return conclude(experiment(guardrails=(), secondary_metrics=(), **more), gathered, found[-1].at)
+
+
+@pytest.mark.parametrize(
+    ("planned_units", "why"), [(4_000, "before its plan"), (2_030, "before the next planned look")]
+)
+def test_stopping_at_a_good_moment_does_not_ship(planned_units, why):
+    """Ten daily looks at z = 1, and five hours later, at z = 4.2, somebody stops it."""
+    watched = [(day, 100 * day, 1.0, True) for day in range(1, 11)]
+    stop = START + timedelta(days=10, hours=5)
+    found = concluded(
+        [*watched, (10 + 5 / 24, 1_020, 4.2, False)], planned_units=planned_units, status="stopped", stopped_at=stop
+    )
+    assert (found.verdict.decision, found.paths[0].outcome) == ("stop", "undecided")
+    assert why in found.verdict.reasons[0]
+    assert found.paths[0].looks[-1].bound is None
+    assert found.paths[0].looks[-1].always_low is not None
+
+
+def test_what_a_planned_look_decided_stands_after_the_stop():
+    stop = START + timedelta(days=10, hours=5)
+    looks = [*((day, 200 * day, 5.0, True) for day in range(1, 11)), (10 + 5 / 24, 2_020, 3.0, False)]
+    assert concluded(looks, planned_units=4_000, status="stopped", stopped_at=stop).verdict.decision == "ship"
+
+
+def test_the_moment_of_stopping_is_not_asked_to_decide():
+    stop = START + timedelta(days=4, hours=5)
+    with tables_of(**world(n=300)) as opened:
+        found = gather(experiment(status="stopped", stopped_at=stop), opened, END)
+    assert [(one.at - START) / timedelta(days=1) for one in found.looks] == pytest.approx([1, 2, 3, 4, 4 + 5 / 24])
+    assert [one.decides for one in found.looks] == [True] * 4 + [False]
+
+
 def test_looks_are_fixed_by_the_start():
-    """Days for two weeks, then weeks; opening the report in between adds none."""
+    """Days for two weeks, then weeks; opening the report in between adds none, nor does stopping."""
     days = [(one - START).days for one in planned_looks(START, START + timedelta(days=30, hours=5))]
     assert days == [*range(1, 15), 21, 28]
     stopped = planned_looks(START, END, START + timedelta(days=2, hours=3))
-    assert [(one - START) / timedelta(days=1) for one in stopped] == [1, 2, 2.125]
+    assert [(one - START) / timedelta(days=1) for one in stopped] == [1, 2]
     assert planned_looks(START, START) == []

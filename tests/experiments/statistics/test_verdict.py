@@ -237,6 +237,9 @@ def test_a_gain_waits_for_a_whole_week():
     decision, why = decided(SHIPPED, days=3.0)
     assert decision == "keep running"
     assert "it ran for 3.0 days: let it see a whole week" in why
+    decision, why = decided(SHIPPED, days=3.0, running=False)
+    assert decision == "do not trust"
+    assert "it was stopped after 3.0 days and never saw a whole week" in why
 
 
 def test_a_wrong_split_is_not_trusted_however_good_the_gain():
