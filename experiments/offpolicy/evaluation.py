@@ -12,6 +12,7 @@ from experiments.offpolicy.estimators import ESTIMATORS, Parts
 from experiments.offpolicy.intervals import Terms, around, bootstrapped, influence, percentiles, standard_error
 from experiments.offpolicy.logged import Logged, Numbers
 from experiments.offpolicy.reward_models import Fit, cross_fitted
+from experiments.offpolicy.variation import n_varied, variation_refusals
 
 HEADLINE = "DR"  # what the verdict is based on
 N_SAMPLES = 1_000
@@ -19,7 +20,8 @@ Verdict = Literal["higher", "lower", "no difference seen", "no verdict"]
 
 
 class Estimate(Struct, frozen=True, kw_only=True):
-    """One estimator's figure of one policy. Intervals are of the value; None: it could not be computed."""
+    """One estimator's figure of one policy. Intervals are of the value; None: it could not be computed, as all
+    intervals where outcomes do not vary or are of one customer."""
 
     estimator: str
     value: float | None
@@ -45,6 +47,7 @@ class Evaluation(Struct, frozen=True, kw_only=True):
     n_rows: int
     n_units: int
     n_offers: int
+    n_varied: int  # rows with another reward than most
     alpha: float
     logged: Estimate  # of the policies that were logged: the mean reward
     overlap: Overlap
@@ -80,9 +83,10 @@ def evaluate(
     alpha: float = 0.05,
     seed: int = 0,
     n_samples: int = N_SAMPLES,
+    beforehand: tuple[str, ...] = (),
 ) -> Evaluation:
     """Every estimator on one log. The same arguments give the same figures. `guessed` are a reward model's guesses,
-    (n, n_offers), else `fit` is cross-fitted."""
+    (n, n_offers), else `fit` is cross-fitted. `beforehand` is known of the log and said before all reasons."""
     guessed = cross_fitted(logged, fit, seed=seed) if guessed is None else guessed
     units, n_units = logged.units
     parts = Parts.of(logged, guessed)
@@ -92,18 +96,20 @@ def evaluate(
     cuts = {name: one.cut for name, one in made.items()}
     shown = {name: _estimate(name, one, logged, samples[name], alpha, cuts.get(name)) for name, one in terms.items()}
     found, difference = overlap(logged), _difference(terms[HEADLINE], _as_logged(logged, guessed), logged, alpha)
-    verdict = _verdict(found.permits, difference)
+    refused = (*variation_refusals(logged), *found.refusals)
+    verdict = _verdict(not refused, difference)
     return Evaluation(
         n_rows=len(logged),
         n_units=n_units,
         n_offers=len(logged.offers),
+        n_varied=n_varied(logged),
         alpha=alpha,
         logged=shown.pop("logged"),
         overlap=found,
         estimates=tuple(shown.values()),
         difference=difference,
         verdict=verdict,
-        reasons=found.refusals or (_in_words(verdict, difference, alpha, "what was logged"),),
+        reasons=beforehand + (refused or (_in_words(verdict, difference, alpha, "what was logged"),)),
     )
 
 
@@ -117,6 +123,7 @@ def compare(
     seed: int = 0,
     n_samples: int = N_SAMPLES,
     names: tuple[str, str] = ("the candidate", "the other policy"),
+    beforehand: tuple[str, ...] = (),
 ) -> Comparison:
     """The log's candidate against another policy's chances, (n, n_offers): what both share cancels out, so the
     difference is known better than either value."""
@@ -130,8 +137,10 @@ def compare(
     samples = bootstrapped(terms, units, n_units, np.random.default_rng(seed), n_samples)
     difference = _difference(terms["candidate"], terms["other"], logged, alpha)
     overlaps = overlap(logged), overlap(beside)
-    verdict = _verdict(all(one.permits for one in overlaps), difference)
-    refused = [f"{who}: {reason}" for who, one in zip(names, overlaps, strict=True) for reason in one.refusals]
+    refused = variation_refusals(logged) + tuple(
+        f"{who}: {reason}" for who, one in zip(names, overlaps, strict=True) for reason in one.refusals
+    )
+    verdict = _verdict(not refused, difference)
     return Comparison(
         n_rows=len(logged),
         n_units=n_units,
@@ -142,7 +151,7 @@ def compare(
         other_overlap=overlaps[1],
         difference=difference,
         verdict=verdict,
-        reasons=tuple(refused) or (_in_words(verdict, difference, alpha, names[1]),),
+        reasons=beforehand + (refused or (_in_words(verdict, difference, alpha, names[1]),)),
     )
 
 
@@ -165,6 +174,8 @@ def _estimate(
     units, n_units = logged.units
     low, high = around(terms.value, standard_error(influence(terms), units, n_units), alpha, n_units)
     boot_low, boot_high = percentiles(samples, alpha)
+    if not _tells_spread(logged):
+        low = high = boot_low = boot_high = float("nan")
     return Estimate(
         estimator=name,
         value=known(terms.value),
@@ -180,9 +191,15 @@ def _difference(one: Terms, other: Terms, logged: Logged, alpha: float) -> Diffe
     units, n_units = logged.units
     value = one.value - other.value
     se = standard_error(influence(one) - influence(other), units, n_units)
-    low, high = around(value, se, alpha, n_units)
+    low, high = around(value, se, alpha, n_units) if _tells_spread(logged) else (float("nan"), float("nan"))
     relative = value / other.value if other.value > 0.0 else float("nan")
     return Difference(value=known(value), low=known(low), high=known(high), relative=known(relative))
+
+
+def _tells_spread(logged: Logged) -> bool:
+    """Whether the log tells how outcomes vary, and between whom. Without, resampling gives the same value again and
+    again, which is no certainty."""
+    return logged.units[1] > 1 and n_varied(logged) > 0
 
 
 def _verdict(permitted: bool, found: Difference) -> Verdict:

@@ -29,14 +29,21 @@ class Gate(Struct, frozen=True, kw_only=True):
 
 
 def off_policy_gate(
-    logged: Logged, champion: Numbers, *, fit: Fit | None = None, alpha: float = 0.05, seed: int = 0
+    logged: Logged,
+    champion: Numbers,
+    *,
+    fit: Fit | None = None,
+    alpha: float = 0.05,
+    seed: int = 0,
+    beforehand: tuple[str, ...] = (),
 ) -> Gate:
     """The log's candidate, the challenger, against the champion's chances, (n, n_offers), on the same rows.
 
     Refused when the whole interval of the difference in value (doubly robust, two-sided at `alpha`) is below 0 and
-    overlap permits a verdict of both.
+    overlap and outcomes permit a verdict of both.
     """
-    found = compare(logged, champion, fit=fit, alpha=alpha, seed=seed, names=("the challenger", "the champion"))
+    names = "the challenger", "the champion"
+    found = compare(logged, champion, fit=fit, alpha=alpha, seed=seed, names=names, beforehand=beforehand)
     permits = found.overlap.permits and found.other_overlap.permits
     passage: Passage = "no verdict" if found.verdict == "no verdict" else "passes"
     if found.verdict == "lower":

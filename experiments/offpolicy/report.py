@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from experiments.offpolicy.diagnostics import Overlap
 from experiments.offpolicy.evaluation import Estimate, Evaluation, Verdict
+from experiments.offpolicy.variation import LEAST_VARIED
 from experiments.report.document import (
     Block,
     Bullets,
@@ -62,7 +63,7 @@ def document_of(report: Report, pictures: Sequence[Picture] = ()) -> Document:
             tone=TONES[found.verdict],
             items=tuple(f"{_capital(one)}." for one in found.reasons),
         ),
-        Section(title="Whether the log can tell", id="overlap", blocks=(_overlap(found.overlap),)),
+        Section(title="Whether the log can tell", id="overlap", blocks=(_telling(found),)),
         Section(title="Left out", id="left-out", blocks=(_left_out(report),)),
         Section(
             title="Estimates",
@@ -90,10 +91,12 @@ def amount(value: float | None, unit: str) -> str:
     return f"{value:.4f}" if unit == "share" else f"{value:,.4f} {unit}"
 
 
-def _overlap(seen: Overlap) -> Table:
+def _telling(found: Evaluation) -> Table:
+    seen: Overlap = found.overlap
     rows = [
         ("rows", f"{seen.n_rows:,}", ""),
-        ("customers", f"{seen.n_units:,}", ""),
+        ("customers", f"{seen.n_units:,}", "at least 2"),
+        ("rows with another reward than most", f"{found.n_varied:,}", f"at least {LEAST_VARIED}"),
         (
             "rows the log is worth for this policy",
             f"{seen.effective_rows:,.0f}",

@@ -90,7 +90,7 @@ def _judged(settings: Settings, facts: Facts, challenger: str, champion: str) ->
         not_before_us=_data_end_us(settings, champion),
     )
     read = _read(settings, facts, wanted)
-    return off_policy_gate(read.logged, read.tables[1])
+    return off_policy_gate(read.logged, read.tables[1], beforehand=read.beforehand)
 
 
 def _read(settings: Settings, facts: Facts, wanted: Wanted) -> ChoiceLog:
@@ -136,7 +136,7 @@ def _of_our_log(
         read = _read(settings, facts, wanted)
     finally:
         facts.close()
-    found = evaluate(read.logged)
+    found = evaluate(read.logged, beforehand=read.beforehand)
     report = Report(
         policy=_in_words(policy, tuning),
         release=release or "the one that made each decision",

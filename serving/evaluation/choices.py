@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.offpolicy.logged import Logged
+from experiments.offpolicy.variation import UNSEEN
 from features.errors import BadInput, InputsExpired, NotFound
 from features.events import US_PER_DAY, to_us
 from features.facts import Facts
@@ -69,6 +70,11 @@ class ChoiceLog:
     since_us: int
     until_us: int
     currency: str
+
+    @property
+    def beforehand(self) -> tuple[str, ...]:
+        """What must be said of the log before anything that follows from it."""
+        return (UNSEEN,) if self.n_unseen == len(self.logged) else ()
 
 
 def read_choices(

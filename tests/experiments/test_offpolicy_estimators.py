@@ -260,6 +260,63 @@ def test_one_row_that_holds_the_weight_is_named():
     assert any("one row holds" in one for one in overlap(log).refusals)
 
 
+# Outcomes
+
+
+def a_long_log(reward, **changes):
+    n = len(reward)
+    action = np.arange(n) % 2
+    return a_log(
+        action=action, probability=np.full(n, 0.5), reward=reward, chances=same_for_all([0.4, 0.6], n),
+        propensity=same_for_all([0.5, 0.5], n), **changes,
+    )  # fmt: skip
+
+
+def rewarded(n_rewarded, n=6_000):
+    return np.r_[np.ones(n_rewarded), np.zeros(n - n_rewarded)]
+
+
+def intervals(found):
+    shown = [(one.low, one.high, one.bootstrap_low, one.bootstrap_high) for one in (found.logged, *found.estimates)]
+    return {bound for one in shown for bound in one} | {found.difference.low, found.difference.high}
+
+
+@pytest.mark.parametrize("reward", [np.zeros(6_000), np.ones(6_000)])
+def test_outcomes_that_do_not_vary_give_no_verdict_and_no_interval(reward):
+    found = evaluate(a_long_log(reward), fit=fit_offer_means, n_samples=20)
+    assert (found.verdict, found.n_varied) == ("no verdict", 0)
+    assert found.reasons == (f"all 6,000 rows have the reward {reward[0]:g}: outcomes do not vary",)
+    assert intervals(found) == {None}
+    beside = compare(a_long_log(reward), same_for_all([0.6, 0.4], 6_000), fit=fit_offer_means, n_samples=20)
+    assert (beside.verdict, beside.reasons) == ("no verdict", found.reasons)
+
+
+@pytest.mark.parametrize(
+    ("n_rewarded", "verdict"), [(1, False), (19, False), (20, True), (5_980, True), (5_981, False)]
+)
+def test_fewer_than_20_rows_with_another_reward_than_most_give_no_verdict(n_rewarded, verdict):
+    found = evaluate(a_long_log(rewarded(n_rewarded)), fit=fit_offer_means, n_samples=20)
+    assert (found.verdict != "no verdict") == verdict
+    if not verdict:
+        usual = "no reward" if n_rewarded < 20 else "the reward 1"
+        assert found.reasons[0].startswith(f"all but {found.n_varied} of 6,000 rows have {usual}: at least 20 must")
+
+
+def test_rows_of_one_customer_give_no_interval_and_say_why():
+    """Resampled, one customer is the same customer each time: that is no certainty."""
+    found = evaluate(a_long_log(rewarded(600), unit=np.zeros(6_000, int)), fit=fit_offer_means, n_samples=20)
+    assert found.verdict == "no verdict"
+    assert intervals(found) == {None}
+    assert found.reasons[0].startswith("all rows are of one customer")
+
+
+def test_what_is_known_of_the_log_beforehand_is_said_first():
+    for reward in (np.zeros(6_000), rewarded(600)):
+        found = evaluate(a_long_log(reward), fit=fit_offer_means, n_samples=20, beforehand=("no impressions",))
+        assert found.reasons[0] == "no impressions"
+        assert len(found.reasons) == 2
+
+
 # Laws
 
 rewards = st.lists(st.sampled_from([0.0, 1.0, -3.0, 1e6]) | st.floats(-10, 10), min_size=2, max_size=40)

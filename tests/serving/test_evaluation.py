@@ -270,6 +270,27 @@ def test_an_outcome_counts_for_the_choice_it_names_also_when_nobody_reported_an_
     assert (found.logged.reward.tolist(), found.n_unseen) == ([1.0], 1)
 
 
+def test_a_log_without_impressions_is_said_to_be_that_before_all_else(tmp_path, monkeypatch, capsys):
+    settings = new_home(tmp_path)
+    service = build(settings)
+    service.start()
+    for seed in range(30):
+        asked = DecisionRequest(customer_id=f"c{seed}", placements=(PlacementRequest("hero", 1),))
+        made = service.decider.decide(asked, seed=seed)
+        row = DecisionRow(made.decision_id, made.customer_id, to_us(made.decided_at), made.log_payload)
+        service.log_store.append_decisions([row])
+    service.close()
+    monkeypatch.setenv("NBO_HOME", str(settings.home.root))
+    monkeypatch.setenv("NBO_AS_OF", LATER.isoformat())
+    assert command.run("greedy", as_json_=True) == 0
+    found = json.loads(capsys.readouterr().out)["evaluation"]
+    assert found["verdict"] == "no verdict"
+    assert found["reasons"][0].startswith("no row has an impression in the log")
+    assert found["reasons"][1] == "all 30 rows have the reward 0: outcomes do not vary"
+    said = promotion_gate(replace(settings, as_of=LATER))("1", "2")
+    assert said.sentence.startswith("the log gives no verdict: no row has an impression")
+
+
 def test_what_was_learned_is_the_same_in_order_as_one_by_one(tmp_path):
     settings = new_home(tmp_path, policy="thompson", epsilon=0.2)
     service = build(settings)
