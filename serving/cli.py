@@ -379,7 +379,7 @@ def experiment_report(
     no_keep: Annotated[bool, typer.Option("--no-keep", help="Do not log the report to MLflow.")] = False,
     json: JSON = False,
 ) -> None:
-    """What an experiment has shown, with a verdict; exit code 3 with an alarm, or if it is not to be trusted."""
+    """What an experiment has shown, with a verdict; exit code 3 with an alarm, harm, or if it is not to be trusted."""
     from serving.commands.experiment_report import run
 
     with usage_errors():

@@ -94,5 +94,9 @@ def alarms_of(found: Analysis) -> tuple[str, ...]:
         return found.verdict.reasons
     guards = [f"{one.metric} of {one.variant} is beyond its limit" for one in found.guardrails if one.state == "alarm"]
     title = found.metrics[0].title
-    harm = [f"{title} of {one.variant} is worse, whenever one looks" for one in found.paths if one.harm_at is not None]
+    harm = [
+        f"{title} of {one.variant} is worse{', whenever one looks' if one.harm_at is not None else ''}"
+        for one in found.paths
+        if one.harm_at is not None or one.outcome == "worse"
+    ]
     return (*guards, *harm)

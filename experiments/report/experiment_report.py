@@ -49,7 +49,7 @@ class ExperimentReport(Analysis, frozen=True, kw_only=True):
 
     experiment: Experiment
     currency: str
-    alarmed: bool  # a guardrail's alarm is on, or the numbers are not to be trusted
+    alarmed: bool  # a guardrail's alarm is on, a variant does harm, or the numbers are not to be trusted
 
 
 def report_of(experiment: Experiment, found: Analysis, currency: str) -> ExperimentReport:
@@ -60,7 +60,7 @@ def report_of(experiment: Experiment, found: Analysis, currency: str) -> Experim
 def alarmed(found: Analysis) -> bool:
     """Whether somebody should look at it now: what exit code 3 of the command line stands for."""
     return any(one.state == "alarm" for one in found.guardrails) or any(
-        one.decision == "do not trust" for one in (found.verdict, *found.verdicts)
+        one.decision == "do not trust" or one.harm for one in (found.verdict, *found.verdicts)
     )
 
 

@@ -1,6 +1,7 @@
 """The verdict in plain words: ship, stop, keep running, or do not trust, and why.
 
-First comes whether the numbers can be believed at all, then harm, then the decision that was planned for. Nothing here
+First comes whether the numbers can be believed at all, then harm, then the decision that was planned for. Harm of one
+variant stops the whole experiment, unless another may ship: who runs cannot drop one of its variants. Nothing here
 computes a statistic; it reads them in this order and says so.
 """
 
@@ -28,6 +29,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     decision: Decision
     variant: str | None
     reasons: tuple[str, ...]
+    harm: bool = False  # a guardrail rang, or the primary metric is worse for sure
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,26 +51,48 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 def verdict(evidence: Evidence) -> Verdict:
     """On one variant."""
     decide, reasons = _decide(evidence)
-    return Verdict(decision=decide, variant=evidence.path.variant, reasons=tuple(reasons))
+    path = evidence.path
+    harm = any(one.state == "alarm" for one in evidence.guardrails) or path.harm_at is not None
+    return Verdict(
+        decision=decide,
+        variant=path.variant,
+        reasons=tuple(reasons),
+        harm=harm or path.outcome == "worse",
+    )
 
 
 def summary(verdicts: Sequence[Verdict], paths: Sequence[Path]) -> Verdict:
-    """On the experiment: distrust of one is distrust of all; then the best that may ship; then what is still open."""
+    """On the experiment: distrust of one is distrust of all; then the best that may ship; then harm of any, which
+    stops it; then what is still open.
+    """
     if len(verdicts) == 1:
         return verdicts[0]
+    harm = any(one.harm for one in verdicts)
     distrusted = [one for one in verdicts if one.decision == "do not trust"]
     if distrusted:
-        return msgspec.structs.replace(distrusted[0], variant=None)
+        return msgspec.structs.replace(distrusted[0], variant=None, harm=harm)
     ships = [i for i, one in enumerate(verdicts) if one.decision == "ship"]
+    harmful = [one for one in verdicts if one.harm]
     if ships:
         best = max(ships, key=lambda i: abs(_last(paths[i]).absolute or 0.0))
         others = len(ships) - 1
         more = (f"{others} more would be worth shipping; this one has the largest effect",) if others else ()
-        return msgspec.structs.replace(verdicts[best], reasons=verdicts[best].reasons + more)
+        reasons = (*verdicts[best].reasons, *more, *_each(harmful))
+        return msgspec.structs.replace(verdicts[best], reasons=reasons, harm=harm)
     open_ = [one for one in verdicts if one.decision == "keep running"]
+    if harmful:
+        named = harmful[0].variant if len(harmful) == 1 else None
+        return Verdict(decision="stop", variant=named, reasons=(*_each(harmful), *_go_on(open_)), harm=True)
     if open_:
         return msgspec.structs.replace(open_[0], variant=None, reasons=_each(verdicts))
     return Verdict(decision="stop", variant=None, reasons=_each(verdicts))
+
+
+def _go_on(open_: Sequence[Verdict]) -> tuple[str, ...]:
+    if not open_:
+        return ()
+    names = ", ".join(one.variant or "" for one in open_)
+    return (f"still open: {names}; a running experiment cannot drop a variant, so go on in a new one without the harm",)
 
 
 class Held(NamedTuple):
@@ -207,10 +231,9 @@ def _undecided(e: Evidence) -> tuple[Decision, list[str]]:
 def _stopped(e: Evidence) -> str:
     if e.planned_units is None:
         return "before a look decided"
-    full = e.path.looks[-1].n >= e.planned_units
-    return (
-        "after all planned units were in, but before the next planned look" if full else "before its plan was reached"
-    )
+    if e.path.looks[-1].n >= e.planned_units:
+        return "after all planned units were in, but before the next planned look"
+    return "before its plan was reached"
 
 
 def _alarm(one: Guarded) -> str:

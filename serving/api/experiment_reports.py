@@ -25,6 +25,7 @@ class VerdictOut(pydantic.BaseModel):
     decision: Literal["ship", "stop", "keep running", "do not trust"]
     variant: str | None
     reasons: list[str]
+    harm: bool = Field(description="A guardrail rang, or the primary metric is worse for sure.")
 
 
 class EffectOut(pydantic.BaseModel, extra="allow"):
@@ -110,7 +111,7 @@ class ReportOut(pydantic.BaseModel, extra="allow"):
     planned_units: int | None
     verdict: VerdictOut
     verdicts: list[VerdictOut] = Field(description="By variant.")
-    alarmed: bool = Field(description="A guardrail's alarm is on, or the numbers are not to be trusted.")
+    alarmed: bool = Field(description="A guardrail rang, a variant does harm, or the numbers are not to be trusted.")
     metrics: list[MetricOut] = Field(description="The primary first.")
     paths: list[PathOut]
     sample_ratio: SampleRatioOut

@@ -30,7 +30,7 @@ def run(
     as_json: bool = False,
     keep: bool = True,
 ) -> int:
-    """Prints or writes the report. Exit code 3 with a guardrail's alarm, or if it is not to be trusted; else 0."""
+    """Prints or writes the report. Exit code 3 with an alarm, of harm too, or if it is not to be trusted; else 0."""
     if as_json and out is None and format not in (None, "json"):
         raise BadInput(f"--format is {format!r} and --json was given, expected one of them", "format")
     wanted = format_of(out, format, "json" if as_json else "md")

@@ -57,6 +57,11 @@ def test_a_lost_part_of_a_variant_ends_with_exit_code_3(home):
     assert "**Do not trust**" in report("sampling", code=3)
 
 
+def test_harm_of_the_primary_metric_ends_with_exit_code_3(home):
+    plant(home, planted(guardrails=()), lift=-0.6)
+    assert "**Stop on**" in report("sampling", code=3)
+
+
 def test_a_draft_an_unknown_id_and_an_unknown_segment_are_refused(home):
     plant(home, planted(status="draft", started_at=None, phases=()), n=3)
     with pytest.raises(ExperimentRefused, match="sampling is a draft"):

@@ -286,3 +286,23 @@ def test_of_several_variants_the_best_is_shipped_and_distrust_is_for_all():
     waiting = evidence(FLAT, planned=50_000)
     assert summary([verdict(flat), verdict(waiting)], [flat.path, waiting.path]).decision == "keep running"
     assert summary([verdict(flat), verdict(flat)], [flat.path, flat.path]).decision == "stop"
+
+
+def test_harm_of_one_variant_stops_the_experiment_while_another_is_open():
+    waiting, harmful = (
+        evidence([seen_at(5, 2_500, lift, variant=name)], planned=50_000) for name, lift in (("b", 0.0), ("c", -0.5))
+    )
+    found = summary([verdict(waiting), verdict(harmful)], [waiting.path, harmful.path])
+    assert (found.decision, found.variant, found.harm) == ("stop", "c", True)
+    assert found.reasons[0].startswith("c: Revenue per customer is worse, whenever one looks: -5.0%")
+    assert found.reasons[1].startswith("still open: b; a running experiment cannot drop a variant")
+
+
+def test_beside_a_winner_harm_is_named_and_an_open_variant_is_none():
+    good, harmful = evidence(SHIPPED), evidence([seen_at(5, 5_000, -0.05, variant="c")])
+    found = summary([verdict(good), verdict(harmful)], [good.path, harmful.path])
+    assert (found.decision, found.variant, found.harm) == ("ship", "variant", True)
+    assert found.reasons[-1].startswith("c: Revenue per customer is worse")
+    alarm = guard(Guardrail(metric="m", max_relative=0.05), looks((20_000, 1.0)))
+    assert verdict(evidence(FLAT, planned=50_000, guardrails=alarm)).harm
+    assert not verdict(evidence(FLAT, planned=50_000)).harm
