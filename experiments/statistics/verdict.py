@@ -8,6 +8,7 @@ computes a statistic; it reads them in this order and says so.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -74,9 +75,9 @@ def summary(verdicts: Sequence[Verdict], paths: Sequence[Path]) -> Verdict:
     ships = [i for i, one in enumerate(verdicts) if one.decision == "ship"]
     harmful = [one for one in verdicts if one.harm]
     if ships:
-        best = max(ships, key=lambda i: abs(_last(paths[i]).absolute or 0.0))
+        best = max(ships, key=lambda i: abs(_at(paths[i], paths[i].decided_at).effect.absolute or 0.0))
         others = len(ships) - 1
-        more = (f"{others} more would be worth shipping; this one has the largest effect",) if others else ()
+        more = (f"{others} more would be worth shipping; this one was decided on the largest effect",) if others else ()
         reasons = (*verdicts[best].reasons, *more, *_each(harmful))
         return msgspec.structs.replace(verdicts[best], reasons=reasons, harm=harm)
     open_ = [one for one in verdicts if one.decision == "keep running"]
@@ -156,12 +157,15 @@ def _decide(e: Evidence) -> tuple[Decision, list[str]]:
     if alarms:
         return "stop", alarms
     if e.path.harm_at is not None:
-        return "stop", [f"{e.title} is worse, whenever one looks: {_change(e)} since {e.path.harm_at:%Y-%m-%d}"]
+        return "stop", [
+            f"{e.title} is worse, whenever one looks: {_change(e, e.path.harm_at)} since {e.path.harm_at:%Y-%m-%d}",
+            *_since(e, e.path.harm_at),
+        ]
     waits = _too_early(e)
     if waits:
         return ("keep running", waits) if e.running else ("do not trust", waits)
     if e.path.outcome == "worse":
-        return "stop", [f"{e.title} is worse: {_change(e)}, decided on {e.path.decided_at:%Y-%m-%d}"]
+        return "stop", _decided(e, "worse")
     if e.path.outcome == "better":
         return _ship(e)
     return _undecided(e)
@@ -199,7 +203,7 @@ def _too_early(e: Evidence) -> list[str]:
 
 
 def _ship(e: Evidence) -> tuple[Decision, list[str]]:
-    reasons = [f"{e.title} is better: {_change(e)}, decided on {e.path.decided_at:%Y-%m-%d}"]
+    reasons = _decided(e, "better")
     beyond = [one for one in e.guardrails if one.beyond]
     if beyond:
         names = ", ".join(one.metric for one in beyond)
@@ -250,8 +254,29 @@ def _now(one: Guarded) -> str:
     return f"{one.level_variant:.4g} against {one.level_control:.4g} of control"
 
 
-def _change(e: Evidence) -> str:
-    return in_words(e.path.looks[-1], e.share)
+def _decided(e: Evidence, word: str) -> list[str]:
+    """What decided, as it was then: later looks, which decide nothing, may show something else."""
+    at = e.path.decided_at
+    return [f"{e.title} is {word}: {_change(e, at)}, decided on {at:%Y-%m-%d}", *_since(e, at)]
+
+
+def _since(e: Evidence, at: datetime | None) -> list[str]:
+    """What became of it, if it was turned round or is no longer beyond doubt."""
+    then, now = held(_at(e.path, at)), held(e.path.looks[-1])
+    if then is None or now is None or e.path.looks[-1].at == at:
+        return []
+    if then.value * now.value < 0:
+        return [f"but it has turned since: now {_change(e)}"]
+    return [f"since then less sure: now {_change(e)}"] if now.low <= 0 <= now.high else []
+
+
+def _change(e: Evidence, at: datetime | None = None) -> str:
+    """As of a look; None: the last one."""
+    return in_words(_at(e.path, at), e.share)
+
+
+def _at(path: Path, at: datetime | None) -> Look:
+    return next((look for look in path.looks if look.at == at), path.looks[-1])
 
 
 def _last(path: Path) -> Effect:

@@ -306,3 +306,30 @@ def test_beside_a_winner_harm_is_named_and_an_open_variant_is_none():
     alarm = guard(Guardrail(metric="m", max_relative=0.05), looks((20_000, 1.0)))
     assert verdict(evidence(FLAT, planned=50_000, guardrails=alarm)).harm
     assert not verdict(evidence(FLAT, planned=50_000)).harm
+
+
+TURNED = looks((5_000, 0.2), (5_500, -0.007))  # z = 10 at half the plan of 20,000, then -0.4
+
+
+def test_a_decision_quotes_the_look_that_decided_and_says_if_it_has_turned_since():
+    decision, why = decided(TURNED, planned=20_000)
+    assert decision == "ship"
+    assert why.startswith("Revenue per customer is better: +2.0% (between +1.4% and +2.6%), decided on 2026-03-03")
+    assert "but it has turned since: now -0.1% (between -" in why
+    lost = looks((5_000, 0.2), (5_500, 0.01))
+    assert "since then less sure: now +0.1% (between -" in decided(lost, planned=20_000)[1]
+    assert "since" not in decided(looks((5_000, 0.2), (5_500, 0.2)), planned=20_000)[1]
+
+
+def test_harm_that_has_turned_since_still_says_what_it_was():
+    why = decided(looks((5_000, -0.2), (5_500, 0.01)), planned=20_000)[1]
+    assert why.startswith("Revenue per customer is worse, whenever one looks: -2.0%")
+    assert "but it has turned since: now +0.1%" in why
+
+
+def test_winners_are_ranked_by_the_looks_that_decided():
+    """b won by 0.2 and is at -0.007 now; the other won by 0.08 and still has it."""
+    turned = evidence([seen_at(day, n, lift, variant="b") for day, n, lift in ((1, 5_000, 0.2), (2, 5_500, -0.007))])
+    good = evidence(SHIPPED)
+    found = summary([verdict(good), verdict(turned)], [good.path, turned.path])
+    assert (found.decision, found.variant) == ("ship", "b")
