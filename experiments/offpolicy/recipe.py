@@ -5,17 +5,19 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from experiments.offpolicy.logged import Logged, Numbers, Rows
+from experiments.offpolicy.logged import CLOSE, Logged, Numbers, Rows
 from experiments.offpolicy.reward_models import Fit, Shown, default_fit
 from features.errors import BadInput, BadRecipe
 
 MOST_LEVELS = 50  # of a column of text that becomes columns of the context
+MOST_NAMED = 20  # columns in one message
 
 
 class LogRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,7 +27,7 @@ class LogRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     probability: str = "probability"  # the chance it was shown with
     reward: str = "reward"
     context: tuple[str, ...] = ("context_*",)  # what was known before; text becomes a column per value
-    unit: str | None = None  # whose choice it was
+    unit: str | None = None  # whose choice it was; a row without is taken as somebody else's than all others
     order: str | None = None  # rows are taken in the order of this column, else of the file
     chances: str | None = None  # the candidate's chances: a column per action, which stands for the `*`
 
@@ -41,6 +43,7 @@ class OutsideLog:
     context: Numbers  # (n, d)
     unit: Rows | None  # (n,)
     chances: Numbers | None  # (n, n_offers)
+    n_without_unit: int = 0  # rows that are units of their own, as the log does not say whose they were
 
     def logged(self, rows: slice, chances: Numbers) -> Logged:
         """Some rows with a candidate's chances for these; `BadInput` names what cannot be."""
@@ -85,44 +88,67 @@ def read_recipe(path: Path | None) -> LogRecipe:
 
 
 def read_log(path: Path, recipe: LogRecipe) -> OutsideLog:
-    """`BadInput` names the column, the first row (from 1) that cannot be, and what was expected."""
-    table = _table(path, recipe.order)
-    action = _column(table, recipe.action)
-    if action.null_count:
-        _refuse(recipe.action, np.array(action.is_null()), "an action")
+    """`BadInput` names the column, the first row that cannot be, and what was expected. Rows are those of data in the
+    file, from 1, whatever order they are taken in.
+    """
+    file = _read(path, recipe.order)
+    action = _column(file, recipe.action)
+    _refuse(file, recipe.action, np.array(action.is_null()), "an action")
     names = np.array([str(one) for one in action.to_pylist()])
-    probability, reward = _numbers(table, recipe.probability), _numbers(table, recipe.reward)
+    probability, reward = _numbers(file, recipe.probability), _numbers(file, recipe.reward)
     _refuse(
+        file,
         recipe.probability,
         ~((probability > 0.0) & (probability <= 1.0)),
         "the chance that the action was shown with, above 0 and at most 1",
         probability,
     )
-    _refuse(recipe.reward, ~np.isfinite(reward), "a finite number", reward)
+    _refuse(file, recipe.reward, ~np.isfinite(reward), "a finite number", reward)
     offers, action_rows = np.unique(names, return_inverse=True)
     chances = None
     if recipe.chances is not None:
-        offers, chances = _given(table, recipe.chances, offers)
+        offers, chances = _given(file, recipe.chances, offers)
         action_rows = np.searchsorted(offers, names)
-    unit = None
+    unit, n_without_unit = None, 0
     if recipe.unit is not None:
-        text = np.array([str(one) for one in _column(table, recipe.unit).to_pylist()])
-        unit = np.unique(text, return_inverse=True)[1].astype(np.int64)
+        unit, n_without_unit = _units(_column(file, recipe.unit).to_pylist())
     return OutsideLog(
         offers=tuple(offers.tolist()),
         action=action_rows.astype(np.int64),
         probability=probability,
         reward=reward,
-        context=_context(table, recipe),
+        context=_context(file, recipe),
         unit=unit,
         chances=chances,
+        n_without_unit=n_without_unit,
     )
 
 
-def _table(path: Path, order: str | None) -> Any:
-    import duckdb
+@dataclass(frozen=True, slots=True)
+class _File:
+    table: Any  # in the order in which rows are taken
+    rows: Rows  # (n,) of data in the file, from 1
 
-    readers = {".parquet": "read_parquet", ".csv": "read_csv", ".gz": "read_csv"}
+
+def _units(values: Sequence[Any]) -> tuple[Rows, int]:
+    """(n,) numbers of the units, and how many rows name none: each of these is one of its own."""
+    known: dict[str, int] = {}
+    found, n_without = np.empty(len(values), np.int64), 0
+    for i, value in enumerate(values):
+        if value is None or value == "" or (isinstance(value, float) and isnan(value)):
+            n_without += 1
+            found[i] = -n_without
+        else:
+            found[i] = known.setdefault(str(value), len(known))
+    return found, n_without
+
+
+def _read(path: Path, order: str | None) -> _File:
+    import duckdb
+    import pyarrow.compute as pc
+
+    csv = "read_csv(?, sample_size = -1)"  # types are those of all rows: what is no number is then found by its row
+    readers = {".parquet": "read_parquet(?)", ".csv": csv, ".gz": csv}
     if path.suffix not in readers:
         raise BadInput(f"the log is {path.name!r}, expected a .csv, .csv.gz or .parquet file", "log")
     if not path.is_file():
@@ -130,39 +156,37 @@ def _table(path: Path, order: str | None) -> Any:
     with duckdb.connect(config={"threads": 1}) as db:
         db.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
         try:
-            read = f"SELECT * FROM {readers[path.suffix]}(?)"
-            columns = db.sql(f"{read} LIMIT 0", params=[str(path)]).columns
-            by = ""
-            if order is not None:
-                _need(order, columns)
-                quoted = order.replace('"', '""')
-                by = f' ORDER BY "{quoted}"'
-            table = db.sql(read + by, params=[str(path)]).to_arrow_table()
+            table = db.sql(f"SELECT * FROM {readers[path.suffix]}", params=[str(path)]).to_arrow_table()
         except duckdb.Error as error:
             raise BadInput(f"{path.name} cannot be read: {str(error).splitlines()[0]}", "log") from None
     if not len(table):
         raise BadInput(f"{path.name} holds no row", "log")
-    return table
+    rows = np.arange(len(table), dtype=np.int64)
+    if order is not None:
+        _need(order, table.column_names)
+        rows = pc.sort_indices(table, [(order, "ascending")]).to_numpy().astype(np.int64)  # of equals, the first first
+        table = table.take(rows)
+    return _File(table, rows + 1)
 
 
 def _need(name: str, columns: Sequence[str]) -> None:
     if name not in columns:
-        shown = ", ".join(columns[:20]) + (", …" if len(columns) > 20 else "")
+        shown = ", ".join(columns[:MOST_NAMED]) + (", …" if len(columns) > MOST_NAMED else "")
         raise BadInput(f"the log has no column {name!r}; it has {shown}. Name yours in a --recipe", name)
 
 
-def _column(table: Any, name: str) -> Any:
-    _need(name, table.column_names)
-    return table[name].combine_chunks()
+def _column(file: _File, name: str) -> Any:
+    _need(name, file.table.column_names)
+    return file.table[name].combine_chunks()
 
 
-def _numbers(table: Any, name: str) -> Numbers:
+def _numbers(file: _File, name: str) -> Numbers:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    column = _column(table, name)
+    column = _column(file, name)
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or _odd_number(column.type)):
-        raise BadInput(f"column {name!r} holds {column.type}, expected numbers", name)
+        _refuse_others(file, name, column)
     found: Numbers = pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy(zero_copy_only=False)
     return found
 
@@ -173,34 +197,72 @@ def _odd_number(kind: Any) -> bool:
     return bool(pa.types.is_boolean(kind) or pa.types.is_decimal(kind))
 
 
-def _refuse(name: str, bad: Any, expected: str, values: Numbers | None = None) -> None:
-    rows = np.flatnonzero(bad)
-    if rows.size:
-        shown = "missing" if values is None or np.isnan(values[rows[0]]) else f"{values[rows[0]]:g}"
-        where = f"row {rows[0] + 1} ({rows.size:,} of {len(bad):,} rows)"
-        raise BadInput(f"column {name!r} is {shown} in {where}, expected {expected}", name)
+def _refuse_others(file: _File, name: str, column: Any) -> None:
+    """A column that is not of numbers, by the first row of it that is none; of text that is, by the first."""
+    values = column.to_pylist()
+    bad = np.array([not _reads_as_number(one) for one in values])
+    bad = bad if bad.any() else np.ones(len(values), np.bool_)
+    first = _first(file, bad)
+    shown = "missing" if values[first] is None else repr(values[first])
+    raise BadInput(f"column {name!r} is {shown} in {_where(file, bad)}, expected a number", name)
 
 
-def _given(table: Any, pattern: str, shown: Any) -> tuple[Any, Numbers]:
+def _reads_as_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _refuse(file: _File, name: str, bad: Any, expected: str, values: Numbers | None = None) -> None:
+    if bad.any():
+        value = np.nan if values is None else values[_first(file, bad)]
+        shown = "missing" if np.isnan(value) else f"{value:g}"
+        raise BadInput(f"column {name!r} is {shown} in {_where(file, bad)}, expected {expected}", name)
+
+
+def _first(file: _File, bad: Any) -> int:
+    """Of those marked, the one that comes first in the file."""
+    marked = np.flatnonzero(bad)
+    return int(marked[file.rows[marked].argmin()])
+
+
+def _where(file: _File, bad: Any) -> str:
+    return f"row {file.rows[_first(file, bad)]} ({np.count_nonzero(bad):,} of {len(bad):,} rows)"
+
+
+def _given(file: _File, pattern: str, shown: Any) -> tuple[Any, Numbers]:
     """The candidate's chances by action, the actions in order."""
     before, star, after = pattern.partition("*")
     if not star:
         raise BadRecipe(f"chances is {pattern!r}, expected a name with a * that stands for the action", "chances")
     columns = {
         name[len(before) : len(name) - len(after)]: name
-        for name in table.column_names
+        for name in file.table.column_names
         if fnmatch.fnmatchcase(name, pattern)
     }
     missing = sorted(set(shown.tolist()) - set(columns))
     if missing:
         raise BadInput(f"the log has no column of chances {pattern.replace('*', missing[0])!r}", pattern)
-    offers = np.array(sorted(columns))
-    return offers, np.column_stack([_numbers(table, columns[name]) for name in offers.tolist()])
+    offers = sorted(columns)
+    chances = np.column_stack([_numbers(file, columns[name]) for name in offers])
+    for k, name in enumerate(offers):
+        _refuse(file, columns[name], ~(chances[:, k] >= 0.0), "a chance, from 0 to 1", chances[:, k])
+    total = chances.sum(axis=1)
+    bad = np.abs(total - 1.0) > CLOSE
+    if bad.any():
+        named = ", ".join(columns[name] for name in offers[:MOST_NAMED]) + (", …" if len(offers) > MOST_NAMED else "")
+        raise BadInput(
+            f"the columns {named} sum to {total[_first(file, bad)]:g} in {_where(file, bad)}, expected 1", pattern
+        )
+    return np.array(offers), chances
 
 
-def _context(table: Any, recipe: LogRecipe) -> Numbers:
+def _context(file: _File, recipe: LogRecipe) -> Numbers:
     import pyarrow as pa
 
+    table = file.table
     used = {recipe.action, recipe.probability, recipe.reward, recipe.unit}
     columns: list[Numbers] = []
     for pattern in recipe.context:
@@ -210,7 +272,7 @@ def _context(table: Any, recipe: LogRecipe) -> Numbers:
         for name in names:
             kind = table[name].type
             if pa.types.is_integer(kind) or pa.types.is_floating(kind) or _odd_number(kind):
-                columns.append(_numbers(table, name))
+                columns.append(_numbers(file, name))
                 continue
             values = [None if one is None else str(one) for one in table[name].to_pylist()]
             levels = sorted({one for one in values if one is not None})

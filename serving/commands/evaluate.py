@@ -173,10 +173,18 @@ def _of_file(policy: str, tuning: Mapping[str, float], path: Path, recipe: Path 
         since=None,
         until=None,
         left_out={} if policy == GIVEN else {"that the policy learned from": outside.later.start},
-        notes=() if policy == GIVEN else (learned,),
+        notes=(*(() if policy == GIVEN else (learned,)), *_of_nobody(outside.n_without_unit, columns.unit)),
         evaluation=evaluate(logged),
     )
     return report, logged
+
+
+def _of_nobody(n_rows: int, column: str | None) -> tuple[str, ...]:
+    if not n_rows:
+        return ()
+    return (
+        f"{n_rows:,} rows have no {column}: each counts as a customer of its own, as if independent of the others.",
+    )
 
 
 def _notes(read: ChoiceLog, in_sample: bool) -> list[str]:

@@ -48,6 +48,17 @@ def test_commands_on_another_systems_log_run(shop, command, monkeypatch, capsys)
     assert "**Higher**" in said.out  # b is clicked three times as often, and both show it more
 
 
+def test_rows_of_nobody_are_counted_in_the_report(shop, monkeypatch, capsys):
+    log = pd.read_csv("banners.csv").astype({"visitor": "Int64"})
+    log.loc[[3, 5], "visitor"] = pd.NA
+    log.to_csv("banners.csv", index=False)
+    monkeypatch.setattr(sys, "argv", ["nbo", "evaluate", "greedy", "--log", "banners.csv", "--recipe", "banners.toml"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    assert "2 rows have no visitor: each counts as a customer of its own" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", re.findall(r"^\$ nbo (evaluate [^#\n]*?) *(?:#.*)?$", PAGE, re.MULTILINE))
 def test_options_on_the_page_exist(shop, command, monkeypatch, capsys):
     """On a home that served nothing, all of them end in that sentence, and not in wrong usage."""

@@ -78,6 +78,31 @@ def test_policies_over_known_scores_say_what_their_formulas_say():
     assert greedy == pytest.approx(np.array([[0.1, 0.45, 0.45], [0.8, 0.1, 0.1]]))  # ties share; by hand
 
 
+def with_chances(frame, at, last):
+    """A candidate's 0.5, 0.3, 0.2, but in one row, counted from 0."""
+    return frame.assign(p_a=0.5, p_b=0.3, p_c=[last if i == at else 0.2 for i in range(len(frame))])
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.parquet"])
+def test_rows_without_a_unit_are_units_of_their_own_and_counted(tmp_path, name):
+    """Six rows: two of "a", one of a customer who is called None, three of nobody knows whom; by hand 5 units."""
+    frame = banners(6).assign(visitor=["a", None, "a", "None", None, ""])
+    found = read_log(written(tmp_path, frame, name), LogRecipe(unit="visitor"))
+    assert found.n_without_unit == 3
+    assert found.unit[0] == found.unit[2]
+    assert len(set(found.unit)) == 5
+    numbers = banners(4).assign(visitor=[1.0, None, 1.0, None])
+    assert read_log(written(tmp_path, numbers, name), LogRecipe(unit="visitor")).n_without_unit == 2
+
+
+def test_a_value_that_is_no_number_is_found_far_down_the_file(tmp_path):
+    """Further than the rows from which readers of CSV guess types (20,480 in DuckDB)."""
+    frame = banners(30_000)
+    frame["reward"] = [*frame["reward"][:25_000], "n/a", *frame["reward"][25_001:]]
+    with pytest.raises(BadInput, match=r"column 'reward' is 'n/a' in row 25001 .1 of 30,000 rows."):
+        read_log(written(tmp_path, frame), LogRecipe())
+
+
 @pytest.mark.parametrize(
     ("change", "recipe", "field", "said"),
     [
@@ -85,7 +110,15 @@ def test_policies_over_known_scores_say_what_their_formulas_say():
         (lambda f: f.assign(probability=[0.5, 0.0, *f["probability"][2:]]), LogRecipe(), "probability", "0 in row 2"),
         (lambda f: f.assign(probability=[None, *f["probability"][1:]]), LogRecipe(), "probability", "missing in row 1"),
         (lambda f: f.assign(reward=[*f["reward"][:-1], None]), LogRecipe(), "reward", "missing in row 30"),
-        (lambda f: f.assign(reward="lots"), LogRecipe(), "reward", "expected numbers"),
+        (lambda f: f.assign(reward="lots"), LogRecipe(), "reward", "'lots' in row 1 .30 of 30"),
+        (lambda f: f.assign(reward=[*map(str, f["reward"][:5]), "yes", *map(str, f["reward"][6:])]), LogRecipe(),
+         "reward", "column 'reward' is 'yes' in row 6 .1 of 30 rows., expected a number"),
+        (lambda f: f.assign(probability=[*f["probability"][:10], 0.0, *f["probability"][11:]], at=range(30, 0, -1)),
+         LogRecipe(order="at"), "probability", "column 'probability' is 0 in row 11 .1 of 30"),
+        (lambda f: with_chances(f, 5, 0.9), LogRecipe(chances="p_*"), "p_*",
+         "the columns p_a, p_b, p_c sum to 1.7 in row 6 .1 of 30 rows., expected 1"),
+        (lambda f: with_chances(f, 7, -0.1), LogRecipe(chances="p_*"), "p_c", "column 'p_c' is -0.1 in row 8"),
+        (lambda f: with_chances(f, 7, None), LogRecipe(chances="p_*"), "p_c", "column 'p_c' is missing in row 8"),
         (lambda f: f.assign(action=[None, *f["action"][1:]]), LogRecipe(), "action", "missing in row 1"),
         (lambda f: f, LogRecipe(context=("age",)), "age", "no column 'age'"),
         (lambda f: f, LogRecipe(order="when"), "when", "no column 'when'"),
