@@ -48,6 +48,12 @@ class Cell:
     cov_den_pre_num: float = math.nan
     cov_den_pre_den: float = math.nan
     cov_pre_num_pre_den: float = math.nan
+    n_den: int | None = None  # units with a denominator above 0; None: all of them
+
+    @property
+    def n_informative(self) -> int:
+        """Units that say anything: of a ratio over answers, who answered, which may be few of many."""
+        return self.n if self.n_den is None else self.n_den
 
     @property
     def has_pre(self) -> bool:
@@ -109,7 +115,8 @@ def cell_of(metric: str, variant: str, rows: NDArray[np.float64]) -> Cell:
     fields: dict[str, Any] = {f"mean_{name}": float(rows[i].mean()) for i, name in enumerate(NUMBERS)}
     for (i, left), (j, right) in combinations_with_replacement(enumerate(NUMBERS), 2):
         fields[_cov_field(left, right)] = float(covs[i, j])
-    return Cell(metric=metric, variant=variant, n=n, **fields)
+    n_den = int((rows[1] > 0).sum())
+    return Cell(metric=metric, variant=variant, n=n, n_den=n_den if n_den < n else None, **fields)
 
 
 def merge(cells: Iterable[Cell]) -> Cell:
@@ -138,6 +145,8 @@ def merge(cells: Iterable[Cell]) -> Cell:
         name: getattr(first, name) if len({getattr(cell, name) for cell in parts}) == 1 else None
         for name in ("phase", "segment", "day_since_exposure")
     }
+    n_den = sum(cell.n_informative for cell in parts)
+    fields["n_den"] = n_den if n_den < total else None
     return Cell(metric=first.metric, variant=first.variant, n=int(total), **same, **fields)
 
 

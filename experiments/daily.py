@@ -53,7 +53,7 @@ def _day_sums(metric: Metric) -> list[tuple[str, str]]:
     found = [(f"{m}_s", f"sum({m}_num)"), (f"{m}_ss", f"sum({m}_num * {m}_num)")]
     if metric.denominator is not None:
         found += [(f"{m}_d", f"sum({m}_den)"), (f"{m}_dd", f"sum({m}_den * {m}_den)")]
-        found += [(f"{m}_sd", f"sum({m}_num * {m}_den)")]
+        found += [(f"{m}_sd", f"sum({m}_num * {m}_den)"), (f"{m}_nd", f"count(CASE WHEN {m}_den > 0 THEN 1 END)")]
     return found
 
 
@@ -68,6 +68,7 @@ def _day_cell(metric: Metric, phase: int, variant: str, day: int, n: int, held: 
         phase=phase,
         day_since_exposure=day,
         n=n,
+        n_den=int(held[f"{m}_nd"]) if ratio and held[f"{m}_nd"] < n else None,
         mean_num=s / n,
         mean_den=d / n,
         var_num=max(_covariance(n, held[f"{m}_ss"], s, s), 0.0),

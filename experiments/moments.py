@@ -225,6 +225,7 @@ def _cells_of_part(answer: Answer, part: tuple[int, int]) -> list[Cell]:
 def _filled(metric: Metric, held: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a cell; what SQL does not know is NaN, and a mean's denominator is 1 in both periods."""
     found = {name: math.nan if value is None else value for name, value in held.items()}
+    found["n_den"] = held["n_den"] if metric.denominator is not None and held["n_den"] < held["n"] else None
     if metric.denominator is None and not math.isnan(found["mean_pre_num"]):
         constant = ("var_pre_den", "cov_num_pre_den", "cov_den_pre_num", "cov_den_pre_den", "cov_pre_num_pre_den")
         found |= {"mean_pre_den": 1.0, **dict.fromkeys(constant, 0.0)}
@@ -242,4 +243,7 @@ def _statistics(metric: Metric) -> list[tuple[str, str, str]]:
     ]
     spreads = [(m, name, f"coalesce({sql}, CASE WHEN count({column}) = 1 THEN 0 END)") for name, sql, column in found]
     means = [(m, f"mean_{one}", f"avg({m}_{one})") for one in numbers]
-    return [(m, "n", f"count({m}_num)"), *means, *spreads]
+    counts = [(m, "n", f"count({m}_num)")]
+    if metric.denominator is not None:
+        counts.append((m, "n_den", f"count(CASE WHEN {m}_den > 0 THEN 1 END)"))
+    return [*counts, *means, *spreads]

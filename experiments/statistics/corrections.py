@@ -24,7 +24,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjusted p-values that keep the expected share of false ones among the found under alpha; None stays None, NaN becomes it."""
+    """Adjusted p-values that keep the expected share of false ones among the found under alpha; None stays None."""
     return _adjusted(p_values, tt.adjust_fdr)
 
 

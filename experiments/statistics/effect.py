@@ -34,6 +34,7 @@ from experiments.statistics.proportions import exact, is_binary, is_enough
 
 ABSOLUTE = ("absolute", "absolute_low", "absolute_high", "p_value")
 RELATIVE = ("relative", "relative_low", "relative_high")
+FEWEST_UNITS = 100  # in an arm, for what leans on the central limit theorem
 FAR_FROM_ZERO = 3.0  # standard errors that both levels must be above 0 for a relative change to mean something
 LARGEST_LOG = 700.0  # whose exponential is still a float
 PHASES_DIFFER = 0.01  # p-value of Cochran's Q under which phases are said to disagree
@@ -49,7 +50,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     control: str
     variant: str
     segment: tuple[str, str] | None = None
-    n_control: int
+    n_control: int  # units; of a ratio those with a denominator, which are all that say anything
     n_variant: int
     estimate_control: float | None = None
     estimate_variant: float | None = None
@@ -117,11 +118,15 @@ def compare(
         control=control,
         variant=variant,
         segment=segment,
-        n_control=sum(c.n for c in mine if c.variant == control),
-        n_variant=sum(c.n for c in mine if c.variant == variant),
+        n_control=_informative(mine, control),
+        n_variant=_informative(mine, variant),
         flags=tuple(found.flags),
         **found.values,  # type: ignore[arg-type]
     )
+
+
+def _informative(cells: Iterable[Cell], variant: str) -> int:
+    return sum(cell.n_informative for cell in cells if cell.variant == variant)
 
 
 def _pairs(cells: Sequence[Cell], control: str, variant: str) -> tuple[list[_Pair], list[str]]:
@@ -159,7 +164,15 @@ def _estimate(found: _Found, pairs: Sequence[_Pair], kind: Kind, alpha: float, c
     if use_cuped:
         found.values["cuped_reduction"] = _total_reduction(both)
     _levels(found, *_weighted(both))
-    if len(both) == 1 and kind == "proportion" and not use_cuped and not all(is_enough(a.n, a.mean) for a in both[0]):
+    few = [
+        _informative((pair.control for pair in pairs), pairs[0].control.variant),
+        _informative((pair.variant for pair in pairs), pairs[0].variant.variant),
+    ]
+    if kind == "ratio" and min(few) < FEWEST_UNITS:
+        found.flags.append(
+            f"too few units with a denominator, {few[0]:,} and {few[1]:,}: {FEWEST_UNITS} are the least to compare"
+        )
+    elif len(both) == 1 and kind == "proportion" and not use_cuped and not all(is_enough(a.n, a.mean) for a in both[0]):
         _rare(found, both[0], alpha)
     elif not found.values["standard_error"]:
         found.flags.append("every unit has the same value: there is nothing to compare")

@@ -16,10 +16,10 @@ import numpy as np
 from scipy.stats import norm
 
 from experiments.statistics.confidence_sequence import UNPLANNED_UNITS, multiplier
+from experiments.statistics.effect import FEWEST_UNITS as FEWEST_UNITS  # before a look counts; read here by others
 from experiments.statistics.effect import Effect
 from experiments.statistics.group_sequential import SMALLEST_STEP, boundaries
 
-FEWEST_UNITS = 100  # in an arm, before a look counts: both methods lean on the central limit theorem
 Better = Literal["higher", "lower"]
 Outcome = Literal["better", "worse", "undecided"]
 

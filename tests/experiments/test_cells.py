@@ -75,3 +75,10 @@ def test_merging_is_pooling(sizes, seed, offset):
         assert merged.mean(left) == pytest.approx(pooled.mean(left))
         for right in NUMBERS:
             assert merged.cov(left, right) == pytest.approx(pooled.cov(left, right), rel=1e-6, abs=1e-6)
+
+
+def test_units_without_a_denominator_are_counted_apart_and_added_when_merged():
+    few, all_of = (cells_of("m", ["a"] * 4, [1.0] * 4, den)[0] for den in ([0.0, 1.0, 0.0, 2.0], [1.0] * 4))
+    assert (few.n, few.n_den, few.n_informative) == (4, 2, 2)
+    assert (all_of.n_den, all_of.n_informative) == (None, 4)
+    assert merge([few, all_of]).n_informative == 6

@@ -225,6 +225,7 @@ def test_a_pre_period_in_which_nothing_happened_is_not_used(rng):
 )
 def test_every_number_is_finite_or_none(values, kind):
     """Law: whatever the values, no NaN and no infinity leaves, and an interval holds its estimate."""
+    values = np.tile(values, 60 if kind == "ratio" else 1)  # enough units for a ratio to be compared
     variant = ["control", "variant"] * (len(values) // 2) + ["control"] * (len(values) % 2)
     found = compared(variant, values, np.abs(values), np.roll(values, 1), np.abs(np.roll(values, 1)), kind=kind)
     for name in ("absolute", "absolute_low", "absolute_high", "relative", "relative_low", "p_value"):
@@ -257,3 +258,31 @@ def test_a_relative_interval_that_overflows_is_not_known_and_the_absolute_one_is
     assert found.known
     assert (found.relative, found.relative_low, found.relative_high) == (None, None, None)
     assert "no relative change: its interval is beyond what can be computed" in found.flags
+
+
+def answers(per_arm, control=0.85, variant=0.85, n=1_000, seed=0):
+    """Of n units an arm so many answered, and these shares of them with yes."""
+    rng = np.random.default_rng(seed)
+    answered = np.tile(np.arange(n) < per_arm, 2).astype(float)
+    share = np.repeat([control, variant], n)
+    return np.repeat(["control", "variant"], n), answered * (rng.random(2 * n) < share), answered
+
+
+def test_the_units_of_a_ratio_are_those_with_a_denominator():
+    found = compared(*answers(150), kind="ratio")
+    assert (found.n_control, found.n_variant) == (150, 150)
+    assert found.known
+
+
+def test_a_few_answers_of_many_units_are_too_few_to_compare():
+    """Three answers an arm of 1,000 units, 1 against 0: no claim, though both levels are shown."""
+    found = compared(*answers(3, control=1.0, variant=0.0), kind="ratio")
+    assert (found.estimate_control, found.estimate_variant) == (1.0, 0.0)
+    assert (found.absolute, found.p_value) == (None, None)
+    assert found.flags[-1] == "too few units with a denominator, 3 and 3: 100 are the least to compare"
+
+
+def test_without_an_effect_answers_are_significant_as_often_as_alpha_says():
+    """400 A/A tests of 120 answers an arm at 5 %: 20 are to be expected, 5 to 35 in 99.9 of 100 draws (binomial)."""
+    p_values = [compared(*answers(120, seed=seed), kind="ratio").p_value for seed in range(400)]
+    assert 5 <= sum(p < 0.05 for p in p_values) <= 35
