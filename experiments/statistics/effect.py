@@ -30,10 +30,11 @@ from experiments.statistics.arms import (
     reduction,
     why_not_cuped,
 )
-from experiments.statistics.proportions import exact, is_binary, is_enough
+from experiments.statistics.proportions import FARTHEST, exact, is_binary, is_enough
 
 ABSOLUTE = ("absolute", "absolute_low", "absolute_high", "p_value")
 RELATIVE = ("relative", "relative_low", "relative_high")
+EXACT = "Fisher's exact test, Newcombe's interval"
 FEWEST_UNITS = 100  # in an arm, for what leans on the central limit theorem
 FAR_FROM_ZERO = 3.0  # standard errors that both levels must be above 0 for a relative change to mean something
 LARGEST_LOG = 700.0  # whose exponential is still a float
@@ -50,7 +51,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     control: str
     variant: str
     segment: tuple[str, str] | None = None
-    n_control: int  # units; of a ratio those with a denominator, which are all that say anything
+    n_control: int  # units of phases that took part; of a ratio those with a denominator, which say all there is
     n_variant: int
     estimate_control: float | None = None
     estimate_variant: float | None = None
@@ -118,8 +119,8 @@ def compare(
         control=control,
         variant=variant,
         segment=segment,
-        n_control=_informative(mine, control),
-        n_variant=_informative(mine, variant),
+        n_control=_informative([pair.control for pair in pairs] or mine, control),
+        n_variant=_informative([pair.variant for pair in pairs] or mine, variant),
         flags=tuple(found.flags),
         **found.values,  # type: ignore[arg-type]
     )
@@ -201,9 +202,27 @@ def _rare(found: _Found, both: tuple[Arm, Arm], alpha: float) -> None:
         absolute_low=difference.low,
         absolute_high=difference.high,
         p_value=difference.p_value,
-        method="Fisher's exact test, Newcombe's interval",
+        method=EXACT,
     )
     found.flags.append("fewer than 5 units with or without the outcome: exact test, no relative change")
+
+
+def at_level(effect: Effect, reach: float) -> tuple[float | None, float | None]:
+    """The interval of `absolute` that excludes 0 just when the effect is `reach` normal quantiles away from it.
+
+    None where there is none: without an effect, or without a standard error of one that is not of rare shares.
+    """
+    control, variant = effect.estimate_control, effect.estimate_variant
+    if effect.absolute is None or control is None or variant is None:
+        return None, None
+    if effect.method == EXACT:
+        alpha = float(2 * norm.sf(min(reach, FARTHEST)))
+        difference = exact(effect.n_control, control, effect.n_variant, variant, alpha)
+        return difference.low, difference.high
+    if not effect.standard_error:
+        return None, None
+    half = reach * effect.standard_error
+    return effect.absolute - half, effect.absolute + half
 
 
 def _one_phase(found: _Found, pair: _Pair, kind: Kind, alpha: float, cuped: bool) -> bool:

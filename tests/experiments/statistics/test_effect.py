@@ -15,7 +15,7 @@ from scipy.stats import t as student
 from experiments.cells import Cell, cells_of
 from experiments.statistics.arms import arms, degrees_of_freedom
 from experiments.statistics.effect import compare
-from experiments.statistics.proportions import newcombe, wilson
+from experiments.statistics.proportions import exact, holds_zero_from, newcombe, wilson
 
 
 @pytest.fixture
@@ -286,3 +286,41 @@ def test_without_an_effect_answers_are_significant_as_often_as_alpha_says():
     """400 A/A tests of 120 answers an arm at 5 %: 20 are to be expected, 5 to 35 in 99.9 of 100 draws (binomial)."""
     p_values = [compared(*answers(120, seed=seed), kind="ratio").p_value for seed in range(400)]
     assert 5 <= sum(p < 0.05 for p in p_values) <= 35
+
+
+def test_the_interval_of_a_rare_share_agrees_with_its_test():
+    """0 against 5 of 10,000: Fisher's p is 0.0625, two of 2^5 splits, so that 0 may not be excluded at 5 %."""
+    found = exact(10_000, 0.0, 10_000, 5e-4, 0.05)
+    assert found.p_value == pytest.approx(fisher_exact([[5, 9_995], [0, 10_000]]).pvalue)
+    assert newcombe(10_000, 0.0, 10_000, 5e-4, 0.05)[0] > 0
+    assert found.low == pytest.approx(0.0, abs=1e-9)
+    assert found.low <= 0 < found.absolute < found.high
+    assert exact(10_000, 0.0, 10_000, 5e-4, 0.07).low > 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from([5, 20, 200, 1_000, 50_000]),
+    st.sampled_from([5, 20, 200, 1_000, 50_000]),
+    st.integers(0, 5),
+    st.integers(0, 20),
+    st.booleans(),
+    st.sampled_from([1e-300, 1e-6, 0.001, 0.05, 0.2]),
+)
+def test_an_interval_of_rare_shares_excludes_zero_just_when_the_test_rejects(n_c, n_v, yes_c, yes_v, rarely_no, alpha):
+    share_c, share_v = min(yes_c, n_c) / n_c, min(yes_v, n_v) / n_v
+    if rarely_no:
+        share_c, share_v = 1 - share_c, 1 - share_v
+    found = exact(n_c, share_c, n_v, share_v, alpha)
+    assert -1 <= found.low <= found.absolute <= found.high <= 1
+    assert (found.low > 0 or found.high < 0) == (found.p_value < alpha)
+    narrow = newcombe(n_c, share_c, n_v, share_v, alpha)
+    assert found.low <= narrow[0] + 1e-12
+    assert found.high >= narrow[1] - 1e-12
+
+
+def test_newcombes_own_p_value_is_the_level_at_which_his_interval_begins_to_hold_zero():
+    p = holds_zero_from(1_000, 0.001, 1_000, 0.01)
+    assert newcombe(1_000, 0.001, 1_000, 0.01, p) == pytest.approx((0.0, newcombe(1_000, 0.001, 1_000, 0.01, p)[1]))
+    assert holds_zero_from(1_000, 0.01, 1_000, 0.001) == p
+    assert holds_zero_from(10, 0.3, 10, 0.3) == 1.0
