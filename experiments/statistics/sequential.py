@@ -12,13 +12,13 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 import msgspec
-import numpy as np
 from scipy.stats import norm
 
 from experiments.statistics.confidence_sequence import UNPLANNED_UNITS, multiplier
 from experiments.statistics.effect import FEWEST_UNITS as FEWEST_UNITS  # before a look counts; read here by others
-from experiments.statistics.effect import Effect
+from experiments.statistics.effect import Effect, at_level
 from experiments.statistics.group_sequential import SMALLEST_STEP, boundaries
+from experiments.statistics.proportions import FARTHEST
 
 Better = Literal["higher", "lower"]
 Outcome = Literal["better", "worse", "undecided"]
@@ -97,8 +97,9 @@ def z_of(effect: Effect) -> float | None:
         return None
     if effect.p_value > 0:
         return math.copysign(float(norm.isf(effect.p_value / 2)), effect.absolute)
-    assert effect.standard_error
-    return effect.absolute / effect.standard_error
+    return (
+        effect.absolute / effect.standard_error if effect.standard_error else math.copysign(FARTHEST, effect.absolute)
+    )
 
 
 def _looks(seen: Sequence[Seen], alpha: float, planned: int | None) -> list[Look]:
@@ -140,23 +141,18 @@ def _with_bounds(looks: list[Look], alpha: float) -> list[Look]:
             out.append(look)
             continue
         bound = float(next(found))
-        effect = look.effect
         if math.isinf(bound):
             out.append(look)
             continue
-        reach = bound * (effect.standard_error or 0.0)
-        assert effect.absolute is not None
-        out.append(
-            msgspec.structs.replace(look, bound=bound, low=effect.absolute - reach, high=effect.absolute + reach)
-        )
+        low, high = at_level(look.effect, bound)
+        out.append(msgspec.structs.replace(look, bound=bound, low=low, high=high))
     return out
 
 
 def _always(effect: Effect, n: int, alpha: float, planned: int | None) -> tuple[float | None, float | None]:
-    if effect.absolute is None or not effect.standard_error:
-        return None, None
-    reach = float(multiplier(n, alpha, planned or UNPLANNED_UNITS)) * effect.standard_error
-    return (effect.absolute - reach, effect.absolute + reach) if np.isfinite(reach) else (None, None)
+    """Of rare shares the score interval as far out as the sequence: where nobody said yes no standard error is."""
+    reach = float(multiplier(n, alpha, planned or UNPLANNED_UNITS))
+    return at_level(effect, reach) if math.isfinite(reach) else (None, None)
 
 
 def _decision(
