@@ -17,10 +17,11 @@ from experiments.statistics.effect import Effect, compare
 from experiments.statistics.guardrails import Guarded, guard
 from experiments.statistics.novelty import Novelty, novelty
 from experiments.statistics.power import Reach, smallest_detectable
+from experiments.statistics.reasons import of_windows
 from experiments.statistics.sample_ratio import Counted, SampleRatio, sample_ratio
 from experiments.statistics.segments import SegmentEffects, by_segment
 from experiments.statistics.sequential import Path, Seen, path
-from experiments.statistics.verdict import Evidence, Verdict, summary, verdict
+from experiments.statistics.verdict import Evidence, Verdict, in_points, summary, verdict
 from experiments.tables import Tables
 from features.experiment import Experiment
 
@@ -142,10 +143,7 @@ def _effects(
     by_role: dict[Role, list[tuple[Metric, list[Effect]]]] = {"primary": [], "secondary": [], "guardrail": []}
     for name in experiment.metrics:
         metric = metric_of(name)
-        effects = [
-            compare(cells, name, control, variant, kind=kind_of(metric.kind), alpha=experiment.alpha)
-            for variant in variants
-        ]
+        effects = [_compared(cells, metric, control, variant, experiment.alpha) for variant in variants]
         by_role[_role(experiment, name)].append((metric, effects))
     for role in ("primary", "secondary"):
         family = corrected([effect for _, effects in by_role[role] for effect in effects], role)
@@ -177,11 +175,16 @@ def _seen(found: Gathered, metric: Metric, control: str, variant: str, alpha: fl
         Seen(
             look.at,
             _participants(look.cells, metric),
-            compare(look.cells, metric.name, control, variant, kind=kind_of(metric.kind), alpha=alpha),
+            _compared(look.cells, metric, control, variant, alpha),
             look.decides,
         )
         for look in found.looks
     ]
+
+
+def _compared(cells: Sequence[Cell], metric: Metric, control: str, variant: str, alpha: float) -> Effect:
+    found = compare(cells, metric.name, control, variant, kind=kind_of(metric.kind), alpha=alpha)
+    return of_windows(found) if "watched" in metric.columns else found
 
 
 def _participants(cells: Sequence[Cell], metric: Metric) -> int:
@@ -231,7 +234,7 @@ def _evidence(
         days = float(len({one.day for one in found.exposures}))
     return Evidence(
         title=primary.title,
-        share=primary.unit == "share",
+        share=in_points(primary.unit),
         path=one,
         sample_ratio=ratio,
         guardrails=tuple(guards),

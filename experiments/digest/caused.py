@@ -18,7 +18,7 @@ from experiments.statistics.arms import kind_of
 from experiments.statistics.corrections import corrected
 from experiments.statistics.effect import Effect, compare
 from experiments.statistics.sample_ratio import SampleRatio
-from experiments.statistics.verdict import in_words
+from experiments.statistics.verdict import in_points, in_words
 from experiments.tables import Tables
 from experiments.units import Made, Question
 from features.events import to_us
@@ -81,7 +81,7 @@ def caused(tables: Tables, holdout: Experiment | None, week: Week, data: Data) -
     found = _effects(tables, made, n_crossed, counts, week, data, phase)
     return msgspec.structs.replace(
         found,
-        since_start=in_words(looks[-1], since_start.metrics[0].unit == "share") if looks else None,
+        since_start=in_words(looks[-1], in_points(since_start.metrics[0].unit)) if looks else None,
         primary_title=since_start.metrics[0].title,
         sample_ratio=since_start.sample_ratio,
         alarms=alarms_of(since_start) if since_start.sample_ratio.mismatch else (),

@@ -10,7 +10,7 @@ import msgspec
 from experiments.analysis import Analysis, analyse
 from experiments.digest.week import Week
 from experiments.metrics import metric_of
-from experiments.statistics.verdict import in_words
+from experiments.statistics.verdict import in_points, in_words
 from experiments.tables import Tables
 from features.errors import BadInput
 from features.experiment import Experiment
@@ -75,7 +75,7 @@ def _state(tables: Tables, experiment: Experiment, at: datetime) -> State:
 
 def of_analysis(known: State, found: Analysis, *, running: bool) -> State:
     """The state with what an analysis says; alarms are of what runs, as nothing can be done about the past."""
-    share = found.metrics[0].unit == "share"
+    share = in_points(found.metrics[0].unit)
     changes = tuple((one.variant, in_words(one.looks[-1], share) if one.looks else "not known") for one in found.paths)
     return msgspec.structs.replace(
         known,

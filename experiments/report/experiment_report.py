@@ -29,6 +29,7 @@ from experiments.report.document import (
 from experiments.report.experiment_setup import set_up
 from experiments.statistics.effect import Effect
 from experiments.statistics.guardrails import Guarded
+from experiments.statistics.reasons import why_unknown
 from experiments.statistics.sequential import Look
 from experiments.statistics.sources import STATISTICS
 from experiments.statistics.verdict import held
@@ -115,18 +116,31 @@ def _tiles(report: ExperimentReport) -> Tiles:
     note = f"p = {amounts.chance(ratio.p_sequential)}" if ratio.p_sequential is not None else "no unit yet"
     tiles.append(Tile(label="Sample ratio", value=state[0], note=note, tone=state[1]))
     if report.guardrails:
-        n = sum(one.state == "alarm" for one in report.guardrails)
-        safe = sum(one.state == "safe" for one in report.guardrails)
-        note = f"{safe} of {len(report.guardrails)} shown to be within their limits"
-        tiles.append(
-            Tile(
-                label="Guardrails",
-                value=f"{n} alarm{'s' * (n != 1)}" if n else "no alarm",
-                note=note,
-                tone="bad" if n else "plain",
-            )
-        )
+        tiles.append(_guardrail_tile(report))
     return Tiles(tuple(tiles))
+
+
+def _guardrail_tile(report: ExperimentReport) -> Tile:
+    """`no alarm` only where nothing is worse: neither beyond a limit, nor by the p-value of one look."""
+    n = sum(one.state == "alarm" for one in report.guardrails)
+    safe = sum(one.state == "safe" for one in report.guardrails)
+    note = f"{safe} of {len(report.guardrails)} shown to be within their limits"
+    worse = [one for one in report.guardrails if one.state in ("open", "unknown") and _is_worse(report, one)]
+    if n:
+        return Tile(label="Guardrails", value=f"{n} alarm{'s' * (n != 1)}", note=note, tone="bad")
+    if worse:
+        named = ", ".join(dict.fromkeys(one.metric for one in worse))
+        note = f"{named}: not beyond the limit for sure, but beyond it now or worse by itself; {note}"
+        return Tile(label="Guardrails", value=f"{len(worse)} to watch", note=note, tone="warn")
+    return Tile(label="Guardrails", value="no alarm", note=note, tone="plain")
+
+
+def _is_worse(report: ExperimentReport, one: Guarded) -> bool:
+    metric = next(metric for metric in report.metrics if metric.metric == one.metric)
+    effect = next(effect for effect in metric.effects if effect.variant == one.variant)
+    if one.beyond or effect.absolute is None or effect.p_value is None:
+        return bool(one.beyond)
+    return effect.p_value < report.alpha and (effect.absolute > 0) == (one.side == "max")
 
 
 def _effect_tile(report: ExperimentReport, effect: Effect, look: Look | None) -> Tile:
@@ -420,7 +434,7 @@ def _change_held(report: ExperimentReport, effect: Effect, look: Look | None) ->
     """The change of the primary metric and the interval that holds at every look."""
     seen = held(look) if look is not None else None
     if seen is None:
-        return amounts.NOT_KNOWN, "; ".join(effect.flags) or "no look yet"
+        return amounts.NOT_KNOWN, why_unknown(effect) if look is not None else "no look yet"
     told = amounts.change if seen.relative else _difference(report)
     return told(seen.value), amounts.between(told(seen.low), told(seen.high))
 

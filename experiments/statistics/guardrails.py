@@ -20,6 +20,7 @@ import msgspec
 
 from experiments.statistics.confidence_sequence import UNPLANNED_UNITS, multiplier
 from experiments.statistics.effect import Effect
+from experiments.statistics.reasons import why_unknown
 from experiments.statistics.sequential import FEWEST_UNITS, Seen
 from features.experiment import Guardrail
 
@@ -100,7 +101,7 @@ def _state(
     """The state, whether the estimate is beyond the limit, and why nothing can be said if so."""
     control, variant = effect.estimate_control, effect.estimate_variant
     if effect.absolute is None or control is None or variant is None or effect.variances is None:
-        return "unknown", None, "; ".join(effect.flags) or "no data"
+        return "unknown", None, why_unknown(effect)
     if signed and control <= 0:
         return "unknown", None, "control is not above 0: a relative limit says nothing"
     bad = (variant - (1 + limit) * control) * (1.0 if side == "max" else -1.0)

@@ -15,6 +15,7 @@ import msgspec
 
 from experiments.statistics.effect import Effect
 from experiments.statistics.guardrails import Guarded
+from experiments.statistics.reasons import NO_WINDOW, why_unknown
 from experiments.statistics.sample_ratio import SampleRatio
 from experiments.statistics.sequential import FEWEST_UNITS, Look, Path
 
@@ -118,6 +119,11 @@ def held(look: Look) -> Held | None:
     return Held(effect.absolute, low, high, relative=False)
 
 
+def in_points(unit: str) -> bool:
+    """Whether absolute changes of a metric of this unit are told in percentage points; customers are a share of all."""
+    return unit in ("share", "customers")
+
+
 def in_words(look: Look, share: bool) -> str:
     """The change with its interval; absolute changes of shares in percentage points."""
     seen = held(look)
@@ -194,11 +200,13 @@ def _too_early(e: Evidence) -> list[str]:
     effect = _last(e.path) if e.path.looks else None
     if effect is None:
         return ["no unit was exposed yet"]
+    if not effect.known and NO_WINDOW in why_unknown(effect):
+        return [f"{e.title} could not be computed: {why_unknown(effect)}"]
     n = min(effect.n_control, effect.n_variant)
     if n < FEWEST_UNITS:
         return [f"too few: {n:,} units in the smaller variant, {FEWEST_UNITS} are the least to say anything"]
     if not effect.known:
-        return [f"{e.title} could not be computed: {'; '.join(effect.flags)}"]
+        return [f"{e.title} could not be computed: {why_unknown(effect)}"]
     return []
 
 
@@ -225,11 +233,17 @@ def _undecided(e: Evidence) -> tuple[Decision, list[str]]:
         return "stop", [f"{seen}, and all {e.planned_units:,} planned units are in"]
     if not e.running:
         return "stop", [f"{seen}: it was stopped {_stopped(e)}; the moment of stopping is no look that may decide"]
+    waits = _waits(e, seen)
+    beyond = ", ".join(one.metric for one in e.guardrails if one.beyond)
+    return "keep running", [waits, *([f"beyond its limit, though not for sure yet: {beyond}"] if beyond else [])]
+
+
+def _waits(e: Evidence, seen: str) -> str:
     if e.planned_units is None:
-        return "keep running", [f"{seen} yet; it has no planned size, so that it never ends by itself"]
+        return f"{seen} yet; it has no planned size, so that it never ends by itself"
     if e.path.looks[-1].n >= e.planned_units:
-        return "keep running", [f"{seen} yet; all planned units are in, and the next planned look decides"]
-    return "keep running", [f"{seen} yet; {e.path.looks[-1].n:,} of {e.planned_units:,} planned units are in"]
+        return f"{seen} yet; all planned units are in, and the next planned look decides"
+    return f"{seen} yet; {e.path.looks[-1].n:,} of {e.planned_units:,} planned units are in"
 
 
 def _stopped(e: Evidence) -> str:

@@ -135,6 +135,13 @@ def test_a_metric_without_data_is_flagged_and_not_zero(gained):
     assert visits.effects[0].flags
 
 
+def test_in_the_first_week_an_acceptance_rate_says_what_it_waits_for():
+    found = analysed(world(n=400), experiment(primary_metric="acceptance_rate", secondary_metrics=()))
+    assert found.verdict.reasons == (
+        "Acceptance rate could not be computed: phase 1: no attribution window of an impression has ended yet",
+    )
+
+
 def test_no_effect_is_no_proof_and_at_the_planned_end_a_stop():
     found = analysed(world(seed=2))
     assert found.verdict.decision == "stop"

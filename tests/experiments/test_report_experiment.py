@@ -72,6 +72,32 @@ def test_a_guardrails_alarm_alone_alarms(gained):
     assert alarmed(msgspec.structs.replace(gained, guardrails=(msgspec.structs.replace(guard, state="alarm"),)))
 
 
+@pytest.mark.parametrize(
+    ("state", "beyond", "p", "absolute", "value"),
+    [
+        ("open", False, 0.001, 0.02, "1 to watch"),
+        ("open", True, 0.5, 0.02, "1 to watch"),
+        ("unknown", None, 0.001, 0.02, "1 to watch"),
+        ("safe", False, 0.001, 0.001, "no alarm"),
+        ("open", False, 0.5, 0.02, "no alarm"),
+        ("open", False, 0.001, -0.02, "no alarm"),
+        ("alarm", True, 0.001, 0.02, "1 alarm"),
+    ],
+)
+def test_no_alarm_is_not_said_beside_a_guardrail_that_got_worse(gained, state, beyond, p, absolute, value):
+    """The limit is on more opt-outs."""
+    (guard,) = gained.guardrails
+    opt_outs = gained.metrics[-1]
+    effect = msgspec.structs.replace(opt_outs.effects[0], p_value=p, absolute=absolute)
+    made = msgspec.structs.replace(
+        gained,
+        guardrails=(msgspec.structs.replace(guard, state=state, beyond=beyond),),
+        metrics=(*gained.metrics[:-1], msgspec.structs.replace(opt_outs, effects=(effect,))),
+    )
+    (tile,) = [one for one in document_of(made).blocks[1].tiles if one.label == "Guardrails"]
+    assert tile.value == value
+
+
 def test_every_picture_is_there_and_says_in_words_what_it_shows(gained, told):
     held = pictures_of(told)
     assert list(held) == ["path-1", "effects", "exposures", "segment-1", "novelty-1"]
@@ -88,7 +114,7 @@ def test_what_could_not_be_computed_is_said_and_never_zero(told):
     acceptance = rows["Acceptance rate (secondary)"]
     assert acceptance[1:] == (*[amounts.NOT_KNOWN] * 6, amounts.DASH)
     text = render(told, "md").decode()
-    assert "**Acceptance rate, variant:** phase 1: nothing to divide by: the denominator is 0." in text
+    assert "**Acceptance rate, variant:** phase 1: no attribution window of an impression has ended yet." in text
     assert "nan" not in text
 
 

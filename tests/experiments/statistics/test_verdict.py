@@ -14,7 +14,7 @@ from experiments.statistics.group_sequential import boundaries
 from experiments.statistics.guardrails import guard
 from experiments.statistics.sample_ratio import Counted, sample_ratio
 from experiments.statistics.sequential import Seen, path, z_of
-from experiments.statistics.verdict import Evidence, summary, verdict
+from experiments.statistics.verdict import Evidence, in_points, in_words, summary, verdict
 from features.experiment import Guardrail
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -268,10 +268,12 @@ def test_without_data_there_is_no_verdict_of_no_effect():
         "too few: 0 units in the smaller variant, 100 are the least to say anything",
     )
     same = compare([cell("control", 500, 0.0, 0.0), cell("variant", 500, 0.0, 0.0)], "m", "control", "variant")
+    assert same.flags[0].startswith("not adjusted for the pre-period")  # which is not why
     decision, why = decided([Seen(START, 1_000, same)])
     assert decision == "keep running"
-    assert "could not be computed" in why
-    assert "every unit has the same value" in why
+    assert (
+        why == "Revenue per customer could not be computed: every unit has the same value: there is nothing to compare"
+    )
 
 
 def test_of_several_variants_the_best_is_shipped_and_distrust_is_for_all():
@@ -333,3 +335,18 @@ def test_winners_are_ranked_by_the_looks_that_decided():
     good = evidence(SHIPPED)
     found = summary([verdict(good), verdict(turned)], [good.path, turned.path])
     assert (found.decision, found.variant) == ("ship", "b")
+
+
+def test_customers_are_a_share_of_all_and_change_in_points():
+    effect = Effect(
+        metric="m", control="c", variant="v", n_control=200, n_variant=200,
+        absolute=0.0001, absolute_low=-0.0075, absolute_high=0.0077,
+    )  # fmt: skip
+    (look,) = path([Seen(START, 400, effect)], better="higher").looks
+    assert in_words(look, in_points("customers")) == "+0.01 points (between -0.75 and +0.77)"
+    assert in_words(look, in_points("count")) == "+0.0001 (between -0.0075 and +0.0077)"
+
+
+def test_a_limit_that_is_passed_but_not_for_sure_is_said_while_it_runs():
+    unsure = guard(Guardrail(metric="m", max_relative=0.05), looks((200, 0.55)))
+    assert "beyond its limit, though not for sure yet: m" in decided(FLAT, planned=50_000, guardrails=unsure)[1]
