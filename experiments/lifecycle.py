@@ -18,22 +18,33 @@ STAGES = {  # in the order in which they are asked; the first that holds is the 
     "returned": f"active within {RECENT_DAYS} days, not in the {RECENT_DAYS} days before, but earlier",
     "active": f"active within {RECENT_DAYS} days and in the {RECENT_DAYS} days before",
 }
+NEEDED_DAYS = {  # of data before the end: with fewer, who was active earlier would be taken for new, or not be there
+    "left": 0,
+    "lapsed": LAPSED_DAYS,
+    "at risk": LAPSED_DAYS,
+    "new": 2 * RECENT_DAYS,
+    "returned": 2 * RECENT_DAYS,
+    "active": 2 * RECENT_DAYS,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """How many customers stand where."""
+    """How many customers stand where. `n` and `share` are None where the data begin too late to know; `why` then says
+    so.
+    """
 
     group: str  # "all", or the value of what was grouped by
     stage: str  # of STAGES
-    n: int
-    share: float  # of the group
+    n: int | None
+    share: float | None  # of the group
+    why: str | None = None
 
 
 def lifecycle(tables: Tables, at: datetime, by: str | None = None) -> list[Stage]:
     """Everybody ever active before `at`, by stage; `by` as in `measured`. Empty stages are there with 0.
 
-    What counts as activity is the data settings' `churn.activity`.
+    What counts as activity is the data settings' `churn.activity`. The data begin with the first event of any kind.
     """
     at_us = to_us(at)
     made = make_population(tables, "all", EPOCH, at, by)
@@ -63,8 +74,17 @@ def lifecycle(tables: Tables, at: datetime, by: str | None = None) -> list[Stage
     totals: dict[str, int] = {}
     for (name, _), n in counts.items():
         totals[name] = totals.get(name, 0) + n
+    ((first_us,),) = tables.db.execute(f"SELECT min(us) FROM events WHERE us < {at_us}").fetchall()
     return [
-        Stage(name, where, counts.get((name, where), 0), counts.get((name, where), 0) / totals[name])
+        _stage(name, where, counts.get((name, where), 0), totals[name], at_us - first_us)
         for name in sorted(totals)
         for where in STAGES
     ]
+
+
+def _stage(group: str, stage: str, n: int, total: int, watched_us: int) -> Stage:
+    needed = NEEDED_DAYS[stage]
+    if watched_us >= needed * US_PER_DAY:
+        return Stage(group, stage, n, n / total)
+    why = f"the data begin {watched_us / US_PER_DAY:.0f} days before the end, {needed} are needed"
+    return Stage(group, stage, None, None, why)

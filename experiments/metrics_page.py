@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from experiments.lifecycle import STAGES
+from experiments.lifecycle import NEEDED_DAYS, STAGES
 from experiments.metrics import METRICS, Metric
 
 INTRO = """# Engagement metrics
@@ -69,7 +69,12 @@ def _section(metric: Metric) -> list[str]:
     if not metric.daily and metric.in_experiments:
         lines += ["- Has no value by single days since exposure."]
     if metric.name == "lifecycle":
-        lines += ["", "| stage | who |", "|---|---|", *(f"| {stage} | {who} |" for stage, who in STAGES.items())]
+        lines += [
+            "",
+            "| stage | who | days of data it needs, else not known |",
+            "|---|---|---|",
+        ]
+        lines += [f"| {stage} | {who} | {NEEDED_DAYS[stage] or '–'} |" for stage, who in STAGES.items()]
     if metric.numerator:
         sql = ["", "```sql", metric.numerator]
         lines += [*sql, *(["-- divided by", metric.denominator] if metric.denominator else []), "```"]

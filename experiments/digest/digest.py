@@ -34,11 +34,12 @@ class Day(msgspec.Struct, frozen=True):
 
 
 class StageChange(msgspec.Struct, frozen=True, kw_only=True):
-    """A stage of the lifecycle; `before` None: the data do not reach it."""
+    """A stage of the lifecycle; None: the data begin too late to know, and of this week `why` says so."""
 
     stage: str
-    n: int
-    share: float
+    n: int | None
+    share: float | None
+    why: str | None
     n_before: int | None
     share_before: float | None
 
@@ -159,6 +160,7 @@ def _stages(tables: Tables, week: Week, data: Data) -> list[StageChange]:
             stage=one.stage,
             n=one.n,
             share=one.share,
+            why=one.why,
             n_before=before[one.stage].n if before else None,
             share_before=before[one.stage].share if before else None,
         )

@@ -77,10 +77,10 @@ def _lifecycle(digest: Digest) -> Section:
         (
             one.stage,
             STAGES[one.stage],
-            f"{one.n:,}",
+            amounts.NOT_KNOWN if one.n is None else f"{one.n:,}",
             amounts.amount(one.share, "share"),
             amounts.NOT_KNOWN if one.n_before is None else f"{one.n_before:,}",
-            amounts.NOT_KNOWN if one.n_before is None else _moved(one.n - one.n_before),
+            amounts.NOT_KNOWN if one.n is None or one.n_before is None else _moved(one.n - one.n_before),
         )
         for one in digest.lifecycle
     )
@@ -89,7 +89,11 @@ def _lifecycle(digest: Digest) -> Section:
         Column("Week before", right=True), Column("Change", right=True),
     )  # fmt: skip
     caption = "Everybody ever active, at the end of the week; each in exactly one stage."
-    return Section(title="Lifecycle", blocks=(Table(caption=caption, columns=columns, rows=rows),), id="lifecycle")
+    missing = tuple(
+        (Strong(one.stage), f" is not known: {one.why}.") for one in digest.lifecycle if one.why is not None
+    )
+    table = Table(caption=caption, columns=columns, rows=rows)
+    return Section(title="Lifecycle", blocks=(table, Bullets(missing)) if missing else (table,), id="lifecycle")
 
 
 def _moved(n: int) -> str:

@@ -112,6 +112,25 @@ def test_lifecycle_puts_everybody_ever_active_into_one_stage():
     assert all(found[stage] == (1, 1 / 7) for stage in STAGES if stage != "active")
 
 
+@pytest.mark.parametrize(
+    ("began", "known"),
+    [(67, {"left"}), (30.001, {"left"}), (30, {"left", "new", "returned", "active"}),
+     (0.001, {"left", "new", "returned", "active"}), (0, set(STAGES))],
+)  # fmt: skip
+def test_stages_are_not_known_where_the_data_begin_later_than_the_spans_they_need(began, known):
+    """Judged on day 90, with data from 23 days before, and from just under and just 60 and 90 days before."""
+    events = [event("seen", "impression", began, offer_id="o"), event("a", "visit", 80), event("gone", "visit", 81),
+              event("gone", "cancel", 82)]  # fmt: skip
+    with world(events) as tables:
+        found = {one.stage: one for one in lifecycle(tables, day(90))}
+    assert {name for name, one in found.items() if one.n is not None} == known
+    assert (found["left"].n, found["left"].share) == (1, 0.5)
+    for name in set(STAGES) - known:
+        assert (found[name].n, found[name].share) == (None, None)
+        needed = 90 if name in ("lapsed", "at risk") else 60
+        assert found[name].why == f"the data begin {90 - began:.0f} days before the end, {needed} are needed"
+
+
 def latencies(rng, customers, per_customer, slow=1.0):
     """Decisions whose latency is a customer's own level times chance: those of one customer are alike."""
     own = rng.lognormal(0, 0.5, customers).repeat(per_customer)

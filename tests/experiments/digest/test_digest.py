@@ -212,3 +212,16 @@ def test_a_week_cut_short_or_without_one_before_says_so_first():
     assert all(step.before is None for step in digest.funnel)
     assert all(stage.n_before is None for stage in digest.lifecycle)
     assert WEEK.until - WEEK.since == timedelta(days=7)
+
+
+def test_a_lifecycle_that_the_data_are_too_short_for_is_not_known_and_no_zero():
+    """The data begin 16 days before the week ends: that nobody lapsed, and all are new, follows from that alone."""
+    with world([event(f"c{n}", "visit", n - 9) for n in range(16)]) as tables:
+        digest = make_digest(tables, WEEK)
+    stages = {one.stage: one for one in digest.lifecycle}
+    assert {name for name, one in stages.items() if one.n is None} == {"lapsed", "at risk", "new", "returned", "active"}
+    assert (stages["left"].n, stages["left"].n_before) == (0, 0)
+    text = render(document_of(digest, day(8)), "md").decode()
+    (row,) = [line for line in text.splitlines() if line.startswith("| lapsed")]
+    assert [cell.strip() for cell in row.split("|")[3:-1]] == ["not known"] * 4
+    assert "**lapsed** is not known: the data begin 16 days before the end, 90 are needed." in text
