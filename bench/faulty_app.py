@@ -17,11 +17,11 @@ from features.errors import StoreUnavailable
 SLOW_S = 0.5
 METHODS: dict[str, tuple[tuple[str, str, str], ...]] = {  # fault -> module, class, methods of the store's protocol
     "features": (("features.online", "SqliteOnlineStore", "customer"),),
-    "recent": (("features.log", "SqliteLog", "recent"),),
+    "recent": (("features.sqlite_log", "SqliteLog", "recent"),),
     "profiles": (("features.facts", "Facts", "told_of"), ("features.facts", "Facts", "commits")),
     "contacts": (("serving.state.sqlite_contacts", "SqliteContacts", "histories"),),
     "claims": (("serving.state.sqlite_contacts", "SqliteContacts", "claim"),),
-    "log": (("features.log", "SqliteLog", "write"),),
+    "log": (("features.sqlite_log", "SqliteLog", "write"),),
 }
 _now = [""]  # "<store> slow", "<store> fails", or nothing
 
