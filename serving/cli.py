@@ -30,7 +30,7 @@ app = typer.Typer(
 features_app = typer.Typer(no_args_is_help=True, help="Features: list, build, apply, materialize, check.")
 models_app = typer.Typer(no_args_is_help=True, help="Releases: list, promote, shadow.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys: create, list, token, revoke.")
-experiment_app = typer.Typer(no_args_is_help=True, help="Experiments: list, start, stop, decide, report.")
+experiment_app = typer.Typer(no_args_is_help=True, help="Experiments: list, plan, start, stop, decide, report.")
 report_app = typer.Typer(no_args_is_help=True, help="Reports: engagement.")
 app.add_typer(features_app, name="features")
 app.add_typer(models_app, name="models")
@@ -333,6 +333,22 @@ def experiment_list(json: JSON = False) -> None:
     from serving.commands.experiment import list_experiments
 
     list_experiments(as_json=json)
+
+
+@experiment_app.command("plan")
+def experiment_plan(
+    file_or_id: Annotated[str, typer.Argument(help="A YAML file as of `nbo apply`, or an id of the catalogue.")],
+    change: Annotated[
+        list[float] | None, typer.Option(help="A relative change to be found, such as 0.05; may be repeated.")
+    ] = None,
+    power: Annotated[float, typer.Option(help="How often it is to be found, between 0 and 1.")] = 0.8,
+    json: JSON = False,
+) -> None:
+    """How many units and days an experiment would take, by metric and change, from visitors of the last four weeks."""
+    from serving.commands.experiment_plan import run
+
+    with usage_errors():
+        run(file_or_id, changes=change or (), power=power, as_json=json)
 
 
 @experiment_app.command("start")

@@ -171,6 +171,8 @@ def _why_no_size(cell: Cell, kind: Kind) -> str | None:
 def _check_plan(relative: float, power: float, weights: Sequence[float]) -> None:
     if not relative:
         raise BadInput("a change of 0 cannot be found, expected another relative change", "relative")
+    if not -1 < relative < math.inf:
+        raise BadInput(f"the change is {relative}, expected a finite one above -1", "relative")
     if not 0 < power < 1:
         raise BadInput(f"power is {power}, expected between 0 and 1", "power")
     if len(weights) < 2 or min(weights) <= 0 or abs(sum(weights) - 1) > 1e-6:

@@ -59,7 +59,9 @@ def nbo(tmp_path, monkeypatch, capsys):
 
 
 def test_the_commands_of_the_page_lead_from_a_file_to_a_decision(nbo, tmp_path):
-    assert [command.split()[:2] for command in COMMANDS][:3] == [
+    assert [command.split()[:2] for command in COMMANDS][:5] == [
+        ["experiment", "plan"],
+        ["experiment", "plan"],
         ["apply", "hero-policy.yaml"],
         ["experiment", "start"],
         ["experiment", "list"],
