@@ -33,6 +33,7 @@ from serving.edition import Edition
 from serving.experimenting import Arm, as_assigned
 from serving.inputs import KEPT_DAYS, KeptInputs
 from serving.learning.beliefs import Beliefs
+from serving.policies import DECIDING
 from serving.settings import Clock, Settings
 from serving.state.contacts import ContactHistory, Level, Stock
 from training.scorers import Release, load_release
@@ -236,6 +237,8 @@ def _row_of(logged: DecisionRow) -> Row:
             _ = placement["segment"]
     except (msgspec.DecodeError, KeyError, TypeError):
         raise InputsExpired("the log does not name everything that this decision was made from") from None
+    if row.get("policy") not in DECIDING:
+        raise InputsExpired(f"the policy {row.get('policy')!r} of this decision does not exist any more")
     return row
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,12 +17,13 @@ from experiments.offpolicy.variation import UNSEEN
 from features.errors import BadInput, InputsExpired, NotFound
 from features.events import US_PER_DAY, to_us
 from features.facts import Facts
-from features.log import Decided, Log
+from features.log import Decided, DecisionRow, Log
 from serving.evaluation.candidates import Candidate, Choice, Chooser
 from serving.evaluation.learned import LearnedInOrder
 from serving.evaluation.outcomes import Reward, Watch, outcomes_of
 from serving.inputs import KEPT_DAYS, KeptInputs
 from serving.learning.learner import own_windows_of
+from serving.policies import DECIDING
 from serving.replay import Past, Replayer
 from serving.settings import Settings
 
@@ -34,6 +36,7 @@ LEFT_OUT: Mapping[str, str] = {
     "open": "whose outcome may still come",
     "in_training": "that the candidate's release may have learned from",
     "expired": "whose inputs are no longer kept",
+    "policy_gone": "by a policy that does not exist any more",
     "holdout": "of customers kept free of personalisation, which no release decided (a --release takes them in)",
     "redrawn": "that were drawn again after a lost race for a last unit",
     "fallback": "where only the fallback was left (its chance is 1 whatever the policy)",
@@ -176,6 +179,10 @@ def _choices(
         row = log.decision(one.decision_id)
         if row is None:
             continue  # its customer was erased meanwhile
+        policy = _policy_of(row)
+        if policy is not None and policy not in DECIDING:
+            left_out["policy_gone"] += 1
+            continue
         try:
             found = chooser.choices(row)
         except InputsExpired:
@@ -186,6 +193,20 @@ def _choices(
                 left_out[choice] += 1
             elif placement is None or choice.placement_id == placement:
                 yield choice
+
+
+class _Made(msgspec.Struct, frozen=True):
+    """What is asked of a row before it is read as a whole."""
+
+    policy: str
+
+
+def _policy_of(row: DecisionRow) -> str | None:
+    """None where the row does not say, as old ones do not: these are expired, which reading the whole row tells."""
+    try:
+        return msgspec.json.decode(row.payload, type=_Made).policy
+    except msgspec.DecodeError:
+        return None
 
 
 def _told(left_out: Mapping[str, int]) -> str:

@@ -180,6 +180,22 @@ def test_overridden_choices_redrawn_ones_and_empty_ones_are_left_out_and_counted
     assert len(found.logged) == 20
 
 
+def test_rows_of_a_policy_that_does_not_exist_any_more_are_left_out_and_counted(tmp_path):
+    settings = new_home(tmp_path)
+    service = build(settings)
+    service.start()
+    decide_and_answer(service, 20, 1)
+    log = service.log_store
+    for i, row in enumerate(log.decisions_after(0, 100)[:7]):
+        forged = {**msgspec.json.decode(row.payload), "decision_id": f"f{i}", "policy": "linucb"}
+        log.append_decisions([row._replace(decision_id=f"f{i}", payload=msgspec.json.encode(forged))])
+    with pytest.raises(InputsExpired, match="the policy 'linucb' of this decision does not exist any more"):
+        service.replayer.replay("f0")
+    service.close()
+    found = read(replace(settings, as_of=LATER), Candidate("greedy"))
+    assert (len(found.logged), found.left_out) == (20, {"policy_gone": 7})
+
+
 def test_the_holdout_is_evaluated_over_a_named_release_only(tmp_path):
     """Of customers kept free of personalisation every offer has the same chance; no release decided about them."""
     settings = served(new_home(tmp_path, holdout=0.5), n=120)
