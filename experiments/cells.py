@@ -49,6 +49,7 @@ class Cell:
     cov_den_pre_den: float = math.nan
     cov_pre_num_pre_den: float = math.nan
     n_den: int | None = None  # units with a denominator above 0; None: all of them
+    unknown: str | None = None  # why its numbers mean nothing, such as that nobody writes down what they count
 
     @property
     def n_informative(self) -> int:
@@ -143,7 +144,7 @@ def merge(cells: Iterable[Cell]) -> Cell:
     first = parts[0]
     same: dict[str, Any] = {
         name: getattr(first, name) if len({getattr(cell, name) for cell in parts}) == 1 else None
-        for name in ("phase", "segment", "day_since_exposure")
+        for name in ("phase", "segment", "day_since_exposure", "unknown")
     }
     n_den = sum(cell.n_informative for cell in parts)
     fields["n_den"] = n_den if n_den < total else None

@@ -8,9 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from experiments.cells import Cell
+from experiments.happened import never_recorded, recorded_types
 from experiments.moments import Checks, ExposureCount, ask
 from experiments.tables import Tables
 from experiments.units import Question
+from features.events import to_us
 from features.experiment import Experiment
 
 DAILY_LOOKS = 14  # then one a week: more looks would cost power and hardly come earlier
@@ -77,20 +79,28 @@ def gather(
     cells: list[Cell] = []
     daily: list[Cell] = []
     with ask(tables, now, experiment.metrics) as answer:
-        cells += answer.cells()
-        daily += answer.daily_cells((experiment.primary_metric,))
+        types = recorded_types(tables, to_us(now.until))
+        unknown = {one.name: never_recorded(one, tables.settings, types) for one in answer.metrics}
+        cells += _marked(answer.cells(), unknown)
+        daily += _marked(answer.daily_cells((experiment.primary_metric,)), unknown)
         checks, exposures = answer.checks(), answer.exposures()
     watched = tuple(dict.fromkeys((experiment.primary_metric, *(one.metric for one in experiment.guardrails))))
     start = _started(experiment, exposures)
     moments = looks if looks is not None else planned_looks(start, at, experiment.stopped_at) if start else ()
-    seen = [_look(tables, replace(now, until=moment, segments=()), watched) for moment in moments if moment < now.until]
+    asked = [replace(now, until=moment, segments=()) for moment in moments if moment < now.until]
+    seen = [_look(tables, question, watched, unknown) for question in asked]
     final = LookCells(now.until, [c for c in cells if c.segment is None], decides=now.until in tuple(moments))
     return Gathered(cells=cells, daily=daily, looks=[*seen, final], exposures=exposures, checks=checks)
 
 
-def _look(tables: Tables, question: Question, metrics: Sequence[str]) -> LookCells:
+def _look(tables: Tables, question: Question, metrics: Sequence[str], unknown: Mapping[str, str | None]) -> LookCells:
     with ask(tables, question, metrics) as answer:
-        return LookCells(question.until, answer.cells())
+        return LookCells(question.until, _marked(answer.cells(), unknown))
+
+
+def _marked(cells: Sequence[Cell], unknown: Mapping[str, str | None]) -> list[Cell]:
+    """With why a metric means nothing, which is of all looks the same: what is known by now."""
+    return [replace(cell, unknown=unknown[cell.metric]) for cell in cells]
 
 
 def _started(experiment: Experiment, exposures: Sequence[ExposureCount]) -> datetime | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from experiments.metrics import Metric, event_types
 from experiments.tables import Tables
 from experiments.units import Made, Unit, keyed
 from features.attribution import NEVER, Touches, match
+from features.data_settings import DataSettings
 from features.events import BY_NAME, US_PER_DAY
 
 NEGATIVE = tuple(kind.name for kind in BY_NAME.values() if kind.negative)
@@ -189,3 +190,25 @@ def _codes(*columns: Any) -> tuple[Any, ...]:
 
 def _arrow(tables: Tables, query: str) -> Any:
     return tables.db.sql(query).to_arrow_table()
+
+
+def recorded_types(tables: Tables, until_us: int) -> frozenset[str]:
+    """Types of the events that ever happened before that time, whoever did them."""
+    rows = tables.db.execute(f"SELECT DISTINCT event_type FROM events WHERE us < {until_us:d}").fetchall()
+    return frozenset(str(kind) for (kind,) in rows)
+
+
+def never_recorded(metric: Metric, settings: DataSettings, types: Set[str]) -> str | None:
+    """Why a metric is not known although everybody has a number; None if what it counts is written down at all."""
+    missing = (kinds for kinds in _needed(metric, settings) if not types & set(kinds))
+    return next((f"no {' or '.join(kinds)} was ever recorded" for kinds in missing), None)
+
+
+def _needed(metric: Metric, settings: DataSettings) -> list[tuple[str, ...]]:
+    """Event types, of each group at least one, without which a zero would only say that nobody wrote it down."""
+    derived = {"accepted": settings.attribution.outcomes, "clicked": ("click",), "dismissed": NEGATIVE}
+    named = [derived.get(name, (name,)) for name in metric.events if name != "cancel"]
+    if any("{activity}" in text for text in (metric.numerator, metric.denominator or "")):
+        named.append(settings.churn.activity)
+    assert all(kind in BY_NAME for kinds in named for kind in kinds)
+    return named

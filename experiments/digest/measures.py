@@ -16,7 +16,7 @@ import msgspec
 from scipy.stats import norm
 
 from experiments.digest.week import DAYS, Week
-from experiments.happened import NEGATIVE
+from experiments.happened import never_recorded
 from experiments.metrics import MAU_DAYS, METRICS, RETAINED_UNTIL, Metric
 from experiments.moments import answering
 from experiments.per_unit import unit_rows
@@ -25,7 +25,7 @@ from experiments.statistics.corrections import benjamini_hochberg
 from experiments.tables import Tables
 from experiments.units import Question, make_population
 from features.data_settings import DataSettings
-from features.events import BY_NAME, US_PER_DAY, from_us, to_us
+from features.events import US_PER_DAY, from_us, to_us
 
 Group = Literal["engagement", "offers", "money", "said", "service"]
 ALPHA = 0.05
@@ -177,18 +177,7 @@ def why_not(metric: Metric, since: datetime, data: Data, settings: DataSettings)
     first = from_us(data.first_us)
     if first > since + timedelta(days=1):
         return f"it needs what happened from {since:%Y-%m-%d} on, and the data begin on {first:%Y-%m-%d}"
-    return next((f"no {' or '.join(kinds)} was ever recorded" for kinds in _needed(metric, settings)
-                 if not data.types.intersection(kinds)), None)  # fmt: skip
-
-
-def _needed(metric: Metric, settings: DataSettings) -> list[tuple[str, ...]]:
-    """Event types, of each group at least one, without which a zero would only say that nobody wrote it down."""
-    derived = {"accepted": settings.attribution.outcomes, "clicked": ("click",), "dismissed": NEGATIVE}
-    named = [derived.get(name, (name,)) for name in metric.events if name != "cancel"]
-    if any("{activity}" in text for text in (metric.numerator, metric.denominator or "")):
-        named.append(settings.churn.activity)
-    assert all(kind in BY_NAME for kinds in named for kind in kinds)
-    return named
+    return never_recorded(metric, settings, data.types)
 
 
 def _changes(

@@ -108,7 +108,8 @@ def compare(
 ) -> Effect:
     """The effect in the cells of this metric, segment and day since exposure; one cell per variant and phase."""
     mine = [c for c in cells if (c.metric, c.segment, c.day_since_exposure) == (metric, segment, day)]
-    pairs, flags = _pairs(mine, control, variant)
+    unknown = list(dict.fromkeys(cell.unknown for cell in mine if cell.unknown is not None))
+    pairs, flags = ([], unknown) if unknown else _pairs(mine, control, variant)
     found = _Found(flags=flags)
     if pairs:
         _estimate(found, pairs, kind, alpha, cuped)
@@ -127,7 +128,9 @@ def compare(
 
 
 def _informative(cells: Iterable[Cell], variant: str) -> int:
-    return sum(cell.n_informative for cell in cells if cell.variant == variant)
+    """Where nothing is written down, that nobody has a denominator is not known either."""
+    mine = (cell for cell in cells if cell.variant == variant)
+    return sum(cell.n_informative if cell.unknown is None else cell.n for cell in mine)
 
 
 def _pairs(cells: Sequence[Cell], control: str, variant: str) -> tuple[list[_Pair], list[str]]:

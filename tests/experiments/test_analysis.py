@@ -136,7 +136,11 @@ def test_a_metric_without_data_is_flagged_and_not_zero(gained):
 
 
 def test_in_the_first_week_an_acceptance_rate_says_what_it_waits_for():
-    found = analysed(world(n=400), experiment(primary_metric="acceptance_rate", secondary_metrics=()))
+    tables = world(n=400)
+    late = _times(np.array([DAYS - 1.0] * 2))
+    shown = pd.DataFrame({"event_type": ["impression", "accept"], "customer_id": ["c0", "other"], "occurred_at": late})
+    tables["events"] = pd.concat([tables["events"], shown], ignore_index=True)
+    found = analysed(tables, experiment(primary_metric="acceptance_rate", secondary_metrics=()))
     assert found.verdict.reasons == (
         "Acceptance rate could not be computed: phase 1: no attribution window of an impression has ended yet",
     )

@@ -114,7 +114,7 @@ def test_what_could_not_be_computed_is_said_and_never_zero(told):
     acceptance = rows["Acceptance rate (secondary)"]
     assert acceptance[1:] == (*[amounts.NOT_KNOWN] * 6, amounts.DASH)
     text = render(told, "md").decode()
-    assert "**Acceptance rate, variant:** phase 1: no attribution window of an impression has ended yet." in text
+    assert "**Acceptance rate, variant:** no impression was ever recorded." in text
     assert "nan" not in text
 
 
