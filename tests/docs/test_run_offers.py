@@ -114,6 +114,8 @@ def test_every_rule_is_in_the_table():
 
 
 def test_the_file_in_the_readme_is_one_that_nbo_apply_takes(shop):
-    (text,) = BLOCK.findall((ROOT / "README.md").read_text())
-    (shop.root / "readme.yaml").write_text(text)
-    assert run([shop.root / "readme.yaml"], dry_run=True, as_json=False) == 0
+    texts = BLOCK.findall((ROOT / "README.md").read_text())
+    assert len(texts) == 2  # offers with all about them, and an experiment
+    for text in texts:
+        (shop.root / "readme.yaml").write_text(text)
+        assert run([shop.root / "readme.yaml"], dry_run=True, as_json=False) == 0

@@ -183,7 +183,7 @@ def test_without_a_key_nothing_is_answered(served):
     assert httpx.post(f"{served.url}/v1/decisions", json=ASK).status_code == 401
     assert httpx.get(f"{served.url}/livez").status_code == 200
     assert httpx.get(f"{served.url}/docs").status_code == 200
-    assert "/v1/experiments/{experiment_id}/report" not in httpx.get(f"{served.url}/openapi.json").json()["paths"]
+    assert "/nbo.js" not in httpx.get(f"{served.url}/openapi.json").json()["paths"]
 
 
 @pytest.mark.parametrize("size_mib", [2, 20])
