@@ -94,7 +94,7 @@ def _splits(name: str, numbers: Floats, treated: NDArray[np.bool_]) -> Iterator[
 
 def latency_false_positives(proof: Proof) -> None:
     """Quantiles of latency, whose customers ask several times and differ in how slow they are."""
-    from experiments.latency import _cell as quantile_cell
+    from experiments.latency import quantile_cell
 
     print("\n## A/A: quantiles of latency\n")
     n_splits = proof.replications(2_000)

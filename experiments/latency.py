@@ -41,7 +41,7 @@ def latency_cells(tables: Tables, made: Made, metrics: Sequence[Metric], until_u
         for (phase, variant, *value), rows in _grouped(groups):
             for metric in metrics:
                 assert metric.quantile is not None
-                cell = _cell(metric.name, metric.quantile, columns["uid"][rows], columns["ms"][rows])
+                cell = quantile_cell(metric.name, metric.quantile, columns["uid"][rows], columns["ms"][rows])
                 if cell is not None:
                     segment = None if axis is None else (axis[0], str(value[0]))
                     found.append(replace(cell, phase=int(phase), variant=str(variant), segment=segment))
@@ -72,7 +72,7 @@ def _grouped(keys: Sequence[NDArray[Any]]) -> Iterator[tuple[list[Any], NDArray[
         yield [key[rows[0]] for key in keys], rows
 
 
-def _cell(name: str, share: float, units: NDArray[np.int64], ms: NDArray[np.float64]) -> Cell | None:
+def quantile_cell(name: str, share: float, units: NDArray[np.int64], ms: NDArray[np.float64]) -> Cell | None:
     """None if the quantile is not known."""
     if len(ms) * min(share, 1 - share) < FEWEST_BEYOND:
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime
@@ -11,14 +10,12 @@ from pathlib import Path
 
 from experiments.report.document import Document
 from experiments.report.experiment_report import ExperimentReport, document_of, report_of
-from experiments.report.render import as_files, format_of, render, write
-from features.errors import BadInput
+from experiments.report.render import as_files
 from features.facts import Facts
 from features.home import Home
+from serving.commands.documents import CROSSED, hand_over, wanted_format
 from serving.report_aside import reportable
 from serving.settings import Settings, load_settings
-
-CROSSED = 3  # exit code: done, and a threshold was crossed
 
 
 def run(
@@ -31,22 +28,11 @@ def run(
     keep: bool = True,
 ) -> int:
     """Prints or writes the report. Exit code 3 with an alarm, of harm too, or if it is not to be trusted; else 0."""
-    if as_json and out is None and format not in (None, "json"):
-        raise BadInput(f"--format is {format!r} and --json was given, expected one of them", "format")
-    wanted = format_of(out, format, "json" if as_json else "md")
+    wanted = wanted_format(out, format, as_json=as_json)
     settings = load_settings()
     report = made(settings.home, experiment_id, settings.now(), segments)
     document = document_of(report)
-    if out is None:
-        assert wanted is not None
-        sys.stdout.write(render(document, wanted).decode())
-    else:
-        written = write(document, out, f"experiment-{experiment_id}", wanted)
-        if as_json:
-            sys.stdout.write(render(document, "json").decode())
-        else:
-            for path in written:
-                print(path)
+    hand_over(document, out, f"experiment-{experiment_id}", wanted, as_json=as_json)
     if keep:
         _keep(settings, report, document)
     return CROSSED if report.alarmed else 0

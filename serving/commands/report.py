@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from experiments.digest.digest import Digest
-from experiments.report.render import format_of, render, write
-from features.errors import BadInput
 from features.facts import Facts
+from serving.commands.documents import CROSSED, hand_over, wanted_format
 from serving.settings import Settings, load_settings
-
-CROSSED = 3  # exit code: done, and a threshold was crossed
 
 
 def engagement(
@@ -31,23 +27,12 @@ def engagement(
     """
     from experiments.digest.document import document_of
 
-    if as_json and out is None and format not in (None, "json"):
-        raise BadInput(f"--format is {format!r} and --json was given, expected one of them", "format")
-    wanted = format_of(out, format, "json" if as_json else "md")
+    wanted = wanted_format(out, format, as_json=as_json)
     settings = load_settings()
     now = settings.now()
     digest = made(settings, week, now, quotes)
     document = document_of(digest, now)
-    if out is None:
-        assert wanted is not None
-        sys.stdout.write(render(document, wanted).decode())
-    else:
-        written = write(document, out, f"engagement-{digest.week}", wanted)
-        if as_json:
-            sys.stdout.write(render(document, "json").decode())
-        else:
-            for path in written:
-                print(path)
+    hand_over(document, out, f"engagement-{digest.week}", wanted, as_json=as_json)
     return CROSSED if digest.alarms else 0
 
 
