@@ -1,0 +1,48 @@
+"""Fitted models as arrays and JSON: all that serving sees of training.
+
+A release is a folder: `manifest.json` names every other file with its SHA-256, `offers.json` is the offer map that
+all scorers share, and each model has a folder with `scorer.json` and its arrays as `.npy`. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+from training.scorers.acceptance import AcceptanceModel, AcceptanceScorer, UncalibratedAcceptance
+from training.scorers.base import SMALLEST, Affinity, Arrays, RecommenderScorer, digest, json_bytes
+from training.scorers.churn import ChurnScorer
+from training.scorers.classifier import RAW, Calibration, Classifier, Raw, RawForOffers, logistic
+from training.scorers.factors import FactorScorer, FactorSide
+from training.scorers.files import SCORERS, Scorer, read_scorer, scorer_files
+from training.scorers.popularity import PopularityScorer
+from training.scorers.release import FORMAT, Pointer, Release, load_champion, load_release, read_pointer
+
+__all__ = [
+    "FORMAT",
+    "RAW",
+    "SCORERS",
+    "SMALLEST",
+    "AcceptanceModel",
+    "AcceptanceScorer",
+    "Affinity",
+    "Arrays",
+    "Calibration",
+    "ChurnScorer",
+    "Classifier",
+    "FactorScorer",
+    "FactorSide",
+    "Pointer",
+    "PopularityScorer",
+    "Raw",
+    "RawForOffers",
+    "RecommenderScorer",
+    "Release",
+    "Scorer",
+    "UncalibratedAcceptance",
+    "digest",
+    "json_bytes",
+    "load_champion",
+    "load_release",
+    "logistic",
+    "read_pointer",
+    "read_scorer",
+    "scorer_files",
+]

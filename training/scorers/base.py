@@ -1,0 +1,47 @@
+"""What every scorer is made of: arrays whose shapes are checked, JSON whose bytes repeat."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.catalogue import Offer
+from features.errors import BrokenRelease
+
+Arrays = Mapping[str, NDArray[Any]]
+Affinity = NDArray[np.float32]
+SMALLEST = 1e-6  # no probability is nearer to 0 or 1 than this
+
+
+class RecommenderScorer(Protocol):
+    """Affinity of a customer to offers: finite, higher is better, no unit."""
+
+    @property
+    def version(self) -> str: ...
+    def prepare(self, offers: Sequence[Offer]) -> Any: ...
+    def taste(self, customer_id: str, features: Mapping[str, Any], side: Any) -> Affinity:
+        """Shape (n_offers,): how well each offer suits the customer, whatever was taken before. Not to be written to:
+        the same customer may get it again."""
+        ...
+
+    def affinity(self, customer_id: str, features: Mapping[str, Any], side: Any) -> Affinity:
+        """Shape (n_offers,): what to recommend; taste, and what follows from what was taken before."""
+        ...
+
+
+def json_bytes(value: Any) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode()
+
+
+def digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def expect(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise BrokenRelease(f"{name} has shape {array.shape}, its map says {shape}")

@@ -1,0 +1,40 @@
+"""Scorers as files, and back: which kinds there are."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+
+import numpy as np
+
+from training.scorers.acceptance import AcceptanceScorer, UncalibratedAcceptance
+from training.scorers.base import json_bytes
+from training.scorers.churn import ChurnScorer
+from training.scorers.factors import FactorScorer
+from training.scorers.popularity import PopularityScorer
+
+Scorer = FactorScorer | PopularityScorer | AcceptanceScorer | UncalibratedAcceptance | ChurnScorer
+SCORERS: dict[str, type[Scorer]] = {
+    kind.KIND: kind for kind in (FactorScorer, PopularityScorer, AcceptanceScorer, UncalibratedAcceptance, ChurnScorer)
+}
+
+
+def scorer_files(scorer: Scorer) -> dict[str, bytes]:
+    """A scorer as files: `scorer.json` and one `.npy` per array; the same scorer gives the same bytes."""
+    meta, arrays = scorer.parts()
+    head = {"kind": scorer.KIND, "version": scorer.version, "arrays": sorted(arrays), **meta}
+    files = {"scorer.json": json_bytes(head)}
+    for name, array in arrays.items():
+        buffer = io.BytesIO()
+        np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+        files[f"{name}.npy"] = buffer.getvalue()
+    return files
+
+
+def read_scorer(files: Mapping[str, bytes], folder: str, offer_map: tuple[str, ...]) -> Scorer:
+    """The scorer under `folder` of already checked files."""
+    prefix = f"{folder}/" if folder else ""
+    meta = json.loads(files[f"{prefix}scorer.json"])
+    arrays = {name: np.load(io.BytesIO(files[f"{prefix}{name}.npy"]), allow_pickle=False) for name in meta["arrays"]}
+    return SCORERS[meta["kind"]].made_of(meta, arrays, offer_map)

@@ -1,0 +1,132 @@
+"""A release: the scorers that serve together, read from a folder whose every file has its digest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from features.catalogue import Offer
+from features.definitions import FeatureSet
+from features.errors import BrokenRelease
+from training.scorers.acceptance import AcceptanceModel, AcceptanceScorer, UncalibratedAcceptance
+from training.scorers.base import RecommenderScorer, digest
+from training.scorers.churn import ChurnScorer
+from training.scorers.factors import FactorScorer
+from training.scorers.files import Scorer, read_scorer
+from training.scorers.popularity import PopularityScorer
+
+FORMAT = 1  # of the files of a release; grows when an older reader could not read them
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The models that serve together. `number` and `versions` are those of the model registry."""
+
+    number: str
+    versions: Mapping[str, str | None]  # release, recommender, acceptance, churn
+    calibrated: bool  # whether p_accept comes from a fitted acceptance model
+    offer_map: tuple[str, ...]  # the offers that the recommender was trained with, in row order
+    feature_set: FeatureSet
+    recommender: RecommenderScorer
+    acceptance: AcceptanceModel
+    churn: ChurnScorer | None
+    popularity: Mapping[str, float]  # offer id -> affinity, where the recommender cannot answer
+    manifest: Mapping[str, Any]
+
+
+class Pointer(msgspec.Struct, frozen=True):
+    """champion.json or shadow.json: a release, and the digest of its manifest."""
+
+    release: str
+    sha256: str
+
+
+def read_pointer(releases: Path, alias: str = "champion") -> Pointer | None:
+    """What an alias points at; None where there is nothing, as before the first promotion."""
+    try:
+        return msgspec.json.decode((releases / f"{alias}.json").read_bytes(), type=Pointer)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise BrokenRelease(f"{alias}.json: {error}") from error
+
+
+def load_champion(releases: Path) -> Release | None:
+    pointer = read_pointer(releases)
+    return None if pointer is None else load_release(releases / pointer.release, pointer.sha256)
+
+
+def load_release(folder: Path, sha256: str | None = None) -> Release:
+    """The release in `folder`, every file checked against the manifest; compiled code is warm afterwards.
+
+    `BrokenRelease` if a file is missing or differs from its digest, or arrays disagree with the offer map.
+    """
+    try:
+        return _load(folder, sha256)
+    except BrokenRelease:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, IndexError, msgspec.MsgspecError) as error:
+        raise BrokenRelease(f"{folder.name}: {type(error).__name__}: {error}") from error
+
+
+def _load(folder: Path, sha256: str | None) -> Release:
+    text = (folder / "manifest.json").read_bytes()
+    if sha256 is not None and digest(text) != sha256:
+        raise BrokenRelease(f"{folder.name}/manifest.json has digest {digest(text)}, the pointer says {sha256}")
+    manifest = json.loads(text)
+    if manifest.get("format") != FORMAT:
+        raise BrokenRelease(
+            f"{folder.name} has format {manifest.get('format')}, this version reads {FORMAT}: "
+            "run `nbo train all` and `nbo models promote`"
+        )
+    files = {name: _checked(folder, name, expected) for name, expected in manifest["files"].items()}
+    offer_map = tuple(json.loads(files["offers.json"]))
+    if digest(files["offers.json"]) != manifest["offer_map_sha256"]:
+        raise BrokenRelease(f"{folder.name}: the offer map is not the one the manifest names")
+    feature_set = FeatureSet.from_json(files["features.json"])
+    scorers = {name: read_scorer(files, name, offer_map) for name in manifest["models"]}
+    popularity = scorers["popularity"]
+    release = Release(
+        number=manifest["release"],
+        versions=manifest["versions"],
+        calibrated=manifest["calibrated"],
+        offer_map=offer_map,
+        feature_set=feature_set,
+        recommender=_of(scorers["recommender"], FactorScorer, PopularityScorer),
+        acceptance=_of(scorers["acceptance"], AcceptanceScorer, UncalibratedAcceptance),
+        churn=_of(scorers["churn"], ChurnScorer) if "churn" in scorers else None,
+        popularity=dict(zip(offer_map, _of(popularity, PopularityScorer).scores.tolist(), strict=True)),
+        manifest=manifest,
+    )
+    _warm_up(release)
+    return release
+
+
+def _of(scorer: Scorer, *kinds: type[Any]) -> Any:
+    if not isinstance(scorer, kinds):
+        raise BrokenRelease(f"a {type(scorer).__name__} where {' or '.join(k.__name__ for k in kinds)} belongs")
+    return scorer
+
+
+def _checked(folder: Path, name: str, expected: str) -> bytes:
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise BrokenRelease(f"{folder.name}: {name!r} leaves the release")
+    body = path.read_bytes()
+    if digest(body) != expected:
+        raise BrokenRelease(f"{folder.name}/{name} has digest {digest(body)}, the manifest says {expected}")
+    return body
+
+
+def _warm_up(release: Release) -> None:
+    """One call of each scorer, so that the first request does not wait for the compiler."""
+    nothing = Offer(offer_id="none", name="none", value=0.0, currency="", treatments=())
+    affinity = release.recommender.affinity("", {}, release.recommender.prepare((nothing,)))
+    release.acceptance.p_accept({}, {}, affinity, release.acceptance.prepare((nothing,), {}, 0))
+    if release.churn is not None:
+        release.churn.p_churn({})
