@@ -22,10 +22,11 @@ from training.evaluate import auc, brier, ece, log_loss, mean_interval, verdict
 from training.models.classifiers import Part, fit_logistic, fit_trees
 from training.models.lightfm import LightfmSettings, fit_lightfm
 from training.models.recommender import Recipe, learn_recommender
-from training.pipeline import stacked_affinity, thinned
 from training.ranking import rank, rank_metrics
 from training.scorers import logistic, scorer_files
 from training.split import Split, held_out, split_instants, split_with_gap
+from training.steps.acceptance import stacked_affinity
+from training.steps.inputs import thinned
 
 DAY = US_PER_DAY
 

@@ -1,0 +1,107 @@
+"""The acceptance model from the log: impressions with outcomes, features as of each, affinity without foresight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.errors import NotTrainable
+from features.history import customer_features_at, offer_features_at
+from training.dataset import context_of, read_impressions
+from training.encoder import relative
+from training.interactions import Interactions
+from training.models.acceptance import AcceptanceTable, learn_acceptance
+from training.models.classifier_fit import ClassifierFit
+from training.models.recommender import MIN_INTERACTIONS, Recipe, fit_recipe
+from training.split import Split, blocks, split_with_gap
+from training.steps.inputs import MAX_ROWS, Inputs, Progress, thinned
+
+N_BLOCKS = (
+    6  # of what is before the acceptance test part, each with affinity from a recommender fitted on what came before it
+)
+
+
+def learn_from_log(inputs: Inputs, interactions: Interactions, recipe: Recipe, progress: Progress) -> ClassifierFit:
+    progress("acceptance: impressions and outcomes")
+    found = read_impressions(inputs.log, inputs.offers, inputs.settings, inputs.first_us)
+    n = len(found.rows)
+    if not n:
+        raise NotTrainable(
+            "acceptance",
+            f"the log holds 0 impressions that were watched to the end of their window by the instant of training "
+            f"({found.n_immature} are too young, {found.n_unknown_offer} are of unknown offers)",
+        )
+    kept = thinned(n, MAX_ROWS)
+    rows, accepted = found.rows.iloc[kept].reset_index(drop=True), found.accepted[kept]
+    us = rows["us"].to_numpy(np.int64)
+    split = split_with_gap(us, found.known_us[kept], rows["customer_id"].tolist())
+    if split is None:
+        raise NotTrainable("acceptance", f"{n} impressions lie on one day, too few for two parts in time")
+    progress("acceptance: affinity, each block from a recommender of what came before")
+    affinity = stacked_affinity(rows, interactions, inputs.profiles_at, recipe, split)
+    progress("acceptance: features as of each impression")
+    moments = pd.to_datetime(us, unit="us", utc=True)
+    customers = customer_features_at(
+        inputs.home, inputs.facts, pd.DataFrame({"customer_id": rows["customer_id"], "event_timestamp": moments})
+    )
+    offers = offer_features_at(
+        inputs.home, inputs.facts, pd.DataFrame({"offer_id": rows["offer_id"], "event_timestamp": moments})
+    )
+    by_id = {offer.offer_id: offer for offer in inputs.offers}
+    table = AcceptanceTable(
+        customers=rows["customer_id"].tolist(),
+        offers=[by_id[offer_id] for offer_id in rows["offer_id"]],
+        us=us,
+        customer_features=customers,
+        offer_features=offers,
+        context=context_of(rows),
+        affinity=affinity,
+        is_new=rows["is_new"].to_numpy(np.bool_),
+        y=accepted,
+    )
+    progress("acceptance: fitting")
+    return learn_acceptance(inputs.features, inputs.offers, table, split, inputs.seed)
+
+
+def stacked_affinity(
+    rows: pd.DataFrame,
+    interactions: Interactions,
+    profiles_at: Callable[[Sequence[str], int], list[dict[str, Any]]],
+    recipe: Recipe,
+    split: Split,
+) -> NDArray[np.float64]:
+    """The affinity of each impression, from a recommender fitted only on what happened before the row's block.
+
+    What is before the test part is cut into blocks by time; the test part is a block of its own. NaN where too little
+    had happened before the block. Relative to the customer's mean over the catalogue, as serving reads it, and by taste
+    alone: whether an offer may be recommended again says nothing of whether it would be accepted.
+    """
+    us = rows["us"].to_numpy(np.int64)
+    starts = [*blocks(us, split.test_from_us, N_BLOCKS), split.test_from_us]
+    ends = [*starts[1:], np.iinfo(np.int64).max]
+    offer_row = {offer.offer_id: row for row, offer in enumerate(interactions.offers)}
+    out = np.full(len(rows), np.nan)
+    for start, end in zip(starts, ends, strict=True):
+        at = np.flatnonzero((us >= start) & (us < end))
+        past = interactions.before(start)
+        if not len(at) or len(past) < MIN_INTERACTIONS:
+            continue
+        past = replace(past, profiles=profiles_at(past.customers, start))
+        scorer = fit_recipe(past, start, recipe)
+        side = scorer.prepare(interactions.offers)
+        customers = rows["customer_id"].to_numpy(object)[at]
+        names, of_row = np.unique(customers.astype(str), return_inverse=True)
+        profiles = profiles_at(names.tolist(), start)
+        offers = np.array([offer_row[offer_id] for offer_id in rows["offer_id"].to_numpy(object)[at]])
+        order = np.argsort(of_row, kind="stable")
+        bounds = np.searchsorted(of_row[order], np.arange(len(names) + 1))
+        for customer, name in enumerate(names.tolist()):
+            mine = order[bounds[customer] : bounds[customer + 1]]
+            affinity = relative(scorer.taste(name, profiles[customer], side)[None, :])[0]  # type: ignore[arg-type]
+            out[at[mine]] = affinity[offers[mine]]
+    return out

@@ -1,0 +1,60 @@
+"""What the run of a classifier keeps: parameters, figures, tables, pictures and the artefact that serves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from training.models.classifier_fit import ClassifierFit
+from training.plots import classifier_figures
+from training.scorers import AcceptanceScorer, ChurnScorer, Scorer, json_bytes, scorer_files
+from training.steps.inputs import Inputs
+from training.tracking import Logged
+
+
+def logged(name: str, fit: ClassifierFit, inputs: Inputs) -> Logged:
+    scorer: Scorer = AcceptanceScorer("", fit.classifier) if name == "acceptance" else ChurnScorer("", fit.classifier)
+    tried = [
+        {"model": t.name, "validation_log_loss": t.validation_log_loss, "params": json_bytes(dict(t.params)).decode()}
+        for t in fit.tried
+    ]
+    calibration = [{"calibration": kind, "log_loss": loss} for kind, loss in fit.calibration_losses.items()]
+    example = _example(fit)
+    return Logged(
+        params={
+            "chosen": fit.chosen.name,
+            "baseline": fit.baseline.name,
+            "calibration": fit.classifier.calibration.kind,
+            "n_columns": len(fit.classifier.encoder.columns),
+            **fit.chosen.params,
+        },
+        metrics=fit.metrics,
+        tags={**inputs.tags, "verdict": fit.verdict, "chosen": fit.chosen.name, "baseline": fit.baseline.name},
+        files=under("scorer", scorer),
+        tables={
+            "candidates": pd.DataFrame(tried),
+            "calibration": pd.DataFrame(calibration),
+            "slices": fit.slices,
+            "reliability": fit.reliability,
+            "columns": pd.DataFrame(
+                [
+                    {"column": c.name, "kind": "number" if c.values is None else "category"}
+                    for c in fit.classifier.encoder.columns
+                ]
+            ),
+        },
+        figures=classifier_figures(fit),
+        curves={"early_stopping_log_loss": fit.chosen.curve},
+        example=example,
+        output=np.zeros(len(example)),
+    )
+
+
+def _example(fit: ClassifierFit) -> pd.DataFrame:
+    """Two rows by column name: the first value of each category, 1.0 for each number."""
+    columns = fit.classifier.encoder.columns
+    return pd.DataFrame({c.name: [1.0, 2.0] if c.values is None else [c.values[0], c.values[-1]] for c in columns})
+
+
+def under(folder: str, scorer: Scorer) -> dict[str, bytes]:
+    return {f"{folder}/{name}": body for name, body in scorer_files(scorer).items()}
