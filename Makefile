@@ -4,7 +4,7 @@ SHELL := bash
 NBO := .venv/bin/nbo
 PY := .venv/bin/python
 
-.PHONY: help setup demo test lint format lock prove-main prove-decisions prove-experiments bench bench-parts clean
+.PHONY: help setup demo test lint format lock prove-main prove-decisions prove-experiments prove-models bench bench-parts clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,9 @@ prove-decisions: setup  ## caps, frequencies, flood and regret at full size; an 
 
 prove-experiments: setup  ## false positives, coverage, power, sequential tests, real experiments, with the tables of the docs
 	@OMP_NUM_THREADS=1 $(PY) -m bench.prove_experiments
+
+prove-models: setup  ## ranking, acceptance, churn and uplift on real data, with the tables of the docs
+	@OMP_NUM_THREADS=1 $(PY) -m bench.prove_models
 
 bench: setup  ## the serving table of docs/explanation/performance.md, into bench/results.json
 	@$(PY) -m bench.serving
