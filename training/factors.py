@@ -8,17 +8,16 @@ from training.compiled import compiled, reordered
 
 
 @reordered
-def taste_of(token_factors, tokens, customer_factors, row, factors, biases):  # type: ignore[no-untyped-def]
+def taste_of(token_factors, tokens, own, factors, biases):  # type: ignore[no-untyped-def]
     """Offers' factors (n, k) times the customer's (k,), plus biases (n,). The customer's are the sum of the tokens'
-    factors, and its own if `row` is not -1."""
+    factors, and its `own` (k,)."""
     n, k = factors.shape
     vector, out = np.zeros(k, np.float32), np.empty(n, np.float32)
     for token in tokens:
         for j in range(k):
             vector[j] += token_factors[token, j]
-    if row >= 0:
-        for j in range(k):
-            vector[j] += customer_factors[row, j]
+    for j in range(k):
+        vector[j] += own[j]
     for i in range(n):
         total = np.float32(0.0)
         for j in range(k):
@@ -34,3 +33,25 @@ def boost(scores, row_of, taken, by):  # type: ignore[no-untyped-def]
         row = row_of[taken[i]]
         if row >= 0:
             scores[row] += by[i]
+
+
+@compiled
+def boost_many(scores, rows, row_of, start, taken, by):  # type: ignore[no-untyped-def]
+    """`boost` of each row of scores (n_customers, n); `rows` are the customers', -1 if unknown."""
+    for i in range(len(rows)):
+        if rows[i] >= 0:
+            part = slice(start[rows[i]], start[rows[i] + 1])
+            boost(scores[i], row_of, taken[part], by[part])
+
+
+@compiled
+def taken_last(scores, rows, row_of, start, taken):  # type: ignore[no-untyped-def]
+    """What a customer took before, and is still on offer, gets the lowest of the customer's scores (n_customers, n)."""
+    for i in range(len(rows)):
+        if rows[i] < 0 or scores.shape[1] == 0:
+            continue
+        lowest = scores[i].min()
+        for at in range(start[rows[i]], start[rows[i] + 1]):
+            row = row_of[taken[at]]
+            if row >= 0:
+                scores[i, row] = lowest

@@ -54,6 +54,18 @@ def test_affinity_does_not_change_what_was_prepared(scorer):
 
 
 @pytest.mark.parametrize("scorer", RECOMMENDERS, ids=kind)
+@settings(max_examples=30, deadline=None)
+@given(asked=st.lists(st.tuples(CUSTOMERS, FEATURES), max_size=5))
+def test_many_customers_at_once_get_what_each_gets_alone(scorer, asked):
+    side = scorer.prepare(OFFERS)
+    together = scorer.many([customer for customer, _ in asked], [features for _, features in asked], side)
+    assert together.shape == (len(asked), len(OFFERS))
+    assert together.dtype == np.float32
+    for (customer, features), found in zip(asked, together, strict=True):
+        np.testing.assert_allclose(found, scorer.affinity(customer, features, side), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("scorer", RECOMMENDERS, ids=kind)
 def test_affinity_of_an_offer_does_not_depend_on_the_order_of_the_catalogue(scorer):
     there = scorer.affinity("c001", {"taste": "blue"}, scorer.prepare(OFFERS))
     back = scorer.affinity("c001", {"taste": "blue"}, scorer.prepare(OFFERS[::-1]))

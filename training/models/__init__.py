@@ -1,0 +1,13 @@
+"""What learns from the log, one model a file; the recommenders that compete are named here."""
+
+from __future__ import annotations
+
+from training.models.base import RecommenderModel
+from training.models.lightfm import LIGHTFM
+from training.models.own_frequency import OWN_FREQUENCY
+from training.models.popularity import POPULARITY
+from training.models.recent_popularity import RECENT_POPULARITY
+
+RECOMMENDERS: dict[str, RecommenderModel] = {
+    model.name: model for model in (POPULARITY, RECENT_POPULARITY, OWN_FREQUENCY, LIGHTFM)
+}

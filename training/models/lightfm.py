@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,17 @@ from scipy import sparse
 
 from training.encoder import offer_fields
 from training.interactions import Interactions
+from training.models.base import (
+    Params,
+    RecommenderModel,
+    Suggest,
+    check_interactions,
+    defaults_of,
+    not_negative,
+    positive,
+    positive_or_none,
+    settings_of,
+)
 from training.scorers import FactorScorer
 from training.tokens import Tokens, fit_tokens
 
@@ -30,6 +41,12 @@ class LightfmSettings:
     buckets: int = 8  # per numeric attribute
     min_count: int = 5  # rows that a category needs to become a token
     n_threads: int = 1  # with one thread the same seed gives the same factors
+    repeats: bool = False  # whether what was taken before may be recommended again
+
+    def __post_init__(self) -> None:
+        positive(self, "n_factors", "learning_rate", "max_sampled", "max_epochs", "most_weight", "n_threads")
+        positive_or_none(self, "half_life_days")
+        not_negative(self, "l2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,46 +67,78 @@ def fit_lightfm(
     judge: Callable[[FactorScorer], float] | None = None,
 ) -> LightfmFit:
     """Fit on `past`: for `epochs`, or, with `judge`, until its figure stops growing; the best epoch is kept."""
-    from lightfm import LightFM
-
-    active = np.unique(past.customer).astype(np.int64)
-    attributes = [past.profiles[row] for row in active]
-    customer_tokens = _tokens(attributes, settings)
-    offer_tokens = _tokens([_described(offer_fields(offer)) for offer in past.offers], settings)
-    position = np.full(len(past.customers), -1, dtype=np.int64)
-    position[active] = np.arange(len(active))
-    positives, weights = _matrix(past, position, len(active), until_us, settings)
-    customer_side = _with_identity(len(active), customer_tokens, attributes)
-    offer_side = _with_identity(len(past.offers), offer_tokens, [offer_fields(offer) for offer in past.offers])
-    model = LightFM(
-        no_components=min(settings.n_factors, max(4, len(past.offers) // 2)),
-        loss="warp",
-        learning_rate=settings.learning_rate,
-        user_alpha=settings.l2,
-        item_alpha=settings.l2,
-        max_sampled=settings.max_sampled,
-        random_state=np.random.RandomState(seed),
-    )
-    template = replace(
-        without_factors(past, active, repeats=repeats), customer_tokens=customer_tokens, offer_tokens=offer_tokens
-    )
-    best, best_figure, best_epoch, curve = template, 0.0, 0, []
-    for epoch in range(1, (epochs if epochs is not None else settings.max_epochs) + 1):
-        model.fit_partial(
-            positives, user_features=customer_side, item_features=offer_side, sample_weight=weights,
-            epochs=1, num_threads=settings.n_threads,
-        )  # fmt: skip
-        if judge is None:
-            continue
-        scorer = _scorer(template, model, len(active), positives)
+    training = _Training(past, until_us, settings, seed, repeats=repeats)
+    n = epochs if epochs is not None else settings.max_epochs
+    if judge is None:
+        for _ in range(n):
+            training.epoch()
+        return LightfmFit(training.scorer(), n, ())
+    best, best_figure, best_epoch, curve = training.template, 0.0, 0, []
+    for epoch in range(1, n + 1):
+        training.epoch()
+        scorer = training.scorer()
         curve.append(judge(scorer))
         if epoch == 1 or curve[-1] > best_figure * (1.0 + settings.min_gain):
             best, best_figure, best_epoch = scorer, curve[-1], epoch
         elif epoch - best_epoch >= settings.patience:
             break
-    if judge is None:
-        return LightfmFit(_scorer(template, model, len(active), positives), epochs or settings.max_epochs, ())
     return LightfmFit(best, best_epoch, tuple(curve))
+
+
+class _Training:
+    """A LightFM model on its way, and the scorer it is at any moment."""
+
+    def __init__(
+        self, past: Interactions, until_us: int, settings: LightfmSettings, seed: int, *, repeats: bool
+    ) -> None:
+        from lightfm import LightFM
+
+        active = np.unique(past.customer).astype(np.int64)
+        attributes = [past.profiles[row] for row in active]
+        customer_tokens = _tokens(attributes, settings)
+        fields = [offer_fields(offer) for offer in past.offers]
+        offer_tokens = _tokens([_described(of) for of in fields], settings)
+        position = np.full(len(past.customers), -1, dtype=np.int64)
+        position[active] = np.arange(len(active))
+        self._n_active, self._n_threads = len(active), settings.n_threads
+        self._positives, self._weights = _matrix(past, position, len(active), until_us, settings)
+        self._customer_side = _with_identity(len(active), customer_tokens, attributes)
+        self._offer_side = _with_identity(len(past.offers), offer_tokens, fields)
+        self._model = LightFM(
+            no_components=min(settings.n_factors, max(4, len(past.offers) // 2)),
+            loss="warp",
+            learning_rate=settings.learning_rate,
+            user_alpha=settings.l2,
+            item_alpha=settings.l2,
+            max_sampled=settings.max_sampled,
+            random_state=np.random.RandomState(seed),
+        )
+        self.template = replace(
+            without_factors(past, active, repeats=repeats), customer_tokens=customer_tokens, offer_tokens=offer_tokens
+        )
+
+    def epoch(self) -> None:
+        self._model.fit_partial(
+            self._positives, user_features=self._customer_side, item_features=self._offer_side,
+            sample_weight=self._weights, epochs=1, num_threads=self._n_threads,
+        )  # fmt: skip
+
+    def scorer(self) -> FactorScorer:
+        model, n_offers = self._model, len(self.template.offer_map)
+        biases = model.item_biases[:n_offers].copy()
+        k = model.no_components
+        return replace(
+            self.template,
+            customer_factors=model.user_embeddings[: self._n_active].copy(),
+            offer_factors=model.item_embeddings[:n_offers].copy(),
+            offer_biases=biases,
+            customer_token_factors=model.user_embeddings[self._n_active :].copy(),
+            offer_token_factors=model.item_embeddings[n_offers:].copy(),
+            offer_token_biases=model.item_biases[n_offers:].copy(),
+            new_offer_bias=float(np.median(biases)) if n_offers else 0.0,
+            new_customer_factors=np.zeros(k, np.float32),
+            new_offer_factors=np.zeros(k, np.float32),
+        )
 
 
 def without_factors(past: Interactions, active: NDArray[np.int64], *, repeats: bool) -> FactorScorer:
@@ -109,6 +158,8 @@ def without_factors(past: Interactions, active: NDArray[np.int64], *, repeats: b
         offer_token_factors=np.zeros((0, 0), np.float32),
         offer_token_biases=np.zeros(0, np.float32),
         new_offer_bias=0.0,
+        new_customer_factors=np.zeros(0, np.float32),
+        new_offer_factors=np.zeros(0, np.float32),
         repeats=repeats,
         taken_start=np.concatenate([starts[active], starts[-1:]]),  # customers without interactions take no room
         taken=taken,
@@ -148,16 +199,29 @@ def _with_identity(n: int, tokens: Tokens, rows: Sequence[Mapping[str, Any]]) ->
     return sparse.csr_matrix((ones, (at, columns)), shape=(n, n + tokens.n_tokens), dtype=np.float32)
 
 
-def _scorer(template: FactorScorer, model: Any, n_active: int, positives: sparse.coo_matrix) -> FactorScorer:
-    n_offers = len(template.offer_map)
-    biases = model.item_biases[:n_offers].copy()
-    return replace(
-        template,
-        customer_factors=model.user_embeddings[:n_active].copy(),
-        offer_factors=model.item_embeddings[:n_offers].copy(),
-        offer_biases=biases,
-        customer_token_factors=model.user_embeddings[n_active:].copy(),
-        offer_token_factors=model.item_embeddings[n_offers:].copy(),
-        offer_token_biases=model.item_biases[n_offers:].copy(),
-        new_offer_bias=float(np.median(biases)) if n_offers else 0.0,
-    )
+def _fit(past: Interactions, until_us: int, params: Params, seed: int) -> FactorScorer:
+    settings = settings_of(LightfmSettings, params, "lightfm")
+    check_interactions(past, until_us, "lightfm")
+    return fit_lightfm(past, until_us, settings, seed, repeats=settings.repeats).scorer
+
+
+def _grow(past: Interactions, until_us: int, params: Params, seed: int) -> Iterator[FactorScorer]:
+    settings = settings_of(LightfmSettings, params, "lightfm")
+    check_interactions(past, until_us, "lightfm")
+    training = _Training(past, until_us, settings, seed, repeats=settings.repeats)
+    for _ in range(settings.max_epochs):
+        training.epoch()
+        yield training.scorer()
+
+
+def _space(suggest: Suggest) -> dict[str, Any]:
+    return {
+        "n_factors": suggest.suggest_int("n_factors", 16, 128, log=True),
+        "learning_rate": suggest.suggest_float("learning_rate", 0.02, 0.3, log=True),
+        "l2": suggest.suggest_float("l2", 1e-7, 1e-4, log=True),
+        "max_sampled": suggest.suggest_int("max_sampled", 5, 50, log=True),
+        "half_life_days": suggest.suggest_categorical("half_life_days", [None, 30.0, 90.0, 365.0]),
+    }
+
+
+LIGHTFM = RecommenderModel("lightfm", _fit, _space, defaults_of(LightfmSettings()), grow=_grow)

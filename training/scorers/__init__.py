@@ -7,7 +7,7 @@ all scorers share, and each model has a folder with `scorer.json` and its arrays
 from __future__ import annotations
 
 from training.scorers.acceptance import AcceptanceModel, AcceptanceScorer, UncalibratedAcceptance
-from training.scorers.base import SMALLEST, Affinity, Arrays, RecommenderScorer, digest, json_bytes
+from training.scorers.base import SMALLEST, Affinity, Arrays, FittedRecommender, RecommenderScorer, digest, json_bytes
 from training.scorers.churn import ChurnScorer
 from training.scorers.classifier import RAW, Calibration, Classifier, Raw, RawForOffers, logistic
 from training.scorers.factors import FactorScorer, FactorSide
@@ -29,6 +29,7 @@ __all__ = [
     "Classifier",
     "FactorScorer",
     "FactorSide",
+    "FittedRecommender",
     "Pointer",
     "PopularityScorer",
     "Raw",

@@ -34,6 +34,16 @@ class RecommenderScorer(Protocol):
         ...
 
 
+class FittedRecommender(RecommenderScorer, Protocol):
+    """A recommender that can also answer for many customers at once."""
+
+    @property
+    def offer_map(self) -> tuple[str, ...]: ...
+    def many(self, customers: Sequence[str], features: Sequence[Mapping[str, Any]], side: Any) -> Affinity:
+        """Shape (n_customers, n_offers): `affinity` of each, to the rounding of a sum in another order."""
+        ...
+
+
 def json_bytes(value: Any) -> bytes:
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode()
 

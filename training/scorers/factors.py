@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import Offer
 from training.encoder import offer_fields
-from training.factors import boost, taste_of
+from training.factors import boost, boost_many, taken_last, taste_of
 from training.kept import Kept, read_only
 from training.scorers.base import Affinity, Arrays, expect
 from training.tokens import Tokens
@@ -48,6 +48,8 @@ class FactorScorer:
     offer_token_factors: NDArray[np.float32]  # (n_offer_tokens, k)
     offer_token_biases: NDArray[np.float32]  # (n_offer_tokens,)
     new_offer_bias: float  # stands in for the identity bias of an offer that was not trained
+    new_customer_factors: NDArray[np.float32]  # (k,) stand in for those of identity
+    new_offer_factors: NDArray[np.float32]  # (k,) likewise
     repeats: bool  # whether offers taken before may be recommended again
     taken_start: NDArray[np.int64]  # (n_customers + 1,) where each customer's part of `taken` begins
     taken: NDArray[np.int32]  # rows of trained offers that the customer took before
@@ -55,7 +57,7 @@ class FactorScorer:
 
     def prepare(self, offers: Sequence[Offer]) -> FactorSide:
         trained = {offer_id: row for row, offer_id in enumerate(self.offer_map)}
-        factors = np.zeros((len(offers), self.offer_factors.shape[1]), dtype=np.float32)
+        factors = np.tile(self.new_offer_factors, (len(offers), 1))
         biases = np.full(len(offers), self.new_offer_bias, dtype=np.float32)
         row_of_trained = np.full(len(self.offer_map), -1, dtype=np.int32)
         for row, offer in enumerate(offers):
@@ -82,8 +84,9 @@ class FactorScorer:
         return scores
 
     def _taste(self, row: int, tokens: list[int], side: FactorSide) -> Affinity:
-        of_tokens, of_customers = self.customer_token_factors, self.customer_factors
-        scores: Affinity = taste_of(of_tokens, np.array(tokens, np.int64), of_customers, row, side.factors, side.biases)
+        own = self.customer_factors[row] if row >= 0 else self.new_customer_factors
+        of_tokens = self.customer_token_factors
+        scores: Affinity = taste_of(of_tokens, np.array(tokens, np.int64), own, side.factors, side.biases)
         if row >= 0 and self.repeats:
             part = self._of(row)
             boost(scores, side.row_of_trained, self.taken[part], self.taken_boost[part])
@@ -98,6 +101,25 @@ class FactorScorer:
             scores[at[at >= 0]] = scores.min()
         return scores
 
+    def many(self, customers: Sequence[str], features: Sequence[Mapping[str, Any]], side: FactorSide) -> Affinity:
+        rows = np.array([self.customers.get(customer, -1) for customer in customers], np.int64)
+        scores: Affinity = self.vectors(rows, features) @ side.factors.T
+        scores += side.biases
+        if self.repeats:
+            boost_many(scores, rows, side.row_of_trained, self.taken_start, self.taken, self.taken_boost)
+        else:
+            taken_last(scores, rows, side.row_of_trained, self.taken_start, self.taken)
+        return scores
+
+    def vectors(self, rows: NDArray[np.int64], features: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
+        """Factors of customers by row, -1 if unknown, and features; shape (n_customers, k)."""
+        own = np.concatenate([self.customer_factors, self.new_customer_factors[None]])[rows]
+        tokens = [self.customer_tokens.of(one) for one in features]
+        if self.customer_tokens.n_tokens:
+            at = np.repeat(np.arange(len(tokens)), [len(of) for of in tokens])
+            np.add.at(own, at, self.customer_token_factors[[token for of in tokens for token in of]])
+        return own
+
     def _of(self, row: int) -> slice:
         """A customer's part of `taken`."""
         return slice(self.taken_start[row], self.taken_start[row + 1])
@@ -105,7 +127,7 @@ class FactorScorer:
     def parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         names = (
             "customer_factors", "offer_factors", "offer_biases", "customer_token_factors", "offer_token_factors",
-            "offer_token_biases", "taken_start", "taken", "taken_boost",
+            "offer_token_biases", "taken_start", "taken", "taken_boost", "new_customer_factors", "new_offer_factors",
         )  # fmt: skip
         meta = {
             "customers": list(self.customers),
@@ -118,6 +140,8 @@ class FactorScorer:
 
     @classmethod
     def made_of(cls, meta: Mapping[str, Any], arrays: Arrays, offer_map: tuple[str, ...]) -> FactorScorer:
+        k = arrays["offer_factors"].shape[1]
+        nothing = {name: np.zeros(k, np.float32) for name in ("new_customer_factors", "new_offer_factors")}
         scorer = cls(
             version=meta["version"],
             offer_map=offer_map,
@@ -126,9 +150,10 @@ class FactorScorer:
             offer_tokens=msgspec.convert(meta["offer_tokens"], Tokens),
             new_offer_bias=meta["new_offer_bias"],
             repeats=meta["repeats"],
-            **arrays,
+            **{**nothing, **arrays},  # a release of the first version is without them
         )
-        k = scorer.offer_factors.shape[1]
+        for name in nothing:
+            expect(name, getattr(scorer, name), (k,))
         expect("offer_factors", scorer.offer_factors, (len(offer_map), k))
         expect("offer_biases", scorer.offer_biases, (len(offer_map),))
         expect("customer_factors", scorer.customer_factors, (len(meta["customers"]), k))

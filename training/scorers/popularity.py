@@ -38,6 +38,9 @@ class PopularityScorer:
     def affinity(self, customer_id: str, features: Mapping[str, Any], side: Affinity) -> Affinity:
         return side.copy()
 
+    def many(self, customers: Sequence[str], features: Sequence[Mapping[str, Any]], side: Affinity) -> Affinity:
+        return np.tile(side, (len(customers), 1))
+
     def parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         meta = {"category_scores": dict(self.category_scores), "new_offer_score": self.new_offer_score}
         return meta, {"scores": self.scores}
