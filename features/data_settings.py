@@ -22,6 +22,21 @@ class Attribution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     # same customer and offer whose window is open and that has no outcome yet; latest: the newest such one
 
 
+class Acceptance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is expected of acceptance, and how its model deals with what the logging policy chose to show."""
+
+    expected: dict[
+        str, int
+    ] = {}  # pattern of column or feature names -> 1: only rises with it, -1: only falls, 0: free
+    weights: Literal["auto", "always", "never"] = "auto"
+    # by the logged chance of having been shown: auto, where it does better on what was drawn at random
+
+    def __post_init__(self) -> None:
+        for name, direction in self.expected.items():
+            if direction not in (-1, 0, 1):
+                raise BadRecipe(f"acceptance.expected[{name!r}] == {direction}, expected -1, 0 or 1", "acceptance")
+
+
 class Churn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Churned at t: no activity in (t + gap, t + gap + horizon]."""
 
@@ -50,6 +65,7 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     windows: tuple[int, ...] = (1, 7, 30, 90)  # days
     snapshot_days: int = 90  # daily snapshots are kept for this many days before the last
     attribution: Attribution = Attribution()
+    acceptance: Acceptance = Acceptance()
     churn: Churn = Churn()
     recommender: Recommender = Recommender()
 

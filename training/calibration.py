@@ -10,51 +10,78 @@ from training.scorers import Calibration
 
 MIN_GAIN = 1e-3  # share of the log loss that a map must save on rows it was not fitted on
 MIN_ROWS = 200
+KINDS = ("none", "sigmoid", "beta", "isotonic")
+N_FOLDS = 5  # of customers
+N_KNOTS = 201  # of a beta map, which is kept as points
+NEARLY = 1e-4  # no point of a map is nearer to 0 or 1
+
+Numbers = NDArray[np.float64]
 
 
-def fit_calibration(kind: str, raw: NDArray[np.float64], y: NDArray[np.bool_]) -> Calibration:
-    if kind == "sigmoid":
-        return _sigmoid(raw, y)
-    return _isotonic(raw, y) if kind == "isotonic" else Calibration()
+def fit_calibration(kind: str, raw: Numbers, y: NDArray[np.bool_], w: Numbers | None = None) -> Calibration:
+    """`raw` are log-odds, (n,), `w` how much each row counts; None: all the same."""
+    fit = {"sigmoid": _sigmoid, "beta": _beta, "isotonic": _isotonic}.get(kind)
+    return Calibration() if fit is None else fit(raw, y, np.ones(len(y)) if w is None else w)
 
 
-def _sigmoid(raw: NDArray[np.float64], y: NDArray[np.bool_]) -> Calibration:
+def _sigmoid(raw: Numbers, y: NDArray[np.bool_], w: Numbers) -> Calibration:
     """Platt's two parameters by maximum likelihood, falling back to the identity where the slope turns negative."""
     from sklearn.linear_model import LogisticRegression
 
-    fitted = LogisticRegression(C=1e6, max_iter=1000).fit(raw[:, None], y)
+    fitted = LogisticRegression(C=1e6, max_iter=1000).fit(raw[:, None], y, sample_weight=w)
     slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
     return Calibration("sigmoid", slope, intercept) if slope > 0 else Calibration()
 
 
-def _isotonic(raw: NDArray[np.float64], y: NDArray[np.bool_]) -> Calibration:
+def _beta(raw: Numbers, y: NDArray[np.bool_], w: Numbers) -> Calibration:
+    """Log-odds of a log p - b log(1 - p) + c: each end of the scale is stretched by its own amount.
+
+    As a sigmoid where one of a and b turns negative. Source: Kull, Silva Filho and Flach, Beta calibration
+    (AISTATS 2017), https://proceedings.mlr.press/v54/kull17a.html
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    def sides(z: Numbers) -> Numbers:
+        return np.column_stack([-np.logaddexp(0.0, -z), np.logaddexp(0.0, z)])  # log p, -log(1 - p)
+
+    fitted = LogisticRegression(C=1e6, max_iter=1000).fit(sides(raw), y, sample_weight=w)
+    if (fitted.coef_ < 0.0).any():
+        return _sigmoid(raw, y, w)
+    x = np.linspace(float(raw.min()) - 1.0, float(raw.max()) + 1.0, N_KNOTS)
+    z = sides(x) @ fitted.coef_[0] + fitted.intercept_[0]
+    return Calibration("beta", x=x, y=np.clip(0.5 * (1.0 + np.tanh(0.5 * z)), NEARLY, 1.0 - NEARLY))
+
+
+def _isotonic(raw: Numbers, y: NDArray[np.bool_], w: Numbers) -> Calibration:
     from sklearn.isotonic import IsotonicRegression
 
-    fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(raw, y)
+    fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(raw, y, sample_weight=w)
     x, p = fitted.X_thresholds_.astype(np.float64), fitted.y_thresholds_.astype(np.float64)
     # The ends come from few rows: half an observation keeps them away from 0 and 1.
     return Calibration("isotonic", x=x, y=np.clip(p, 0.5 / len(y), 1.0 - 0.5 / len(y)))
 
 
 def choose_calibration(
-    raw: NDArray[np.float64], y: NDArray[np.bool_], clusters: NDArray[np.int64]
+    raw: Numbers, y: NDArray[np.bool_], clusters: NDArray[np.int64], w: Numbers | None = None
 ) -> tuple[Calibration, dict[str, float]]:
     """The map that saves most log loss, and each map's log loss on rows it was not fitted on.
 
-    Two halves of the customers judge each other's maps; the winner is then fitted on all rows. No map, if none saves
-    `MIN_GAIN` of the log loss, or there are too few rows.
+    `clusters` are customers, 0 … n - 1: each fifth of them is judged by maps fitted on the others; the winner is then
+    fitted on all rows. No map, if none saves `MIN_GAIN` of the log loss, or there are too few rows.
     """
-    half = clusters % 2 == 0
+    weight = np.ones(len(y)) if w is None else w
+    fold = clusters % N_FOLDS
     losses = {}
-    for kind in ("none", "sigmoid", "isotonic"):
-        parts = [(half, ~half), (~half, half)]
-        if kind != "none" and (len(y) < MIN_ROWS or any(len(np.unique(y[fit])) < 2 for fit, _ in parts)):
+    for kind in KINDS:
+        if kind != "none" and (len(y) < MIN_ROWS or any(len(np.unique(y[fold != f])) < 2 for f in np.unique(fold))):
             continue
         p = np.empty(len(y))
-        for fit, judge in parts:
-            p[judge] = fit_calibration(kind, raw[fit], y[fit])(raw[judge])
-        losses[kind] = log_loss(y, p, np.ones(len(y)))
+        for one in np.unique(fold):
+            p[fold == one] = fit_calibration(kind, raw[fold != one], y[fold != one], weight[fold != one])(
+                raw[fold == one]
+            )
+        losses[kind] = log_loss(y, p, weight)
     best = min(losses, key=lambda kind: losses[kind])
     if losses["none"] - losses[best] < MIN_GAIN * losses["none"]:
         best = "none"
-    return fit_calibration(best, raw, y), losses
+    return fit_calibration(best, raw, y, weight), losses

@@ -28,6 +28,8 @@ from features.events import US_PER_DAY
 from features.facts import Facts
 from features.home import Home
 from features.live import Instant, feature_table
+from training.choices import joined as with_choices
+from training.choices import read_choices
 from training.interactions import Interactions
 
 CONTEXT = ("channel", "placement_id", "hour", "weekday")
@@ -44,6 +46,7 @@ class Log:
     db: duckdb.DuckDBPyConnection
     as_of_us: int
     digest: str  # SHA-256 over the files that were read and the instant
+    has_decisions: bool = False  # a view `decisions` beside it: decision_id, payload
 
     def frame(self, sql: str, *values: Any) -> pd.DataFrame:
         return self.db.execute(sql, values).df()
@@ -54,13 +57,14 @@ def open_log(home: Home, facts: Facts, as_of_us: int, n_threads: int = 2) -> Log
     files = facts.lake_files("events")
     if not files:
         raise NotTrainable("every model", "the lake holds no events; run `nbo ingest` first")
+    made = facts.lake_files("decisions")
     joined = [
         (alias, customer_id, joined_us)
         for customer_id, aliases in facts.identities().items()
         for alias, joined_us in aliases
         if joined_us <= as_of_us
     ]
-    text = "".join(f"{file.path}\t{file.sha256}\n" for file in files) + str(as_of_us)
+    text = "".join(f"{file.path}\t{file.sha256}\n" for file in [*files, *made]) + str(as_of_us)
     if joined:
         text += msgspec.json.encode(joined).decode()
     db = duckdb.connect(config={"threads": n_threads})
@@ -69,6 +73,9 @@ def open_log(home: Home, facts: Facts, as_of_us: int, n_threads: int = 2) -> Log
     paths = [str(home.lake / file.path) for file in files]
     read = db.read_parquet(paths, hive_partitioning=False)
     read.create_view("lake")
+    if made:
+        decisions = db.read_parquet([str(home.lake / file.path) for file in made], hive_partitioning=False)
+        decisions.create_view("decisions")
     columns = zip(*joined, strict=True) if joined else ((), (), ())
     db.register(
         "joined", pd.DataFrame(dict(zip(("alias", "known", "alias_until_us"), columns, strict=True)), dtype=object)
@@ -85,7 +92,7 @@ def open_log(home: Home, facts: Facts, as_of_us: int, n_threads: int = 2) -> Log
         else "CREATE VIEW events AS SELECT *, epoch_us(occurred_at) AS us, customer_id AS who, "
         f"NULL::BIGINT AS alias_until_us FROM lake WHERE epoch_us(occurred_at) <= {as_of_us:d}"
     )
-    return Log(db, as_of_us, hashlib.sha256(text.encode()).hexdigest())
+    return Log(db, as_of_us, hashlib.sha256(text.encode()).hexdigest(), bool(made))
 
 
 # Interactions
@@ -152,17 +159,24 @@ class ProfilesAt:
 
 @dataclass(frozen=True)
 class Impressions:
-    """Mature impressions in time order. `rows` has customer_id, offer_id, us, channel, placement_id, is_new."""
+    """Mature impressions in time order.
+
+    `rows` has customer_id, offer_id, us, channel, placement_id, is_new, and of `choices` position, chance, at_random.
+    """
 
     rows: pd.DataFrame
     accepted: NDArray[np.bool_]
     known_us: NDArray[np.int64]  # when the window of each had ended, and with it the outcome was known
     n_immature: int
     n_unknown_offer: int
+    n_repeated: int = 0  # impressions of a decision's offer after its first, which are left out
 
 
 def read_impressions(log: Log, offers: Sequence[Offer], settings: DataSettings, since_us: int) -> Impressions:
-    """Impressions since `since_us` with their outcomes; those not yet watched to their window's end are left out."""
+    """Impressions since `since_us` with their outcomes; those not yet watched to their window's end are left out.
+
+    An offer of a decision that was reported as seen several times counts once.
+    """
     rules = settings.attribution
     shown = log.frame(
         "WITH first AS (SELECT customer_id, min(us) AS first_us FROM events GROUP BY 1) "
@@ -177,7 +191,9 @@ def read_impressions(log: Log, offers: Sequence[Offer], settings: DataSettings, 
     offer_row = {offer.offer_id: row for row, offer in enumerate(offers)}
     known = shown["offer_id"].isin(offer_row)
     n_unknown = int((~known).sum())
-    shown = shown[known].reset_index(drop=True)
+    shown = shown[known]
+    repeated = shown["decision_id"].notna() & shown.duplicated(["who", "decision_id", "offer_id"])
+    shown = shown[~repeated].reset_index(drop=True)
     taken = taken[taken["offer_id"].isin(offer_row)]
     customers, decisions = (
         _codes(shown["who"], taken["who"]),
@@ -192,9 +208,8 @@ def read_impressions(log: Log, offers: Sequence[Offer], settings: DataSettings, 
     recent = impressions.occurred_us >= since_us
     keep = mature & recent
     n_immature = int((~mature & recent).sum())
-    return Impressions(
-        shown[keep].drop(columns="who").reset_index(drop=True), accepted[keep], known_us[keep], n_immature, n_unknown
-    )
+    rows = with_choices(shown[keep].drop(columns="who").reset_index(drop=True), read_choices(log))
+    return Impressions(rows, accepted[keep], known_us[keep], n_immature, n_unknown, int(repeated.sum()))
 
 
 def _codes(*columns: pd.Series) -> dict[str, int]:

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from features.definitions.channels import channels
 from features.definitions.dsl import AttributeKind, Family, Feature, FeatureSet, StoredColumn, View
 from features.definitions.interests import interests
+from features.definitions.offer_stats import EXPECTED_EFFECTS as OF_OFFERS
 from features.definitions.offer_stats import offer_stats
 from features.definitions.profile import kinds_of, profile
+from features.definitions.responses import EXPECTED_EFFECTS as OF_RESPONSES
 from features.definitions.responses import responses
 from features.definitions.spending import spending
 from features.definitions.visits import visits
@@ -35,8 +37,10 @@ def feature_set(
 
 
 FEATURES: tuple[Feature, ...] = feature_set().features
+# Pattern of feature names -> 1 or -1: acceptance should only rise, or only fall, with it; data settings may differ.
+EXPECTED_EFFECTS: Mapping[str, int] = {**OF_RESPONSES, **OF_OFFERS}
 
 __all__ = [
-    "FAMILIES", "FEATURES", "WINDOWS", "AttributeKind", "Family", "Feature", "FeatureSet", "StoredColumn", "View",
-    "feature_set", "kinds_of",
+    "EXPECTED_EFFECTS", "FAMILIES", "FEATURES", "WINDOWS", "AttributeKind", "Family", "Feature", "FeatureSet",
+    "StoredColumn", "View", "feature_set", "kinds_of",
 ]  # fmt: skip

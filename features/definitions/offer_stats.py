@@ -14,6 +14,7 @@ COUNTED = {
     "purchases": Where(event_types=("purchase",), has_offer=True),
 }
 PRIOR, WEIGHT = 0.1, 20.0  # a rate before anything is known, and how many impressions that is worth
+EXPECTED_EFFECTS = {"offer_acceptance_rate_*d": 1}  # what more of it should do to acceptance, all else equal
 
 
 def offer_stats(windows: Sequence[int]) -> Family:

@@ -28,6 +28,14 @@ ANSWERS = {
 }
 PRIOR, WEIGHT = 0.1, 10.0  # a rate before anything is known, and how many impressions that is worth
 BY_OFFER_DAYS = 30
+# What more of a feature should do to acceptance, all else equal, by pattern: who closed an offer lately takes less.
+EXPECTED_EFFECTS = {
+    "dismissed_*d": -1,
+    "dismissal_rate_*d": -1,
+    "days_since_dismissed": 1,
+    "dismissed_by_*d": -1,
+    "acceptance_rate_*d": 1,
+}
 
 
 def responses(windows: Sequence[int]) -> Family:

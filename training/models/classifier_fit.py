@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.errors import NotTrainable
+from features.errors import BadInput, NotTrainable
 from training.calibration import choose_calibration
 from training.encoder import Encoder
 from training.evaluate import Interval, bootstrap, log_loss, reliability, slices, verdict
@@ -61,6 +61,10 @@ class ClassifierFit:
     baseline_p: NDArray[np.float64]
     counts: Mapping[str, float]
     verdict: str
+    spread: Forest | None = None  # log of the standard deviation of the log-odds, by the same columns
+    notes: tuple[str, ...] = ()  # what a reader of the report must know, one sentence each
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # of the report, by title
+    figures: Mapping[str, float] = field(default_factory=dict)  # further metrics of the run
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -68,7 +72,7 @@ class ClassifierFit:
         for name, interval in self.intervals.items():
             found |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
         found |= {f"baseline_{name}": value for name, value in self.baseline_metrics.items()}
-        found |= {**self.counts, "validation_log_loss": self.chosen.validation_log_loss}
+        found |= {**self.counts, **self.figures, "validation_log_loss": self.chosen.validation_log_loss}
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
@@ -84,6 +88,18 @@ def check_parts(model: str, labels: Mapping[str, Labels]) -> None:
             )
 
 
+def check_rows(encoder: Encoder, rows: NDArray[np.float64]) -> None:
+    """`BadInput` that names the column where a number is infinite; missing ones, NaN, are learned from."""
+    for at in np.flatnonzero(np.isinf(rows).any(axis=0)).tolist():
+        n, name = int(np.isinf(rows[:, at]).sum()), encoder.columns[at].name
+        raise BadInput(f"{name} is infinite in {n} of {len(rows)} rows, expected finite numbers or none", name)
+
+
+def raw_log_loss(model: Linear | Forest, part: Part) -> float:
+    """Of a part, by its weights, before any calibration."""
+    return log_loss(part.y, Calibration()(model.raw(part.rows)), part.weights)
+
+
 def judge_and_choose(
     encoder: Encoder,
     baselines: Sequence[Tried],
@@ -96,15 +112,13 @@ def judge_and_choose(
     validation, test = parts["validation"], parts["test"]
 
     def judged(tried: Tried) -> Tried:
-        p = Calibration()(tried.model.raw(validation.part.rows))
-        loss = log_loss(validation.part.y, p, np.ones(len(p)))
-        return Tried(tried.name, tried.kind, tried.model, tried.params, tried.curve, loss)
+        return replace(tried, validation_log_loss=raw_log_loss(tried.model, validation.part))
 
     of_baselines, of_candidates = [judged(t) for t in baselines], [judged(t) for t in candidates]
     baseline = min(of_baselines, key=lambda t: t.validation_log_loss)
     chosen = min([*of_baselines, *of_candidates], key=lambda t: t.validation_log_loss)
     raw = chosen.model.raw(validation.part.rows)
-    calibration, losses = choose_calibration(raw, validation.part.y, validation.customers)
+    calibration, losses = choose_calibration(raw, validation.part.y, validation.customers, validation.part.w)
     classifier = Classifier(chosen.kind, encoder, chosen.model, calibration)
     p, baseline_p = classifier(test.part.rows), Calibration()(baseline.model.raw(test.part.rows))
     rng = np.random.default_rng(seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +20,19 @@ Labels = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Encoded rows (n, n_columns) with labels (n,)."""
+    """Encoded rows (n, n_columns) with labels (n,), and how much each row counts, (n,); None: all the same."""
 
     rows: Rows
     y: Labels
+    w: NDArray[np.float64] | None = None
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        return np.ones(len(self.y)) if self.w is None else self.w
+
+    def of(self, mask: NDArray[np.bool_]) -> Part:
+        """The rows of a mask, (n,)."""
+        return Part(self.rows[mask], self.y[mask], None if self.w is None else self.w[mask])
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,7 @@ class TreeSettings:
     max_leaf_nodes: int = 15
     min_samples_leaf: int = 40
     l2: float = 1.0
+    max_features: float = 1.0  # share of the columns that each split may choose from
     max_trees: int = 250
     patience: int = 20  # trees without a better validation log loss
 
@@ -39,22 +50,23 @@ def logit(p: float) -> float:
     return float(np.log(p / (1.0 - p)))
 
 
-def smoothed_rate(y: Labels, prior: float, weight: float = 20.0) -> float:
-    return float((y.sum() + prior * weight) / (len(y) + weight))
+def smoothed_rate(part: Part, prior: float, weight: float = 20.0) -> float:
+    w = part.weights
+    return float(((w * part.y).sum() + prior * weight) / (w.sum() + weight))
 
 
 def fit_constant(train: Part) -> Linear:
     """The same log-odds for all."""
-    return _linear(intercept=logit(smoothed_rate(train.y, 0.5, 1.0)))
+    return _linear(intercept=logit(smoothed_rate(train, 0.5, 1.0)))
 
 
 def fit_base_rates(encoder: Encoder, train: Part, column: str) -> Linear:
     """The smoothed rate of each category of one column, the overall rate for others."""
     at = next(i for i, of in enumerate(encoder.columns) if of.name == column)
     values = encoder.columns[at].values or ()
-    overall = smoothed_rate(train.y, 0.5, 1.0)
+    overall = smoothed_rate(train, 0.5, 1.0)
     codes = train.rows[:, at]
-    odds = [logit(smoothed_rate(train.y[codes == code], overall)) - logit(overall) for code in range(len(values))]
+    odds = [logit(smoothed_rate(train.of(codes == code), overall)) - logit(overall) for code in range(len(values))]
     return _linear(logit(overall), categories=[at], category_weights=[[*odds, 0.0]])
 
 
@@ -86,7 +98,7 @@ def fit_logistic(encoder: Encoder, train: Part, c: float, only: str | None = Non
         ],
         format="csr",
     )
-    fitted = LogisticRegression(C=c, max_iter=500, tol=1e-4).fit(design, train.y)
+    fitted = LogisticRegression(C=c, max_iter=500, tol=1e-4).fit(design, train.y, sample_weight=train.w)
     weights = fitted.coef_[0]
     k = len(numbers)
     return Linear(
@@ -122,8 +134,18 @@ class TreeFit:
     curve: tuple[float, ...]  # validation log loss after each tree, from none
 
 
-def fit_trees(encoder: Encoder, train: Part, validation: Part, settings: TreeSettings, seed: int) -> TreeFit:
-    """Boosted until the validation log loss stops falling; the trees after its lowest point are cut off."""
+def fit_trees(
+    encoder: Encoder,
+    train: Part,
+    validation: Part,
+    settings: TreeSettings,
+    seed: int,
+    directions: Sequence[int] | None = None,
+) -> TreeFit:
+    """Boosted until the validation log loss stops falling; the trees after its lowest point are cut off.
+
+    `directions`, (n_columns,): 1 where the log-odds may only rise with a number, -1 where they may only fall, else 0.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     model = HistGradientBoostingClassifier(
@@ -132,7 +154,9 @@ def fit_trees(encoder: Encoder, train: Part, validation: Part, settings: TreeSet
         max_leaf_nodes=settings.max_leaf_nodes,
         min_samples_leaf=settings.min_samples_leaf,
         l2_regularization=settings.l2,
+        max_features=settings.max_features,
         categorical_features=encoder.categorical or None,
+        monotonic_cst=list(directions) if directions is not None and any(directions) else None,
         early_stopping=True,
         scoring="loss",
         n_iter_no_change=settings.patience,
@@ -140,7 +164,14 @@ def fit_trees(encoder: Encoder, train: Part, validation: Part, settings: TreeSet
         random_state=seed,
     )
     with threadpool_limits(1, user_api="openmp"):  # the same sums, so the same trees, on any number of cores
-        model.fit(train.rows, train.y, X_val=validation.rows, y_val=validation.y)
+        model.fit(
+            train.rows,
+            train.y,
+            sample_weight=train.w,
+            X_val=validation.rows,
+            y_val=validation.y,
+            sample_weight_val=validation.w,
+        )
     curve = tuple(-float(loss) for loss in model.validation_score_)
     n_trees = max(int(np.argmin(curve)), 1)
     return TreeFit(flatten(model, n_trees), n_trees, curve)

@@ -39,6 +39,7 @@ class Raw(Protocol):
     def arrays(self) -> dict[str, NDArray[Any]]: ...
 
 
+POINTS = frozenset({"isotonic", "beta"})  # kinds of calibration that are points
 RAW: dict[str, type[Forest] | type[Linear]] = {"trees": Forest, "linear": Linear}
 
 
@@ -46,7 +47,7 @@ RAW: dict[str, type[Forest] | type[Linear]] = {"trees": Forest, "linear": Linear
 class Calibration:
     """A monotone map from log-odds to probability, linear between the points and flat outside."""
 
-    kind: str = "none"  # none: the logistic function; sigmoid: of slope * log-odds + intercept; isotonic: the points
+    kind: str = "none"  # none: the logistic function; sigmoid: of slope * log-odds + intercept; of POINTS: the points
     slope: float = 1.0
     intercept: float = 0.0
     x: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # log-odds, increasing
@@ -54,14 +55,14 @@ class Calibration:
 
     def __call__(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
         p = np.empty(len(raw))
-        if self.kind == "isotonic":
+        if self.kind in POINTS:
             between(raw, self.x, self.y, SMALLEST, p)
         else:
             sigmoid(raw, float(self.slope), float(self.intercept), SMALLEST, p)
         return p
 
     def one(self, raw: float) -> float:
-        if self.kind == "isotonic":
+        if self.kind in POINTS:
             p = float(np.interp(raw, self.x, self.y))
         else:
             p = 0.5 * (1.0 + math.tanh(0.5 * (self.slope * raw + self.intercept)))
