@@ -12,8 +12,8 @@ from training.models.classifier_fit import ClassifierFit
 from training.models.recommender import RecommenderFit
 
 
-def _figure(title: str, x: str, y: str) -> tuple[Any, Any]:
-    """Without pyplot, which keeps global state."""
+def new_figure(title: str, x: str, y: str) -> tuple[Any, Any]:
+    """A figure and its axes, without pyplot, which keeps global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -33,7 +33,7 @@ def classifier_figures(fit: ClassifierFit) -> dict[str, Any]:
 
 
 def precision_recall(y: NDArray[np.bool_], scores: dict[str, NDArray[np.float64]]) -> Any:
-    figure, axes = _figure("Precision and recall on the test part", "recall", "precision")
+    figure, axes = new_figure("Precision and recall on the test part", "recall", "precision")
     for name, p in scores.items():
         hits = np.cumsum(y[np.argsort(-p, kind="stable")])
         axes.plot(hits / max(int(y.sum()), 1), hits / np.arange(1, len(y) + 1), label=name)
@@ -44,7 +44,7 @@ def precision_recall(y: NDArray[np.bool_], scores: dict[str, NDArray[np.float64]
 
 
 def reliability_figure(table: pd.DataFrame) -> Any:
-    figure, axes = _figure("Reliability on the test part", "mean probability", "rate")
+    figure, axes = new_figure("Reliability on the test part", "mean probability", "rate")
     top = max(float(table["mean_p"].max()), float(table["rate"].max())) * 1.05
     axes.plot([0, top], [0, top], color="grey", lw=1, ls=":")
     error = 1.96 * np.sqrt(table["rate"] * (1 - table["rate"]) / table["n_rows"])
@@ -53,7 +53,7 @@ def reliability_figure(table: pd.DataFrame) -> Any:
 
 
 def lift_figure(y: NDArray[np.bool_], scores: dict[str, NDArray[np.float64]]) -> Any:
-    figure, axes = _figure("Lift on the test part", "share of rows, best first", "rate among them / overall rate")
+    figure, axes = new_figure("Lift on the test part", "share of rows, best first", "rate among them / overall rate")
     share = np.arange(1, len(y) + 1) / len(y)
     shown = share >= min(0.01, share[-1])
     for name, p in scores.items():
@@ -68,7 +68,7 @@ def recommender_figures(fit: RecommenderFit) -> dict[str, Any]:
     figures = {}
     cutoffs = fit.ranking.cutoffs
     for metric in ("ndcg", "recall"):
-        figure, axes = _figure(f"{metric} at k on the test part", "k", metric)
+        figure, axes = new_figure(f"{metric} at k on the test part", "k", metric)
         for candidate in fit.candidates:
             values = [candidate.test[f"{metric}_at_{k}"] for k in cutoffs]
             axes.plot(cutoffs, values, marker="o", label=candidate.name)
@@ -77,7 +77,7 @@ def recommender_figures(fit: RecommenderFit) -> dict[str, Any]:
         axes.legend()
         figures[f"{metric}_by_k"] = figure
     if fit.curve:
-        figure, axes = _figure("LightFM: validation NDCG@10 by epoch", "epoch", "NDCG@10")
+        figure, axes = new_figure("LightFM: validation NDCG@10 by epoch", "epoch", "NDCG@10")
         axes.plot(range(1, len(fit.curve) + 1), fit.curve, marker=".")
         figures["early_stopping"] = figure
     return figures
