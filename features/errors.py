@@ -16,6 +16,7 @@ NboError                      code "error"
 ├── InputsExpired             code "inputs_expired"       a decision that is too old to be made again
 ├── TooManyRefused            code "too_many_refused"     an ingest above its share of refused rows
 ├── NotTrainable              code "not_trainable"        the data cannot support a model, and why
+│   └── Leakage               code "leakage"              a model that knows what it cannot know; names the feature
 ├── PromotionRefused          code "promotion_refused"    a gate said no
 ├── BrokenRelease             code "broken_release"       files that disagree with their digest or their map
 ├── StaleFeatures             code "stale_features"       features older than their time to live
@@ -139,8 +140,24 @@ class NotTrainable(NboError):
         self.model, self.reason = model, reason
 
 
+class Leakage(NotTrainable):
+    """`feature` is the column that knows too much, `None` if it is not one column."""
+
+    code = "leakage"
+
+    def __init__(self, model: str, reason: str, feature: str | None = None) -> None:
+        super().__init__(model, reason)
+        self.feature = feature
+
+
 class PromotionRefused(NboError):
+    """`gates` is what each gate said, where they were asked."""
+
     code = "promotion_refused"
+
+    def __init__(self, detail: str, gates: Sequence[Any] = ()) -> None:
+        super().__init__(detail)
+        self.gates = tuple(gates)
 
 
 class BrokenRelease(NboError):
