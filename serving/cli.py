@@ -28,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 features_app = typer.Typer(no_args_is_help=True, help="Features: list, build, apply, materialize, check.")
-models_app = typer.Typer(no_args_is_help=True, help="Releases: list, promote, shadow.")
+models_app = typer.Typer(no_args_is_help=True, help="Releases: list, gates, promote, rollback, history, shadow.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys: create, list, token, revoke.")
 experiment_app = typer.Typer(no_args_is_help=True, help="Experiments: list, plan, start, stop, decide, report.")
 report_app = typer.Typer(no_args_is_help=True, help="Reports: engagement.")
@@ -172,6 +172,40 @@ def models_promote(
     if force and not (reason or "").strip():
         raise typer.BadParameter("a forced promotion needs a --reason", param_hint="--force")
     promote(release, force=force, reason=reason, as_json=json)
+
+
+@models_app.command("gates")
+def models_gates(json: JSON = False) -> None:
+    """The bounds that a promotion is held to, as a gates.toml."""
+    from serving.commands.models import gates
+
+    gates(as_json=json)
+
+
+@models_app.command("rollback")
+def models_rollback(
+    to: Annotated[
+        str | None, typer.Option(help="A release that was champion before (left out: the one before this).")
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; kept in the history.")] = None,
+    json: JSON = False,
+) -> None:
+    """Let the former champion serve again, without asking gates."""
+    from serving.commands.models_history import rollback
+
+    rollback(to, reason=reason, as_json=json)
+
+
+@models_app.command("history")
+def models_history(
+    at: Annotated[str | None, typer.Option(help="Who was champion at this time, RFC 3339.")] = None,
+    json: JSON = False,
+) -> None:
+    """Who made which release champion or shadow, when, and why."""
+    from serving.commands.models_history import history
+
+    with usage_errors():
+        history(at=at, as_json=json)
 
 
 @models_app.command("export")

@@ -1,17 +1,16 @@
 """Registered releases: which versions serve together, promotion to champion, and the history of the aliases.
 
 A release is a version of the registered model `release`, which pins one version of each model. Promotion writes its
-files to `releases/<n>/`, then moves the alias, then the pointer; a crash in between leaves the old champion serving.
+files to `releases/<n>/`, asks the gates, then moves the alias, then the pointer; a crash in between leaves the old
+champion serving. What needs no MLflow is in `releases`.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,12 +19,43 @@ from typing import Any
 import msgspec
 
 from features.definitions import FeatureSet
-from features.errors import BrokenRelease, NotFound, PromotionRefused
+from features.errors import BrokenRelease, Conflict, NotFound, PromotionRefused
 from features.home import Home
+from training.gates import Passage, judge_by, read_bounds
+from training.releases import (
+    CHALLENGER,
+    CHAMPION,
+    SHADOW,
+    alias_history,
+    champion_of,
+    export_lock,
+    flush_folder,
+    mend,
+    point,
+    pointer_lock,
+    remember,
+    write_through,
+)
 from training.scorers import FORMAT, digest, json_bytes, load_release, read_pointer
 from training.tracking import MODELS, RELEASE, ensure_registered, files_of, tracking
 
-CHALLENGER, CHAMPION, SHADOW = "challenger", "champion", "shadow"
+__all__ = [
+    "CHALLENGER",
+    "CHAMPION",
+    "SHADOW",
+    "Pins",
+    "Promotion",
+    "Shadowing",
+    "alias_history",
+    "alias_of",
+    "exported",
+    "follow_champion",
+    "list_models",
+    "promote",
+    "read_pins",
+    "register_release",
+    "shadow",
+]
 
 
 class Pins(msgspec.Struct, frozen=True):
@@ -50,6 +80,7 @@ class Promotion:
     before: str | None  # the champion so far
     folder: Path
     forced: bool
+    gates: tuple[Passage, ...] = ()  # what each said; none is asked of the champion itself
 
 
 def register_release(client: Any, pins: Pins, features: FeatureSet) -> str:
@@ -103,6 +134,9 @@ def alias_of(client: Any, name: str, alias: str) -> str | None:
         return None
 
 
+Judge = Callable[[Any, Home, str, str | None], Sequence[Passage]]  # client, home, challenger, champion
+
+
 def promote(
     home: Home,
     release: str = CHALLENGER,
@@ -111,37 +145,43 @@ def promote(
     reason: str | None = None,
     who: str = "unknown",
     now: datetime | None = None,
-    refused_by: Callable[[str, str], str | None] = lambda challenger, champion: None,
+    judge: Judge | None = None,
 ) -> Promotion:
     """Make a release the champion; promoting the champion again changes nothing but writes its files anew.
 
-    `PromotionRefused` when one of its models lost to its baseline, or when `refused_by` says why it shall not follow
-    the champion, unless forced with a reason.
+    `judge` asks the gates, None: all of `gates.toml` that training can ask by itself. `PromotionRefused`, with what
+    every gate said, when one refuses and it is not forced with a reason; `Conflict` when somebody else changed the
+    champion meanwhile.
     """
     if force and not reason:
         raise PromotionRefused("a forced promotion needs a reason")
-    with _promotion_lock(home), tracking(home) as client:
-        number = alias_of(client, RELEASE, CHALLENGER) if release == CHALLENGER else release
-        if number is None:
-            raise NotFound("release", release)
+    with tracking(home) as client:
+        number = _number(client, release)
         pins, features = read_pins(client, number)
-        lost = sorted(name for name, said in pins.verdicts.items() if said == "lost")
-        if lost and not force:
-            raise PromotionRefused(
-                f"release {number}: {', '.join(lost)} lost to the baseline; --force needs a --reason"
-            )
-        folder, pointer = export(client, home, number, pins, features)
-        champion = read_pointer(home.releases)
-        before = None if champion is None else champion.release
-        refusal = None if before is None or before == number else refused_by(number, before)
-        if refusal is not None and not force:
-            raise PromotionRefused(f"release {number}: {refusal}; --force needs a --reason")
-        forced = force and (bool(lost) or refusal is not None)
-        moved = _move_aliases(client, number, pins)
-        _replace(home.releases / "champion.json", json_bytes({"release": number, "sha256": pointer}))
-        if before != number or moved:
-            _remember(home, before, number, who, reason, now or datetime.now(UTC), forced=forced)
-        return Promotion(number, before, folder, forced)
+        folder, sha256 = _exported(client, home, number, pins, features)
+        before = champion_of(home)
+        said = () if before == number else tuple((judge or judge_by(read_bounds(home)))(client, home, number, before))
+        refused = [one for one in said if one.passage == "refused"]
+        if refused and not force:
+            why = "; ".join(f"{one.gate}: {one.said}" for one in refused)
+            raise PromotionRefused(f"release {number}: {why}; --force needs a --reason", said)
+        with pointer_lock(home):
+            if (current := champion_of(home)) != before:
+                raise Conflict(f"release {current} became champion while the gates of {number} were asked; ask again")
+            mend(home, now)
+            moved = _move_aliases(client, number, pins)
+            point(home, CHAMPION, number, sha256)
+            if before != number or moved:
+                at, kept = now or datetime.now(UTC), [msgspec.to_builtins(one) for one in said]
+                remember(home, before, number, who, reason, at, forced=bool(refused), sha256=sha256, gates=kept)
+        return Promotion(number, before, folder, bool(refused), said)
+
+
+def follow_champion(home: Home) -> bool:
+    """MLflow's aliases to what serves, as after a rollback; whether one had to move."""
+    with tracking(home) as client, pointer_lock(home):
+        number = champion_of(home)
+        return number is not None and _move_aliases(client, number, read_pins(client, number)[0])
 
 
 def shadow(
@@ -151,49 +191,90 @@ def shadow(
 
     `NotFound` if there is no such release.
     """
-    with _promotion_lock(home), tracking(home) as client:
-        pointer, path = read_pointer(home.releases, SHADOW), home.releases / f"{SHADOW}.json"
-        before = None if pointer is None else pointer.release
-        number = alias_of(client, RELEASE, CHALLENGER) if release == CHALLENGER else release
-        if release is not None and number is None:
-            raise NotFound("release", release)
-        if number is not None:
-            _, manifest = export(client, home, number, *read_pins(client, number))
-            client.set_registered_model_alias(RELEASE, SHADOW, number)
-            _replace(path, json_bytes({"release": number, "sha256": manifest}))
-        elif before is not None:
-            client.delete_registered_model_alias(RELEASE, SHADOW)
-            path.unlink()
-            _flush_folder(home.releases)
-        if number != before:
-            _remember(home, before, number, who, reason, now or datetime.now(UTC), forced=False, alias=SHADOW)
-        return Shadowing(number, before)
+    with tracking(home) as client:
+        number = sha256 = None
+        if release is not None:
+            number = _number(client, release)
+            sha256 = _exported(client, home, number, *read_pins(client, number))[1]
+        with pointer_lock(home):
+            before = _shadow_of(home)
+            if number is not None and sha256 is not None:
+                client.set_registered_model_alias(RELEASE, SHADOW, number)
+                point(home, SHADOW, number, sha256)
+            elif before is not None:
+                client.delete_registered_model_alias(RELEASE, SHADOW)
+                (home.releases / f"{SHADOW}.json").unlink()
+                flush_folder(home.releases)
+            if number != before:
+                at = now or datetime.now(UTC)
+                remember(home, before, number, who, reason, at, alias=SHADOW, kind=SHADOW, sha256=sha256)
+    return Shadowing(number, before)
+
+
+def _shadow_of(home: Home) -> str | None:
+    """The shadow there is; by the history where its pointer cannot be read."""
+    try:
+        pointer = read_pointer(home.releases, SHADOW)
+    except BrokenRelease:
+        lines = [line for line in alias_history(home) if line["alias"] == SHADOW]
+        return lines[-1]["to"] if lines else None
+    return None if pointer is None else pointer.release
+
+
+def _number(client: Any, release: str) -> str:
+    """A release by its number, or by an alias that it has."""
+    number = alias_of(client, RELEASE, release) if release in (CHALLENGER, CHAMPION, SHADOW) else release
+    if number is None:
+        raise NotFound("release", release)
+    return number
 
 
 def exported(home: Home, release: str) -> Path:
     """The folder of a registered release, its files in place; it is not pointed at. `NotFound` if there is none."""
-    with _promotion_lock(home), tracking(home) as client:
-        return export(client, home, release, *read_pins(client, release))[0]
+    with tracking(home) as client:
+        number = _number(client, release)
+        return _exported(client, home, number, *read_pins(client, number))[0]
+
+
+def exported_digest(home: Home, release: str) -> str:
+    """The digest of a registered release's manifest, its files in place; `NotFound` if there is none."""
+    with tracking(home) as client:
+        return _exported(client, home, release, *read_pins(client, release))[1]
+
+
+def _exported(client: Any, home: Home, number: str, pins: Pins, features: bytes) -> tuple[Path, str]:
+    with export_lock(home):
+        return export(client, home, number, pins, features)
 
 
 def export(client: Any, home: Home, number: str, pins: Pins, features: bytes) -> tuple[Path, str]:
-    """Write `releases/<number>/` whole or not at all; the folder and the digest of its manifest."""
+    """Write `releases/<number>/` whole or not at all; the folder and the digest of its manifest.
+
+    `BrokenRelease` if it cannot be written, as on a full disk, or not be loaded once it is; nothing is left behind.
+    """
     files = release_files(client, number, pins, features)
     manifest = files["manifest.json"]
-    target, staged = home.releases / number, home.releases / f"{number}.tmp"
+    target, staged, old = (home.releases / f"{number}{ending}" for ending in ("", ".tmp", ".old"))
+    for left in (staged, old):  # by an export that ended in the middle
+        shutil.rmtree(left, ignore_errors=True)
     if target.exists() and _is_whole(target, digest(manifest)):
         return target, digest(manifest)
-    for stale in (staged, target):
-        shutil.rmtree(stale, ignore_errors=True)
-    for name, body in files.items():
-        path = staged / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, body)
-    for folder in {path.parent for path in staged.rglob("*")} | {staged}:
-        _flush_folder(folder)
-    load_release(staged, digest(manifest))  # what cannot be loaded is never pointed at
-    os.replace(staged, target)
-    _flush_folder(home.releases)
+    try:
+        for name, body in files.items():
+            path = staged / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_through(path, body)
+        for folder in {path.parent for path in staged.rglob("*")} | {staged}:
+            flush_folder(folder)
+        load_release(staged, digest(manifest))  # what cannot be loaded is never pointed at
+        if target.exists():
+            os.replace(target, old)
+        os.replace(staged, target)
+    except OSError as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise BrokenRelease(f"release {number} cannot be written: {error.strerror}: {error.filename}") from error
+    shutil.rmtree(old, ignore_errors=True)
+    flush_folder(home.releases)
     return target, digest(manifest)
 
 
@@ -267,36 +348,6 @@ def _move_aliases(client: Any, number: str, pins: Pins) -> bool:
     return moved
 
 
-def _remember(
-    home: Home,
-    before: str | None,
-    after: str | None,
-    who: str,
-    reason: str | None,
-    now: datetime,
-    *,
-    forced: bool,
-    alias: str = CHAMPION,
-) -> None:
-    line = {
-        "at": now.isoformat(), "alias": alias, "from": before, "to": after, "who": who, "why": reason,
-        "forced": forced,
-    }  # fmt: skip
-    with (home.releases / "history.jsonl").open("ab") as history:
-        history.write(msgspec.json.encode(line) + b"\n")
-        history.flush()
-        os.fsync(history.fileno())
-
-
-def alias_history(home: Home) -> list[dict[str, Any]]:
-    """Each change of the champion and of the shadow, oldest first."""
-    try:
-        lines = (home.releases / "history.jsonl").read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
-    return [json.loads(line) for line in lines]
-
-
 def list_models(home: Home) -> list[dict[str, Any]]:
     """Every version of every registered model, newest first: metrics, verdict, aliases."""
     with tracking(home) as client:
@@ -317,34 +368,3 @@ def _versions(client: Any, name: str) -> list[dict[str, Any]]:
         }
         for version in sorted(versions, key=lambda v: -int(v.version))
     ]
-
-
-@contextmanager
-def _promotion_lock(home: Home) -> Iterator[None]:
-    home.releases.mkdir(parents=True, exist_ok=True)
-    with (home.releases / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _replace(path: Path, body: bytes) -> None:
-    """Atomically, and on disk when this returns."""
-    staged = path.with_name(f"{path.name}.tmp")
-    _write(staged, body)
-    os.replace(staged, path)
-    _flush_folder(path.parent)
-
-
-def _write(path: Path, body: bytes) -> None:
-    with path.open("wb") as handle:
-        handle.write(body)
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,18 +1,19 @@
-"""`nbo models list | promote`: what is registered, and which release serves."""
+"""`nbo models list | gates | promote | shadow | export`: what is registered, and which release serves."""
 
 from __future__ import annotations
 
 import getpass
+from collections.abc import Sequence
 
 import msgspec
 
-from features.errors import NboError, NotFound
+from features.errors import NboError, NotFound, PromotionRefused
 from serving.settings import load_settings
 
 
 def list_models(*, as_json: bool) -> int:
-    from training.registry import alias_history
     from training.registry import list_models as registered
+    from training.releases import alias_history
 
     home = load_settings().home
     rows = registered(home)
@@ -29,36 +30,55 @@ def list_models(*, as_json: bool) -> int:
 
 
 def promote(release: str, *, force: bool, reason: str | None, as_json: bool) -> int:
-    """Exit code 0; `PromotionRefused` when a model lost to its baseline, or the log says that the release is worth less
-    than the champion, and it is not forced with a reason."""
+    """Prints what every gate said; exit code 0. `PromotionRefused` when one refuses and it is not forced with a
+    reason."""
     from experiments.offpolicy.gate import Gate
     from serving.commands.evaluate import promotion_gate
+    from training.gates import Passage, Valued, judge_by, read_bounds, table
     from training.registry import promote as make_champion
 
     settings = load_settings()
-    asked: list[Gate] = []
+    log: list[Gate] = []
 
-    def refused_by(challenger: str, champion: str) -> str | None:
-        asked.append(gate := promotion_gate(settings)(challenger, champion))
-        return gate.sentence if gate.passage == "refused" else None
+    def value_of(challenger: str, champion: str) -> Valued:
+        log.append(gate := promotion_gate(settings)(challenger, champion))
+        found = gate.comparison.difference if gate.comparison is not None else None
+        figures = (found.value, found.low, found.high) if found is not None else (None, None, None)
+        return Valued(gate.passage, gate.sentence, *figures)
 
+    judge = judge_by(read_bounds(settings.home), value_of)
+    said: Sequence[Passage] = ()
     try:
         done = make_champion(
-            settings.home, release, force=force, reason=reason, who=_who(), now=settings.now(), refused_by=refused_by
+            settings.home, release, force=force, reason=reason, who=who(), now=settings.now(), judge=judge
         )
+        said = done.gates
+    except PromotionRefused as refusal:
+        said = refusal.gates
+        raise
     except NotFound as error:
         if (error.kind, error.name) != ("release", "challenger"):
             raise
         raise NboError("there is no challenger to promote: run `nbo train`, which registers one") from None
+    finally:
+        if said and not as_json:
+            print("\n".join(table(said)))
     if as_json:
         body = {"release": done.release, "before": done.before, "forced": done.forced, "folder": str(done.folder)}
-        print(msgspec.json.encode({**body, "off_policy": asked[0] if asked else None}).decode())
+        print(msgspec.json.encode({**body, "gates": said, "off_policy": log[0] if log else None}).decode())
     elif done.before == done.release:
         print(f"release {done.release} is the champion already")
     else:
         print(f"release {done.release} is the champion now" + (f", after {done.before}" if done.before else ""))
-        for gate in asked:
-            print(f"off-policy: {gate.sentence}")
+    return 0
+
+
+def gates(*, as_json: bool) -> int:
+    """Prints the bounds in force as a `gates.toml`; exit code 0. `BadSettings` names a bound that is none."""
+    from training.gates import as_toml, read_bounds
+
+    bounds = read_bounds(load_settings().home)
+    print(msgspec.json.encode(bounds).decode() if as_json else as_toml(bounds), end="\n" if as_json else "")
     return 0
 
 
@@ -67,7 +87,7 @@ def shadow(release: str | None, *, reason: str | None, as_json: bool) -> int:
     from training.registry import shadow as set_shadow
 
     settings = load_settings()
-    done = set_shadow(settings.home, release, reason=reason, who=_who(), now=settings.now())
+    done = set_shadow(settings.home, release, reason=reason, who=who(), now=settings.now())
     if as_json:
         print(msgspec.json.encode({"release": done.release, "before": done.before}).decode())
     elif done.release is None:
@@ -112,7 +132,8 @@ def export(release: str, *, as_json: bool) -> int:
     return 0
 
 
-def _who() -> str:
+def who() -> str:
+    """Whose hand it is, as the history keeps it."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in some containers

@@ -418,16 +418,23 @@ def test_a_home_that_served_nothing_says_so(tmp_path, monkeypatch):
 
 
 def test_promote_asks_the_gate_and_says_what_it_said(shop, monkeypatch, capsys):
-    """`nbo models promote`, with the registry replaced by ten lines that ask as it does."""
+    """`nbo models promote`, with the registry replaced by lines that ask only this gate, as it does."""
     from serving.commands import models
+    from training.gates import GATES, Case, Standing, asked, bounds_of
     from training.registry import Promotion
 
-    def registry_promote(home, release, *, force, refused_by, **given):
-        refusal = refused_by("1", "2")
-        if refusal is not None and not force:
-            raise PromotionRefused(refusal)
-        return Promotion("1", "2", home.releases / "1", refusal is not None)
+    def judge_by(bounds, value_of):
+        new, old = (Standing(number, shop.home.releases / number, {}) for number in "12")
+        others = {name: {"enabled": False} for name in GATES if name != "off_policy"}
+        return lambda: asked(Case(new, old, value=lambda: value_of("1", "2")), bounds_of(others))
 
+    def registry_promote(home, release, *, force, judge, **given):
+        said = judge()
+        if any(one.passage == "refused" for one in said) and not force:
+            raise PromotionRefused("off_policy: " + said[-1].said, said)
+        return Promotion("1", "2", home.releases / "1", False, said)
+
+    monkeypatch.setattr("training.gates.judge_by", judge_by)
     monkeypatch.setenv("NBO_HOME", str(shop.home.root))
     monkeypatch.setenv("NBO_AS_OF", LATER.isoformat())
     monkeypatch.setenv("NBO_POLICY", "greedy")
@@ -436,9 +443,12 @@ def test_promote_asks_the_gate_and_says_what_it_said(shop, monkeypatch, capsys):
         models.promote("1", force=False, reason=None, as_json=False)
     monkeypatch.setattr(command, "GATE_DECISIONS", 100)
     models.promote("1", force=False, reason=None, as_json=False)
-    assert "off-policy: the log gives no verdict: the challenger: the log is worth" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "off_policy   refused" in said
+    assert "off_policy   no verdict                 the log gives no verdict: the challenger: the log is worth" in said
     models.promote("1", force=False, reason=None, as_json=True)
-    assert json.loads(capsys.readouterr().out)["off_policy"]["passage"] == "no verdict"
+    told = json.loads(capsys.readouterr().out)
+    assert told["off_policy"]["passage"] == told["gates"][-1]["passage"] == "no verdict"
 
 
 def test_without_overlap_or_a_log_the_gate_says_so_and_blocks_nothing(tmp_path, shop):

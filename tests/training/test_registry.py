@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 
 from features.definitions import feature_set
-from features.errors import NotFound, PromotionRefused
+from features.errors import Conflict, NotFound, PromotionRefused
 from features.home import Home
 from tests.training.builders import acceptance_scorer, churn_scorer, factor_scorer, offer, popularity_scorer
 from training import registry
+from training.gates import Passage
 from training.registry import (
     CHALLENGER,
     CHAMPION,
@@ -19,7 +20,6 @@ from training.registry import (
     alias_history,
     alias_of,
     list_models,
-    promote,
     shadow,
 )
 from training.scorers import (
@@ -99,6 +99,11 @@ def home(registered, tmp_path):
     return Fresh(registered.root)
 
 
+def promote(home, release=CHALLENGER, *, judge=lambda *asked: (), **given):
+    """Without asking gates, which have tests of their own."""
+    return registry.promote(home, release, judge=judge, **given)
+
+
 def test_a_promoted_release_serves_with_the_versions_it_pins(home):
     done = promote(home, "1", who="ada", reason="first")
     release = load_champion(home.releases)
@@ -130,32 +135,50 @@ def test_promoting_twice_changes_nothing(home):
 
 
 def test_a_model_that_lost_to_its_baseline_is_refused_unless_forced_with_a_reason(home):
-    with pytest.raises(PromotionRefused, match="churn lost"):
-        promote(home, "2")
+    with pytest.raises(PromotionRefused, match="release 2: baseline: churn lost to the baseline; --force") as refusal:
+        registry.promote(home, "2")
+    assert {one.gate: one.passage for one in refusal.value.gates} == {
+        "baseline": "refused", "ranking": "not asked", "calibration": "no verdict", "slices": "not asked",
+        "coverage": "passed", "latency": "passed", "size": "passed", "off_policy": "not asked",
+    }  # fmt: skip
     with pytest.raises(PromotionRefused, match="reason"):
-        promote(home, "2", force=True)
+        registry.promote(home, "2", force=True)
     assert read_pointer(home.releases) is None
-    assert promote(home, "2", force=True, reason="a test").forced
-    assert alias_history(home)[0]["forced"]
+    done = registry.promote(home, "2", force=True, reason="a test")
+    assert done.forced
+    (line,) = alias_history(home)
+    assert line["forced"]
+    assert [one["gate"] for one in line["gates"]] == [one.gate for one in done.gates]
 
 
-def test_the_log_may_refuse_who_follows_the_champion_unless_it_is_forced(home):
+def test_a_gate_may_refuse_who_follows_the_champion_unless_it_is_forced(home):
     asked = []
 
-    def refused_by(challenger, champion):
+    def judge(client, home, challenger, champion):
         asked.append((challenger, champion))
-        return "it is worth less"
+        return [Passage("off_policy", "passed" if champion is None else "refused", "it is worth less")]
 
-    promote(home, "1", refused_by=refused_by)
-    assert asked == []  # nobody to be compared with
-    with pytest.raises(PromotionRefused, match="release 3: it is worth less; --force needs a --reason"):
-        promote(home, "3", refused_by=refused_by)
-    assert asked == [("3", "1")]
+    promote(home, "1", judge=judge)
+    with pytest.raises(PromotionRefused, match="release 3: off_policy: it is worth less; --force needs a --reason"):
+        promote(home, "3", judge=judge)
+    assert asked == [("1", None), ("3", "1")]
     assert load_champion(home.releases).number == "1"
-    assert promote(home, "3", force=True, reason="new assortment", refused_by=refused_by).forced
+    assert promote(home, "3", force=True, reason="new assortment", judge=judge).forced
     assert [line["forced"] for line in alias_history(home)] == [False, True]
-    assert not promote(home, "3", refused_by=refused_by).forced  # itself again: nothing to refuse
-    assert len(asked) == 2
+    assert not promote(home, "3", judge=judge).forced  # itself again: nothing to ask
+    assert len(asked) == 3
+
+
+def test_a_promotion_gives_way_to_who_was_quicker(home):
+    promote(home, "1")
+
+    def judge(client, home, challenger, champion):
+        promote(home, "2")
+        return ()
+
+    with pytest.raises(Conflict, match="release 2 became champion while the gates of 3 were asked"):
+        promote(home, "3", judge=judge)
+    assert load_champion(home.releases).number == "2"
 
 
 def test_a_report_is_kept_beside_the_releases(home):
@@ -174,7 +197,7 @@ def test_a_release_that_does_not_exist_is_not_found(home):
         promote(home, "99")
 
 
-@pytest.mark.parametrize("step", ["load_release", "_move_aliases", "_replace"])
+@pytest.mark.parametrize("step", ["load_release", "_move_aliases", "point"])
 def test_a_crash_before_the_pointer_leaves_the_old_champion_serving(home, monkeypatch, step):
     promote(home, "1")
 

@@ -1,0 +1,104 @@
+"""What gates judge by: what MLflow and the exported folder tell of the challenger and of the champion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from features.catalogue import Offer
+from training.gates.measure import Lists, Measured, Times, measure
+
+Rows = list[dict[str, Any]]
+TABLES = ("slices", "reliability", "candidates", "per_customer")  # of a run, where it has them
+
+
+class Valued(msgspec.Struct, frozen=True):
+    """What the log says of the challenger's value; a command hands it over, because training knows no experiments."""
+
+    passage: Literal["passes", "refused", "no verdict"]
+    said: str
+    difference: float | None = None  # to the champion, per choice, in currency
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRun:
+    """One model of a release, as its run in MLflow has it."""
+
+    version: str
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    tables: Mapping[str, Rows] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One release: what it is made of, how it was judged, and where its files are."""
+
+    release: str
+    folder: Path
+    models: Mapping[str, ModelRun]  # none where its runs are gone
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    not_trainable: Mapping[str, str] = field(default_factory=dict)
+    as_of: str = ""
+    data_digest: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A challenger before the gates; `champion` is None before the first promotion."""
+
+    challenger: Standing
+    champion: Standing | None
+    offers: tuple[Offer, ...] = ()  # the live catalogue; none: those that the challenger was trained with
+    value: Callable[[], Valued] | None = None
+
+    @cached_property
+    def measured(self) -> Measured:
+        """Of the exported files, in a process of its own, both releases in turns."""
+        folders = [self.challenger.folder]
+        if self.champion is not None and (self.champion.folder / "manifest.json").exists():
+            folders.append(self.champion.folder)
+        return measure(folders, self.offers)
+
+    @property
+    def times(self) -> tuple[Times, Times | None]:
+        of = self.measured.times
+        return of[0], (of[1] if len(of) > 1 else None)
+
+    @property
+    def lists(self) -> tuple[Lists, Lists | None]:
+        of = self.measured.lists
+        return of[0], (of[1] if len(of) > 1 else None)
+
+
+def standing_of(client: Any, folder: Path, number: str) -> Standing:
+    """What is known of a registered release. `NotFound` if it is not registered."""
+    from training.registry import read_pins
+
+    pins, _ = read_pins(client, number)
+    models = {name: run_of(client, name, pinned) for name, pinned in pins.versions.items() if pinned is not None}
+    return Standing(
+        number, folder, models, pins.verdicts, pins.not_trainable, as_of=pins.as_of, data_digest=pins.data_digest
+    )
+
+
+def run_of(client: Any, name: str, version: str) -> ModelRun:
+    from mlflow.artifacts import load_text
+
+    run = client.get_run(client.get_model_version(name, version).run_id)
+    held = {Path(one.path).name for one in client.list_artifacts(run.info.run_id, "tables")}
+    tables = {
+        title: msgspec.json.decode(load_text(f"{run.info.artifact_uri}/tables/{title}.json"))
+        for title in TABLES
+        if f"{title}.json" in held
+    }
+    data = run.data
+    return ModelRun(version, dict(data.metrics), dict(data.params), dict(data.tags), tables)

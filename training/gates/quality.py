@@ -1,0 +1,210 @@
+"""Gates on what the models know: against their baselines, against the champion, calibration, and no slice left behind.
+
+Two releases are mostly judged on different days. Where both judged the same customers of the same days, customers are
+paired; else gains over each one's own baseline are compared, because a harder month lowers baseline and model alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from statistics import NormalDist
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from training.gates.case import Case, ModelRun, Rows
+from training.gates.passage import Bounds, Check, at_least, at_most, silent
+
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Count = Annotated[int, Meta(ge=1)]
+FIGURE = "ndcg_at_10"
+CLASSIFIERS = ("acceptance", "churn")
+Z = NormalDist().inv_cdf(0.975)
+
+
+class BaselineBounds(Bounds, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """No model of the release is credibly worse than its own baseline."""
+
+
+def baseline(case: Case, bounds: BaselineBounds) -> Iterator[Check]:
+    """By the verdict that each training gave: the whole interval of the difference to the baseline is below 0."""
+    for name, verdict in sorted(case.challenger.verdicts.items()):
+        words = {"lost": "lost to the baseline", "beats": "beats the baseline"}.get(verdict, verdict)
+        yield Check(verdict != "lost", f"{name} {words}")
+
+
+class RankingBounds(Bounds, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """NDCG@10 of the recommender is not credibly below the champion's."""
+
+    max_drop: Share = 0.0  # as a share of the champion's NDCG@10, that may be credible
+
+
+def ranking(case: Case, bounds: RankingBounds) -> Iterator[Check]:
+    assert case.champion is not None
+    new, old = (one.models.get("recommender") for one in (case.challenger, case.champion))
+    if new is None or old is None or FIGURE not in new.metrics or FIGURE not in old.metrics:
+        yield silent("NDCG@10 of both releases is not on record")
+        return
+    allowed = bounds.max_drop * old.metrics[FIGURE]
+    found = difference(new, old, case.champion.release)
+    if found is None:
+        yield silent("the runs hold no intervals to compare")
+        return
+    by, low, high, how = found
+    figures = f"NDCG@10 {new.metrics[FIGURE]:.4f}, champion {old.metrics[FIGURE]:.4f}"
+    yield at_least(high, -allowed, f"{figures}; {how} {by:+.4f} [{low:+.4f}, {high:+.4f}]", shown=by)
+
+
+def difference(new: ModelRun, old: ModelRun, champion: str) -> tuple[float, float, float, str] | None:
+    """NDCG@10 of one run over another's with its 95 % interval, and how it was compared; None without intervals."""
+    m = new.metrics
+    asked = [f"champion_{FIGURE}_gain{end}" for end in ("", "_low", "_high")]
+    if new.tags.get("champion_release") == champion and all(name in m for name in asked):
+        by, low, high = (m[name] for name in asked)
+        return by, low, high, "on the same customers"
+    if paired := _paired(new, old):
+        return (*paired, "on the same customers")
+    same_days = bool(_window(new)) and _window(new) == _window(old)
+    name = FIGURE if same_days else f"{FIGURE}_gain"
+    if not all(f"{name}{end}" in run.metrics for run in (new, old) for end in ("", "_low", "_high")):
+        return None
+    by = new.metrics[name] - old.metrics[name]
+    half = math.hypot(*((run.metrics[f"{name}_high"] - run.metrics[f"{name}_low"]) / 2 for run in (new, old)))
+    how = "on the same days, unpaired" if same_days else "of other days, so gains over the baselines compare"
+    return by, by - half, by + half, how
+
+
+def _window(run: ModelRun) -> tuple[str, ...]:
+    """The days that a ranking was judged on."""
+    return tuple(run.params[name] for name in ("test_from_us", "until_us") if name in run.params)
+
+
+def _paired(new: ModelRun, old: ModelRun) -> tuple[float, float, float] | None:
+    """The mean difference over customers whom both runs judged on the same days, with its interval."""
+    if _window(new) != _window(old) or not _window(new):
+        return None
+    ours, theirs = (_per_customer(run) for run in (new, old))
+    both = sorted(ours.keys() & theirs.keys())
+    if len(both) < 2 or len(both) < 0.9 * max(len(ours), len(theirs)):
+        return None
+    differences = [ours[one] - theirs[one] for one in both]
+    mean = sum(differences) / len(both)
+    spread = math.sqrt(sum((d - mean) ** 2 for d in differences) / (len(both) - 1))
+    half = Z * spread / math.sqrt(len(both))
+    return mean, mean - half, mean + half
+
+
+def _per_customer(run: ModelRun) -> dict[str, float]:
+    rows = run.tables.get("per_customer", [])
+    return {str(row["customer"]): float(row[FIGURE]) for row in rows if row.get(FIGURE) is not None}
+
+
+class CalibrationBounds(Bounds, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Probabilities are what happens: over all, in each slice, and no less than with the champion."""
+
+    max_ece: Share = 0.05
+    max_ece_rise: Share = 0.02  # over the champion's, beyond both intervals
+    max_gap_in_slice: Share = 0.1  # mean probability against rate, beyond chance
+    min_rows: Count = 500
+
+
+def calibration(case: Case, bounds: CalibrationBounds) -> Iterator[Check]:
+    for name in CLASSIFIERS:
+        run = case.challenger.models.get(name)
+        if run is None or "ece" not in run.metrics:
+            continue
+        n, ece = run.metrics.get("n_test", 0.0), run.metrics["ece"]
+        if n < bounds.min_rows:
+            yield silent(f"{name} was judged on {n:,.0f} rows, fewer than min_rows")
+            continue
+        yield at_most(ece, bounds.max_ece, f"{name}: ECE {ece:.4f} on {n:,.0f} rows")
+        before = case.champion.models.get(name) if case.champion is not None else None
+        if before is not None and "ece_high" in before.metrics and "ece_low" in run.metrics:
+            rise = run.metrics["ece_low"] - before.metrics["ece_high"]
+            said = (
+                f"{name}: ECE {ece:.4f}, the champion's {before.metrics['ece']:.4f}; at least {max(rise, 0.0):.4f} more"
+            )
+            yield at_most(rise, bounds.max_ece_rise, said)
+        yield from _gaps(name, run.tables.get("slices", []), bounds)
+
+
+def _gaps(name: str, rows: Rows, bounds: CalibrationBounds) -> Iterator[Check]:
+    large = [row for row in rows if (row.get("n_rows") or 0) >= bounds.min_rows and row.get("mean_p") is not None]
+    z = _z_of(len(large))
+    for row in large:
+        rate, n = row["rate"], row["n_rows"]
+        gap = abs(row["mean_p"] - rate)
+        sure = gap - z * math.sqrt(max(rate * (1 - rate), 1 / n) / n)
+        where = f"{name}, {row['slice']} {row['value']}"
+        said = f"{where}: mean probability {row['mean_p']:.3f}, rate {rate:.3f} on {n:,} rows"
+        if sure > bounds.max_gap_in_slice:
+            yield Check(False, said, gap, bounds.max_gap_in_slice)
+
+
+class SliceBounds(Bounds, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """No group of customers or offers is served credibly worse than by the champion."""
+
+    max_auc_drop: Share = 0.05
+    max_ndcg_drop: Share = 0.2  # as a share of the champion's
+    min_rows: Count = 500  # customers, where rankings are judged
+
+
+def slices(case: Case, bounds: SliceBounds) -> Iterator[Check]:
+    """Slices that both runs have and that are large enough; chance is allowed for, the more the more there are."""
+    assert case.champion is not None
+    pairs = list(_common(case, bounds.min_rows))
+    z = _z_of(len(pairs))
+    for name, new, old in pairs:
+        metric = FIGURE if name == "recommender" else "auc"
+        allowed = bounds.max_auc_drop if metric == "auc" else bounds.max_ndcg_drop * old[metric]
+        drop = old[metric] - new[metric]
+        noise = z * math.hypot(_error(metric, new), _error(metric, old))
+        what = f"{new['slice']} {new['value']}: {'AUC' if metric == 'auc' else 'NDCG@10'}"
+        said = f"{name}, {what} {new[metric]:.4f}, champion {old[metric]:.4f}"
+        if drop - noise > allowed:
+            yield Check(False, said, drop, allowed)
+    if pairs:
+        yield Check(True, f"{len(pairs)} slices of both releases were compared")
+    else:
+        yield silent(f"no slice of both releases has {bounds.min_rows} rows")
+
+
+def _common(case: Case, min_rows: int) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    assert case.champion is not None
+    for name in ("recommender", *CLASSIFIERS):
+        new, old = (_slices_of(one.models.get(name), min_rows) for one in (case.challenger, case.champion))
+        metric = FIGURE if name == "recommender" else "auc"
+        for key in sorted(new.keys() & old.keys()):
+            if new[key].get(metric) is not None and old[key].get(metric) is not None:
+                yield name, new[key], old[key]
+
+
+def _slices_of(run: ModelRun | None, min_rows: int) -> Mapping[tuple[str, str], dict[str, Any]]:
+    rows = run.tables.get("slices", []) if run is not None else []
+    return {(str(row["slice"]), str(row["value"])): row for row in rows if _size(row) >= min_rows}
+
+
+def _size(row: Mapping[str, Any]) -> float:
+    return float(row.get("n_rows") or row.get("n_customers") or 0)
+
+
+def _error(metric: str, row: Mapping[str, Any]) -> float:
+    """The standard error of one slice's figure.
+
+    AUC: Hanley and McNeil (1982), doi:10.1148/radiology.143.1.7063747. NDCG: a mean m of values in [0, 1] has a
+    variance of at most m (1 − m), so the error is no larger than this.
+    """
+    value, n = float(row[metric]), _size(row)
+    if metric != "auc":
+        return math.sqrt(max(value * (1 - value), 0.0) / n)
+    positive = max(round(float(row["rate"]) * n), 1)
+    negative = max(round(n) - positive, 1)
+    q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
+    spread = value * (1 - value) + (positive - 1) * (q1 - value**2) + (negative - 1) * (q2 - value**2)
+    return math.sqrt(max(spread, 0.0) / (positive * negative))
+
+
+def _z_of(n: int) -> float:
+    """Of a two-sided 95 % family of n comparisons, by Bonferroni."""
+    return NormalDist().inv_cdf(1 - 0.025 / max(n, 1))
