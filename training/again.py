@@ -12,7 +12,16 @@ from features.catalogue import Offer
 from training.encoder import Encoder, OfferSide
 from training.kept import Kept
 from training.linear import LinearForOffers
-from training.scorers import AcceptanceModel, AcceptanceScorer, FactorScorer, FactorSide, RecommenderScorer
+from training.scorers import (
+    AcceptanceModel,
+    AcceptanceScorer,
+    FactorScorer,
+    FactorSide,
+    ItemItemScorer,
+    ItemItemSide,
+    RecommenderScorer,
+)
+from training.scorers.like import joined
 
 OfferFeatures = Mapping[str, Mapping[str, Any]]
 
@@ -34,21 +43,36 @@ class Moved(NamedTuple):
 
 def recommender_again(scorer: RecommenderScorer, offers: Sequence[Offer], before: Any, moved: Moved) -> Any:
     """As `prepare` of all offers, bit for bit; `before` is what it gave for the catalogue before."""
-    if not isinstance(scorer, FactorScorer) or not isinstance(before, FactorSide):
-        return scorer.prepare(offers)
-    fresh = scorer.prepare([offers[row] for row in moved.fresh])
-    row_now = np.full(len(before.factors) + 1, -1, np.int32)  # by row before; the last is of what was not there
+    if isinstance(scorer, FactorScorer) and isinstance(before, FactorSide):
+        fresh = scorer.prepare([offers[row] for row in moved.fresh])
+        return FactorSide(
+            moved.rows(before.factors, fresh.factors),
+            moved.rows(before.biases, fresh.biases),
+            _row_of_trained(before.row_of_trained, fresh.row_of_trained, moved, len(before.factors)),
+            Kept(len(offers)),
+        )
+    if isinstance(scorer, ItemItemScorer) and isinstance(before, ItemItemSide):
+        of_fresh = scorer.prepare([offers[row] for row in moved.fresh])
+        return ItemItemSide(
+            moved.rows(before.trained_of, of_fresh.trained_of),
+            _row_of_trained(before.row_of_trained, of_fresh.row_of_trained, moved, len(before.trained_of)),
+            joined(before.like, of_fresh.like, moved.origin, moved.fresh),
+            Kept(len(offers)),
+        )
+    return scorer.prepare(offers)
+
+
+def _row_of_trained(
+    before: NDArray[np.int32], fresh: NDArray[np.int32], moved: Moved, n_before: int
+) -> NDArray[np.int32]:
+    """(n_trained,) row of each trained offer in the catalogue now, -1 if it is not there."""
+    row_now = np.full(n_before + 1, -1, np.int32)  # by row before; the last is of what was not there
     stayed = np.flatnonzero(moved.origin >= 0)
     row_now[moved.origin[stayed]] = stayed
-    row_of_trained = row_now[before.row_of_trained]
-    known = np.flatnonzero(fresh.row_of_trained >= 0)
-    row_of_trained[known] = np.array(moved.fresh, np.int32)[fresh.row_of_trained[known]]
-    return FactorSide(
-        moved.rows(before.factors, fresh.factors),
-        moved.rows(before.biases, fresh.biases),
-        row_of_trained,
-        Kept(len(offers)),
-    )
+    found: NDArray[np.int32] = row_now[before]
+    known = np.flatnonzero(fresh >= 0)
+    found[known] = np.array(moved.fresh, np.int32)[fresh[known]]
+    return found
 
 
 def acceptance_again(

@@ -11,3 +11,5 @@ compiled = njit(cache=True, error_model="numpy")
 inlined = njit(cache=True, error_model="numpy", inline="always")
 # Sums in any order, which makes them as fast as the memory is.
 reordered = njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+# For blocks of customers, in threads beside each other; nothing that a decision waits for.
+unlocked = njit(cache=True, error_model="numpy", nogil=True)

@@ -57,6 +57,14 @@ class Interactions:
         unique, at = np.unique(pair, return_inverse=True)
         return unique, np.bincount(at, weights=weight, minlength=len(unique)).astype(np.float64)
 
+    def last_us(self) -> NDArray[np.int64]:
+        """When each pair was taken last, in the order of `pairs`."""
+        pair = self.customer.astype(np.int64) * len(self.offers) + self.offer
+        unique, at = np.unique(pair, return_inverse=True)
+        found = np.full(len(unique), np.iinfo(np.int64).min, np.int64)
+        np.maximum.at(found, at, self.occurred_us)
+        return found
+
     def taken(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Offers each customer took, as (starts (n_customers + 1,), offer rows), CSR style."""
         pairs = np.unique(self.customer.astype(np.int64) * len(self.offers) + self.offer)

@@ -13,7 +13,16 @@ from features.events import US_PER_DAY
 from training.encoder import Column, Encoder
 from training.interactions import Interactions
 from training.models.lightfm import without_factors
-from training.scorers import AcceptanceScorer, Calibration, ChurnScorer, Classifier, FactorScorer, PopularityScorer
+from training.models.side_information import like_offers
+from training.scorers import (
+    AcceptanceScorer,
+    Calibration,
+    ChurnScorer,
+    Classifier,
+    FactorScorer,
+    ItemItemScorer,
+    PopularityScorer,
+)
 from training.tokens import Field, Tokens
 from training.trees import flatten
 
@@ -68,6 +77,31 @@ def factor_scorer(repeats: bool = False) -> FactorScorer:
         taken_start=np.array([0, 1, 1], np.int64),
         taken=np.array([2], np.int32),
         taken_boost=np.array([7.0], np.float32),
+    )
+
+
+def item_item_scorer(repeats: bool = False, prior: float = 0.5) -> ItemItemScorer:
+    """c000 took o2, which speaks for o0 by 3; nobody took o1. Everybody takes o2 twice as much as o0; reds only o0."""
+    offers = tuple(offer(f"o{i}", "red" if i == 0 else "blue") for i in range(3))
+    was_taken = np.array([True, False, True])
+    return ItemItemScorer(
+        version="3",
+        offer_map=("o0", "o1", "o2"),
+        customers={"c000": 0, "c001": 1},
+        customer_tokens=Tokens((Field("taste", values=("blue", "red")),)),
+        repeats=repeats,
+        prior=prior,
+        unseen=0.5,
+        taken_start=np.array([0, 1, 1], np.int64),
+        taken=np.array([2], np.int32),
+        taken_weight=np.array([1.0], np.float32),
+        weight_start=np.array([0, 0, 0, 1], np.int64),
+        weight_to=np.array([0], np.int32),
+        weight=np.array([3.0], np.float32),
+        was_taken=was_taken,
+        popular=np.array([1.0, 0.0, 2.0], np.float32),
+        token_popular=np.array([[0.0, 0.0, 1.0], [1.0, 0.0, -2.0]], np.float32),
+        like_offers=like_offers(offers, was_taken, 2),
     )
 
 

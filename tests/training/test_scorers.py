@@ -11,7 +11,14 @@ import pytest
 
 from features.definitions import feature_set
 from features.errors import BrokenRelease
-from tests.training.builders import acceptance_scorer, churn_scorer, factor_scorer, offer, popularity_scorer
+from tests.training.builders import (
+    acceptance_scorer,
+    churn_scorer,
+    factor_scorer,
+    item_item_scorer,
+    offer,
+    popularity_scorer,
+)
 from training.scorers import (
     FORMAT,
     Calibration,
@@ -41,6 +48,19 @@ def test_what_was_taken_before_comes_last_or_gains_where_offers_repeat():
     found = once.affinity("c000", {"taste": "red"}, once.prepare(OFFERS))
     assert found[0] == found.min()
     np.testing.assert_allclose(again.affinity("c000", {"taste": "red"}, again.prepare(OFFERS))[0], 3.3 + 7.0)
+
+
+def test_what_was_taken_speaks_for_other_offers_as_calculated_by_hand():
+    scorer = item_item_scorer(repeats=True)
+    offers = (offer("o2", "blue"), offer("unheard", "red"), offer("o0", "red"), offer("o1", "blue"), offer("bare"))
+    side = scorer.prepare(offers)
+    # c000: 3 from o2 to o0, and half of popularity; the lowest score is o1's, 0. An offer that nobody took scores half
+    # of its likes: the red one of o0, the blue one of o2, one without a category the mean of all three, 4.5 / 3
+    np.testing.assert_allclose(scorer.affinity("c000", {}, side), [1.0, 1.75, 3.5, 0.5, 0.75])
+    # nobody knows anything but that reds take o0: 1 + 1; o2: 2 - 2
+    np.testing.assert_allclose(scorer.affinity("nobody", {"taste": "red"}, side), [0.0, 1.0, 2.0, 0.0, 1.0 / 3])
+    once = item_item_scorer(repeats=False)
+    np.testing.assert_allclose(once.affinity("c000", {}, side), [0.5, 1.75, 3.5, 0.5, 0.75])
 
 
 def test_new_offers_get_the_popularity_of_their_category_or_of_all():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from training.models.als import ALS
 from training.models.base import RecommenderModel
+from training.models.ease import EASE
+from training.models.item_knn import ITEM_KNN
 from training.models.lightfm import LIGHTFM
 from training.models.own_frequency import OWN_FREQUENCY
 from training.models.popularity import POPULARITY
 from training.models.recent_popularity import RECENT_POPULARITY
+from training.models.rp3beta import RP3BETA
 
 RECOMMENDERS: dict[str, RecommenderModel] = {
-    model.name: model for model in (POPULARITY, RECENT_POPULARITY, OWN_FREQUENCY, LIGHTFM)
+    model.name: model for model in (POPULARITY, RECENT_POPULARITY, OWN_FREQUENCY, LIGHTFM, ALS, EASE, ITEM_KNN, RP3BETA)
 }

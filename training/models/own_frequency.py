@@ -46,11 +46,7 @@ class OwnFrequencySettings:
 def own_past(past: Interactions, until_us: int, settings: OwnFrequencySettings) -> NDArray[np.float64]:
     """log(1 + aged frequency) + recency of each (customer, offer), in the order of `past.pairs`."""
     _, frequency = past.pairs(until_us, settings.half_life_days)
-    pair = past.customer.astype(np.int64) * len(past.offers) + past.offer
-    unique, at = np.unique(pair, return_inverse=True)
-    last_us = np.zeros(len(unique), np.int64)
-    np.maximum.at(last_us, at, past.occurred_us)
-    months = (until_us - last_us) / (30.0 * US_PER_DAY)
+    months = (until_us - past.last_us()) / (30.0 * US_PER_DAY)
     return np.log1p(frequency) + settings.recency / (1.0 + months)
 
 

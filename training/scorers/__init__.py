@@ -11,13 +11,16 @@ from training.scorers.base import SMALLEST, Affinity, Arrays, FittedRecommender,
 from training.scorers.churn import ChurnScorer
 from training.scorers.classifier import RAW, Calibration, Classifier, Raw, RawForOffers, logistic
 from training.scorers.factors import FactorScorer, FactorSide
-from training.scorers.files import SCORERS, Scorer, read_scorer, scorer_files
+from training.scorers.files import RECOMMENDER_KINDS, SCORERS, Recommender, Scorer, read_scorer, scorer_files
+from training.scorers.item_item import ItemItemScorer, ItemItemSide
 from training.scorers.popularity import PopularityScorer
 from training.scorers.release import FORMAT, Pointer, Release, load_champion, load_release, read_pointer
+from training.scorers.uplift import Effect, UpliftScorer
 
 __all__ = [
     "FORMAT",
     "RAW",
+    "RECOMMENDER_KINDS",
     "SCORERS",
     "SMALLEST",
     "AcceptanceModel",
@@ -27,17 +30,22 @@ __all__ = [
     "Calibration",
     "ChurnScorer",
     "Classifier",
+    "Effect",
     "FactorScorer",
     "FactorSide",
     "FittedRecommender",
+    "ItemItemScorer",
+    "ItemItemSide",
     "Pointer",
     "PopularityScorer",
     "Raw",
     "RawForOffers",
+    "Recommender",
     "RecommenderScorer",
     "Release",
     "Scorer",
     "UncalibratedAcceptance",
+    "UpliftScorer",
     "digest",
     "json_bytes",
     "load_champion",

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import Offer
-from training.encoder import offer_fields
 from training.factors import boost, boost_many, taken_last, taste_of
 from training.kept import Kept, read_only
 from training.scorers.base import Affinity, Arrays, expect
+from training.scorers.like import described
 from training.tokens import Tokens
 
 
@@ -65,7 +65,7 @@ class FactorScorer:
             if known is not None:
                 factors[row], biases[row] = self.offer_factors[known], self.offer_biases[known]
                 row_of_trained[known] = row
-            tokens = self.offer_tokens.of(offer_fields(offer))
+            tokens = self.offer_tokens.of(described(offer))
             factors[row] += self.offer_token_factors[tokens].sum(axis=0)
             biases[row] += self.offer_token_biases[tokens].sum()
         side = FactorSide(factors, biases, row_of_trained, Kept(len(offers)))
@@ -113,7 +113,8 @@ class FactorScorer:
 
     def vectors(self, rows: NDArray[np.int64], features: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
         """Factors of customers by row, -1 if unknown, and features; shape (n_customers, k)."""
-        own = np.concatenate([self.customer_factors, self.new_customer_factors[None]])[rows]
+        own = np.tile(self.new_customer_factors, (len(rows), 1))
+        own[rows >= 0] = self.customer_factors[rows[rows >= 0]]
         tokens = [self.customer_tokens.of(one) for one in features]
         if self.customer_tokens.n_tokens:
             at = np.repeat(np.arange(len(tokens)), [len(of) for of in tokens])

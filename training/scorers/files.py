@@ -12,11 +12,16 @@ from training.scorers.acceptance import AcceptanceScorer, UncalibratedAcceptance
 from training.scorers.base import json_bytes
 from training.scorers.churn import ChurnScorer
 from training.scorers.factors import FactorScorer
+from training.scorers.item_item import ItemItemScorer
 from training.scorers.popularity import PopularityScorer
+from training.scorers.uplift import UpliftScorer
 
-Scorer = FactorScorer | PopularityScorer | AcceptanceScorer | UncalibratedAcceptance | ChurnScorer
+Recommender = FactorScorer | ItemItemScorer | PopularityScorer
+Scorer = Recommender | AcceptanceScorer | UncalibratedAcceptance | ChurnScorer | UpliftScorer
+RECOMMENDER_KINDS: tuple[type[Recommender], ...] = (FactorScorer, ItemItemScorer, PopularityScorer)
 SCORERS: dict[str, type[Scorer]] = {
-    kind.KIND: kind for kind in (FactorScorer, PopularityScorer, AcceptanceScorer, UncalibratedAcceptance, ChurnScorer)
+    kind.KIND: kind
+    for kind in (*RECOMMENDER_KINDS, AcceptanceScorer, UncalibratedAcceptance, ChurnScorer, UpliftScorer)
 }
 
 

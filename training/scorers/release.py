@@ -16,8 +16,7 @@ from features.errors import BrokenRelease
 from training.scorers.acceptance import AcceptanceModel, AcceptanceScorer, UncalibratedAcceptance
 from training.scorers.base import RecommenderScorer, digest
 from training.scorers.churn import ChurnScorer
-from training.scorers.factors import FactorScorer
-from training.scorers.files import Scorer, read_scorer
+from training.scorers.files import RECOMMENDER_KINDS, Scorer, read_scorer
 from training.scorers.popularity import PopularityScorer
 
 FORMAT = 1  # of the files of a release; grows when an older reader could not read them
@@ -97,7 +96,7 @@ def _load(folder: Path, sha256: str | None) -> Release:
         calibrated=manifest["calibrated"],
         offer_map=offer_map,
         feature_set=feature_set,
-        recommender=_of(scorers["recommender"], FactorScorer, PopularityScorer),
+        recommender=_of(scorers["recommender"], *RECOMMENDER_KINDS),
         acceptance=_of(scorers["acceptance"], AcceptanceScorer, UncalibratedAcceptance),
         churn=_of(scorers["churn"], ChurnScorer) if "churn" in scorers else None,
         popularity=dict(zip(offer_map, _of(popularity, PopularityScorer).scores.tolist(), strict=True)),
