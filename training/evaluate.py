@@ -106,15 +106,6 @@ def _values(y: Y, p: P, baseline: P, w: P) -> list[float]:
     return of_model + [s * (m - b) for s, m, b in zip(signs, of_model, of_baseline, strict=True)]
 
 
-def mean_interval(values: P, rng: np.random.Generator, n_draws: int = 500) -> Interval:
-    """The mean of one value per customer."""
-    if not len(values):
-        return Interval(float("nan"), float("nan"), float("nan"))
-    draws = values[rng.integers(0, len(values), (n_draws, len(values)))].mean(axis=1)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Interval(float(values.mean()), float(low), float(high))
-
-
 def verdict(gain: Interval) -> str:
     """Whether the model beats its baseline: `beats`, `lost`, or `undecided` where the interval holds 0."""
     if gain.low > 0:

@@ -13,7 +13,8 @@ from features.facts import Facts
 from features.home import Home
 from training.dataset import read_interactions
 from training.models.classifier_fit import ClassifierFit
-from training.models.recommender import Recipe, RecommenderFit
+from training.models.recipes import Recipe
+from training.models.recommender import RecommenderFit
 from training.steps import acceptance, churn, recommender
 from training.steps.inputs import Inputs, Progress, read_inputs
 from training.steps.kept import logged
@@ -34,6 +35,7 @@ class ModelReport:
     metrics: dict[str, float] = field(default_factory=dict)
     not_trainable: str | None = None
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()  # what a reader must know, one sentence each
 
 
 @dataclass(frozen=True)
@@ -108,4 +110,5 @@ def _classifier(
 
 
 def _report(name: str, number: str, fit: RecommenderFit | ClassifierFit, started: float) -> ModelReport:
-    return ModelReport(name, number, fit.chosen.name, fit.verdict, fit.metrics, seconds=time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return ModelReport(name, number, fit.chosen.name, fit.verdict, fit.metrics, seconds=seconds, notes=fit.notes)

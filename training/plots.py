@@ -9,7 +9,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from training.models.classifier_fit import ClassifierFit
-from training.models.recommender import RecommenderFit
 
 
 def new_figure(title: str, x: str, y: str) -> tuple[Any, Any]:
@@ -62,22 +61,3 @@ def lift_figure(y: NDArray[np.bool_], scores: dict[str, NDArray[np.float64]]) ->
     axes.axhline(1.0, color="grey", lw=1, ls=":")
     axes.legend()
     return figure
-
-
-def recommender_figures(fit: RecommenderFit) -> dict[str, Any]:
-    figures = {}
-    cutoffs = fit.ranking.cutoffs
-    for metric in ("ndcg", "recall"):
-        figure, axes = new_figure(f"{metric} at k on the test part", "k", metric)
-        for candidate in fit.candidates:
-            values = [candidate.test[f"{metric}_at_{k}"] for k in cutoffs]
-            axes.plot(cutoffs, values, marker="o", label=candidate.name)
-        axes.set_xscale("log")
-        axes.set_xticks(cutoffs, [str(k) for k in cutoffs])
-        axes.legend()
-        figures[f"{metric}_by_k"] = figure
-    if fit.curve:
-        figure, axes = new_figure("LightFM: validation NDCG@10 by epoch", "epoch", "NDCG@10")
-        axes.plot(range(1, len(fit.curve) + 1), fit.curve, marker=".")
-        figures["early_stopping"] = figure
-    return figures

@@ -37,7 +37,8 @@ def model_lines(model: ModelReport) -> list[str]:
             f"Brier {m['brier']:.4f}, ECE {m['ece']:.4f}"
         )
     return [
-        f"{model.name:<12} version {model.version}: {model.chosen}, {model.verdict}; {figures}; {model.seconds:.0f} s"
+        f"{model.name:<12} version {model.version}: {model.chosen}, {model.verdict}; {figures}; {model.seconds:.0f} s",
+        *(f"{'':<12} {note}" for note in model.notes),
     ]
 
 

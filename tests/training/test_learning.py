@@ -12,17 +12,16 @@ from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, roc_auc_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 
-from features.data_settings import Churn, Recommender
-from features.errors import NotTrainable
+from features.data_settings import Churn
 from features.events import US_PER_DAY
 from tests.training.builders import START_US, interactions
 from training.calibration import choose_calibration
 from training.dataset import snapshot_instants
-from training.evaluate import auc, brier, ece, log_loss, mean_interval, verdict
+from training.evaluate import auc, brier, ece, log_loss, verdict
+from training.evaluation import mean_interval
 from training.models.classifiers import Part, fit_logistic, fit_trees
 from training.models.lightfm import LightfmSettings, fit_lightfm
-from training.models.recommender import Recipe, learn_recommender
-from training.ranking import rank, rank_metrics
+from training.models.recipes import Recipe
 from training.scorers import logistic, scorer_files
 from training.split import Split, held_out, split_instants, split_with_gap
 from training.steps.acceptance import stacked_affinity
@@ -90,13 +89,6 @@ def test_weights_count_as_repeated_rows():
 
 def test_ece_is_the_gap_of_a_constant_forecast():
     assert ece(np.array([True, False] * 50), np.full(100, 0.7), np.ones(100)) == pytest.approx(0.2)
-
-
-def test_ranking_metrics_by_hand():
-    # relevant at ranks 1 and 3 of 2 relevant: DCG@3 = 1 + 1/log2(4) = 1.5, ideal = 1 + 1/log2(3)
-    ndcg, recall = rank_metrics(np.array([True, False, True]), 2, (1, 3))
-    np.testing.assert_allclose(ndcg, [1.0, 1.5 / (1 + 1 / np.log2(3))])
-    np.testing.assert_allclose(recall, [0.5, 1.0])
 
 
 def test_calibration_is_kept_only_where_it_helps():
@@ -186,28 +178,6 @@ def test_the_same_seed_and_data_give_the_same_bytes(past, tastes):
     assert scorer_files(again) == scorer_files(tastes)
 
 
-def test_the_chosen_recommender_beats_popularity_on_planted_tastes(past):
-    rules = Recommender(repeats=True, validation_days=10, test_days=10, weights={"accept": 1.0})
-    fit = learn_recommender(
-        past, lambda names, us: [past.profiles[int(n[1:])] for n in names], rules, int(past.occurred_us[-1]) + 1, 0
-    )
-    assert fit.metrics["ndcg_at_10"] > fit.metrics["baseline_ndcg_at_10"] or fit.verdict == "is the baseline"
-    popular = next(c for c in fit.candidates if c.name == "popularity")
-    assert fit.metrics["ndcg_at_10"] > popular.test["ndcg_at_10"]
-    assert 0 < fit.metrics["recall_at_3"] <= 1
-
-
-def test_too_few_interactions_are_said_with_their_numbers(past):
-    few = past.part(np.arange(len(past)) < 50)
-    with pytest.raises(NotTrainable, match="interactions before the validation part"):
-        learn_recommender(few, lambda names, us: [{}] * len(names), Recommender(), int(few.occurred_us[-1]) + 1, 0)
-
-
-def test_without_repeats_what_was_taken_is_neither_ranked_nor_relevant(past, tastes):
-    once = rank(tastes, past, past, repeats=False)
-    assert len(once.known) == 0  # nobody wants anything that is new
-
-
 # Affinity for the acceptance model
 
 
@@ -221,7 +191,7 @@ def test_affinity_of_an_impression_knows_nothing_from_its_block_on(which):
     )
     nobody = np.zeros(len(us), bool)
     split = Split(us < START_US + 30 * DAY, nobody, us >= START_US + 30 * DAY, START_US + 30 * DAY)
-    recipe = Recipe("lightfm", {"n_factors": 4}, epochs=2, trend=0.5, own=1.0, repeats=True)
+    recipe = Recipe("lightfm", {"n_factors": 4, "max_epochs": 2, "repeats": True})
     found = stacked_affinity(rows, log, lambda names, us: [{}] * len(names), recipe, split)
     cut = [0, 10, 20, 30][which]
     later = log.occurred_us >= START_US + cut * DAY

@@ -1,59 +1,42 @@
-"""The recommender: LightFM beside popularity and own frequency, chosen by NDCG@10 on the validation part."""
+"""The recommender that serves: chosen among all by NDCG@10 on validation windows, judged once on the test part."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from itertools import product
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-import msgspec
 import numpy as np
 import pandas as pd
 
 from features.data_settings import Recommender
 from features.errors import NotTrainable
 from features.events import US_PER_DAY
-from training.evaluate import Interval, mean_interval, verdict
+from training.evaluate import Interval, verdict
+from training.evaluation import RankingReport, difference, evaluate, intervals, judged_by, segment_table
+from training.evaluation.validation import ProfilesAt, Validation, known_at, validation_of
 from training.interactions import Interactions
-from training.models.lightfm import LightfmFit, LightfmSettings, fit_lightfm, without_factors
-from training.models.popularity import PopularitySettings, fit_popularity
-from training.ranking import Ranking, n_judgeable, rank
-from training.scorers import FactorScorer, PopularityScorer, UncalibratedAcceptance
+from training.models.recipes import BASELINES, Offered, Recipe, Size, default_recipes, fit_recipe
+from training.models.tried import AT, FIGURE, METRIC, Tried, tried
+from training.scorers import FittedRecommender, PopularityScorer, UncalibratedAcceptance
 
-FIGURE = "ndcg_at_10"
 PRIOR = 0.02  # stated, not measured: P(accept) of an offer of average affinity where no impression was logged
 MIN_INTERACTIONS, MIN_JUDGED = 100, 20
-JUDGED_WHILE_FITTING = 1000  # validation customers behind each early-stopping and tuning figure
-HALF_LIVES = (None, 30.0, 14.0, 7.0)
-TRENDS = tuple(product((30.0, 7.0), (0.5, 1.0, 2.0, 4.0)))  # half-life in days, weight
-OWN_WEIGHTS = (2.0, 4.0, 8.0, 16.0)
-OWN_HALF_LIFE_DAYS = 180.0
-FitsScorer = Callable[[Interactions, int], FactorScorer | PopularityScorer]
+N_WINDOWS = 2  # validation windows, where there is enough before the earlier one
+ONE_WINDOW_ABOVE = 2_000_000  # interactions: every further window is a further fit of everything
+JUDGED_PER_WINDOW = 5_000  # customers, evenly spread
 Say = Callable[[str], None]
-
-
-class Recipe(msgspec.Struct, frozen=True):
-    """All it takes to fit the chosen recommender again on other interactions."""
-
-    model: str  # a key of FITS
-    params: dict[str, Any] = {}
-    epochs: int = 0
-    trend_half_life_days: float = 30.0
-    trend: float = 0.0  # weight of recent popularity beside the factors
-    own: float = 0.0  # weight of the customer's own past, where offers may be repeated
-    repeats: bool = False
-    seed: int = 0
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One recommender that was tried."""
+    """The best that was tried of one model."""
 
-    recipe: Recipe
     name: str
+    recipe: Recipe
     validation: dict[str, float]
-    test: dict[str, float] = field(default_factory=dict)
+    interval: Interval  # of NDCG@10 on validation
+    n_tried: int
+    test: dict[str, float] = field(default_factory=dict)  # empty: it was not read for this candidate
 
 
 @dataclass(frozen=True)
@@ -61,144 +44,145 @@ class RecommenderFit:
     """The choice, how it was made, and the scorers that serve: fitted again on everything up to the end."""
 
     recipe: Recipe
-    scorer: FactorScorer | PopularityScorer
+    scorer: FittedRecommender
     popularity: PopularityScorer
     prior: UncalibratedAcceptance
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[Candidate, ...]  # by validation, best first
+    left_out: dict[str, str]  # model -> why it was not tried
     chosen: Candidate
-    baseline: Candidate
-    ranking: Ranking  # of the chosen one on the test part
-    gain: Interval  # of NDCG@10 over the baseline
+    baseline: Candidate  # the best of BASELINES on validation
+    on_test: Mapping[str, RankingReport]  # of chosen, baseline and popularity, by name: all who were judged there
+    gain: Interval  # of NDCG@10 over the baseline, on the test part
+    over_popularity: Interval  # and over popularity
     metrics: dict[str, float]
     slices: pd.DataFrame
-    curve: tuple[float, ...]
+    curve: tuple[float, ...]  # validation NDCG@10 by epoch, of a chosen model that has epochs
+    n_windows: int
     validation_from_us: int
     test_from_us: int
     until_us: int
 
     @property
+    def ranking(self) -> RankingReport:
+        """Of the chosen one on the test part."""
+        return self.on_test[self.chosen.name]
+
+    @property
     def verdict(self) -> str:
-        return "is the baseline" if self.chosen is self.baseline else verdict(self.gain)
+        return "is the baseline" if self.chosen.name == self.baseline.name else verdict(self.gain)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the report must know, one sentence each."""
+        return (self.statement, *(f"{name} was not tried: {why}." for name, why in self.left_out.items()))
+
+    @property
+    def statement(self) -> str:
+        """Whether the choice is worth its trouble, in one sentence."""
+        seen = "new offers only" if self.ranking.exclude_seen else "offers taken before count"
+        over = self.over_popularity
+        by = f"{over.estimate:+.4f} [{over.low:+.4f}, {over.high:+.4f}] NDCG@10 on {len(self.ranking):,} customers"
+        if self.chosen.name == "popularity":
+            return f"Nothing that was tried is better than popularity ({seen})."
+        said = "better" if over.low > 0 else "worse" if over.high < 0 else "not better"
+        return f"{self.chosen.name} is {said} than popularity: {by} of the test part, {seen}."
 
 
-def fit_recipe(past: Interactions, until_us: int, recipe: Recipe) -> FactorScorer | PopularityScorer:
-    """The recommender of a recipe, fitted on `past`."""
-    if recipe.model == "popularity":
-        return fit_popularity(past, until_us, PopularitySettings(**recipe.params))
-    return blend(fit_factors(past, until_us, recipe), past, until_us, recipe)
+@dataclass(frozen=True)
+class Parts:
+    """The log, cut by time before anything is fitted."""
+
+    interactions: Interactions
+    validation: Validation
+    test_us: int
+    until_us: int
+    rules: Recommender
+    profiles_at: ProfilesAt
 
 
-def fit_factors(past: Interactions, until_us: int, recipe: Recipe) -> FactorScorer:
-    """What a recipe blends with trend and own past; nothing at all for `own_frequency`."""
-    if recipe.model == "own_frequency":
-        return without_factors(past, np.unique(past.customer).astype(np.int64), repeats=recipe.repeats)
-    settings = LightfmSettings(**recipe.params)
-    return fit_lightfm(past, until_us, settings, recipe.seed, repeats=recipe.repeats, epochs=recipe.epochs).scorer
-
-
-def blend(base: FactorScorer, past: Interactions, until_us: int, recipe: Recipe) -> FactorScorer:
-    """Affinity plus recent popularity plus the log of how often the customer took the offer before."""
-    trend = fit_popularity(past, until_us, PopularitySettings(recipe.trend_half_life_days))
-    _, counts = past.pairs(until_us, OWN_HALF_LIFE_DAYS)
-    return replace(
-        base,
-        offer_biases=(base.offer_biases + recipe.trend * trend.scores).astype(np.float32),
-        new_offer_bias=base.new_offer_bias + recipe.trend * trend.new_offer_score,
-        taken_boost=(recipe.own * np.log1p(counts)).astype(np.float32),
-    )
+def cut(interactions: Interactions, profiles_at: ProfilesAt, rules: Recommender, until_us: int) -> Parts:
+    """Validation windows, then the test part; `NotTrainable` with the numbers when one holds too little."""
+    interactions = interactions.before(until_us)
+    test_us = until_us - rules.test_days * US_PER_DAY
+    validation_us = test_us - rules.validation_days * US_PER_DAY
+    _check(interactions, rules, validation_us, test_us)
+    n = N_WINDOWS if len(interactions) <= ONE_WINDOW_ABOVE else 1
+    validation = validation_of(
+        interactions, profiles_at, test_us,
+        days=rules.validation_days, n=n, exclude_seen=not rules.repeats, at_most=JUDGED_PER_WINDOW,
+    )  # fmt: skip
+    return Parts(interactions, validation, test_us, until_us, rules, profiles_at)
 
 
 def learn_recommender(
     interactions: Interactions,
-    profiles_at: Callable[[Sequence[str], int], list[dict[str, Any]]],
+    profiles_at: ProfilesAt,
     rules: Recommender,
     until_us: int,
     seed: int,
     say: Say = lambda what: None,
 ) -> RecommenderFit:
-    """Split by time, tune and choose on validation, judge on test, fit the choice again on everything.
+    """Split by time, choose on validation, judge once on test, fit the choice again on everything.
 
     `NotTrainable` with the numbers when a part holds too little.
     """
-    interactions = interactions.before(until_us)
-    test_us = until_us - rules.test_days * US_PER_DAY
-    validation_us = test_us - rules.validation_days * US_PER_DAY
-    _check(interactions, rules, validation_us, test_us)
+    parts = cut(interactions, profiles_at, rules, until_us)
+    offered = default_recipes(Size.of(parts.interactions), repeats=rules.repeats, seed=seed)
+    return learn_from(parts, offered, seed, say)
 
-    def known(us: int) -> Interactions:
-        return replace(interactions.before(us), profiles=profiles_at(interactions.customers, us))
 
-    train, before_test = known(validation_us), known(test_us)
-    validation, test = interactions.between(validation_us, test_us), interactions.between(test_us, until_us)
-
-    def judge(scorer: FactorScorer | PopularityScorer) -> dict[str, float]:
-        return rank(scorer, train, validation, repeats=rules.repeats, at_most=JUDGED_WHILE_FITTING).metrics()
-
-    tried = _baselines(train, validation_us, rules, judge, seed)
-    baseline = _best(tried)
-    say("LightFM: validation")
-    lightfm, fit = _lightfm(train, validation_us, rules, judge, seed)
-    tried += lightfm
-    chosen = _best(lightfm)
-    pair = blend(fit.scorer, train, validation_us, chosen.recipe), fit_recipe(train, validation_us, baseline.recipe)
-    first, second = (rank(one, train, validation, repeats=rules.repeats) for one in pair)
-    if _gain(first, second, seed).estimate <= 0:
-        chosen = baseline  # it was tuned on some of these customers only, and must be better on all of them
-    say("LightFM: test")
-    factors = fit_factors(before_test, test_us, lightfm[0].recipe)  # the same below every blend
-
-    def ranked(candidate: Candidate, repeats: bool) -> Ranking:
-        recipe = candidate.recipe
-        of_lightfm = recipe.model == "lightfm"
-        scorer = (
-            blend(factors, before_test, test_us, recipe) if of_lightfm else fit_recipe(before_test, test_us, recipe)
-        )
-        return rank(scorer, before_test, test, repeats=repeats)
-
-    reported = [c for c in tried if c in (chosen, baseline) or c.name in ("popularity", "lightfm")]
-    rankings = {c.name: ranked(c, rules.repeats) for c in reported}
-    unseen = {c.name: ranked(c, repeats=False) if rules.repeats else rankings[c.name] for c in reported}
-    reported = [
-        replace(c, test={**rankings[c.name].metrics(), **_prefixed("new_offers_", unseen[c.name].metrics())})
-        for c in reported
-    ]
-    chosen = next(c for c in reported if c.name == chosen.name)
-    baseline = next(c for c in reported if c.name == baseline.name)
-    ranking = rankings[chosen.name]
-    gain = _gain(ranking, rankings[baseline.name], seed)
-    figure = mean_interval(ranking.ndcg[:, ranking.cutoffs.index(10)], np.random.default_rng(seed))
-    say(f"{chosen.name}: everything")
-    everything = known(until_us)
-    scorer = fit_recipe(everything, until_us, chosen.recipe)
-    popularity = fit_popularity(
-        everything, until_us, PopularitySettings(_popular(tried).recipe.params["half_life_days"])
+def learn_from(parts: Parts, offered: Offered, seed: int, say: Say = lambda what: None) -> RecommenderFit:
+    """The same, of the recipes that are offered; popularity is always among them."""
+    found = _tried_all(parts.validation, offered.recipes, say)
+    candidates = sorted(
+        (_candidate(of_model, seed) for of_model in found.values()), key=lambda c: -c.validation[FIGURE]
     )
+    names = {
+        "chosen": candidates[0].name,
+        "baseline": next(c.name for c in candidates if c.name in BASELINES),
+        "popularity": "popularity",
+    }
+    say(f"{names['chosen']}: test")
+    before_test = known_at(parts.interactions, parts.profiles_at, parts.test_us)
+    test = {c.name: _on_test(parts, before_test, c.recipe) for c in candidates if c.name in names.values()}
+    candidates = [replace(c, test=_test_figures(*test[c.name])) if c.name in test else c for c in candidates]
+    chosen, baseline, popularity = (next(c for c in candidates if c.name == name) for name in names.values())
+    ranking, of_baseline = test[chosen.name][0], test[baseline.name][0]
+    gain = difference(ranking, of_baseline, METRIC, AT, seed)
+    over_popularity = difference(ranking, test["popularity"][0], METRIC, AT, seed)
+    say(f"{chosen.name}: everything")
+    everything = known_at(parts.interactions, parts.profiles_at, parts.until_us)
+    scorer = fit_recipe(everything, parts.until_us, chosen.recipe)
     return RecommenderFit(
         recipe=chosen.recipe,
         scorer=scorer,
-        popularity=popularity,
+        popularity=_popularity(everything, parts.until_us, candidates),
         prior=prior_of(scorer, everything),
-        candidates=tuple(reported),
+        candidates=tuple(candidates),
+        left_out=dict(offered.left_out),
         chosen=chosen,
         baseline=baseline,
-        ranking=ranking,
+        on_test={name: report for name, (report, _) in test.items()},
         gain=gain,
+        over_popularity=over_popularity,
         metrics={
             **chosen.test,
             **_prefixed("baseline_", baseline.test),
-            "ndcg_at_10_low": figure.low,
-            "ndcg_at_10_high": figure.high,
-            "ndcg_at_10_gain": gain.estimate,
-            "ndcg_at_10_gain_low": gain.low,
-            "ndcg_at_10_gain_high": gain.high,
-            "n_judged": float(len(ranking.known)),
-            "validation_ndcg_at_10": chosen.validation[FIGURE],
+            **_prefixed("popularity_", popularity.test),
+            **_bounds(intervals(ranking, [(METRIC, AT), ("recall", AT)], seed)),
+            **_bounds({f"{FIGURE}_gain": gain, f"{FIGURE}_gain_over_popularity": over_popularity}),
+            **_bounds({f"validation_{FIGURE}": chosen.interval}),
+            "n_judged": float(len(ranking)),
+            "n_left_out": float(ranking.n_left_out),
+            "n_windows": float(len(parts.validation.windows)),
+            "n_tried": float(sum(c.n_tried for c in candidates)),
         },
-        slices=_slices(ranking, rankings[baseline.name]),
-        curve=fit.curve,
-        validation_from_us=validation_us,
-        test_from_us=test_us,
-        until_us=until_us,
+        slices=segment_table(ranking, of_baseline, seed),
+        curve=max(found[chosen.name], key=lambda one: one.figure).curve,
+        n_windows=len(parts.validation.windows),
+        validation_from_us=parts.validation.windows[-1].cut_us,
+        test_from_us=parts.test_us,
+        until_us=parts.until_us,
     )
 
 
@@ -206,10 +190,10 @@ def _check(interactions: Interactions, rules: Recommender, validation_us: int, t
     """`NotTrainable` before anything is fitted."""
     if len(interactions.offers) < 2:
         raise NotTrainable("recommender", f"the catalogue has {len(interactions.offers)} offers, at least 2 are needed")
-    train, before_test = interactions.before(validation_us), interactions.before(test_us)
+    train = interactions.before(validation_us)
     n_judged = (
-        n_judgeable(train, interactions.between(validation_us, test_us), repeats=rules.repeats),
-        n_judgeable(before_test, interactions.part(interactions.occurred_us >= test_us), repeats=rules.repeats),
+        _n_judged(train, interactions.between(validation_us, test_us), rules),
+        _n_judged(interactions.before(test_us), interactions.part(interactions.occurred_us >= test_us), rules),
     )
     if len(train) < MIN_INTERACTIONS or min(n_judged) < MIN_JUDGED:
         raise NotTrainable(
@@ -220,90 +204,66 @@ def _check(interactions: Interactions, rules: Recommender, validation_us: int, t
         )
 
 
-def _baselines(
-    train: Interactions, until_us: int, rules: Recommender, judge: Callable[..., dict[str, float]], seed: int
-) -> list[Candidate]:
-    """Popularity at the best of its half-lives and, where offers may be repeated, the customer's own frequency."""
+def _n_judged(past: Interactions, future: Interactions, rules: Recommender) -> int:
+    return len(judged_by(past, future, exclude_seen=not rules.repeats))
 
-    def tried(name: str, recipe: Recipe) -> Candidate:
-        return Candidate(recipe, name, judge(fit_recipe(train, until_us, recipe)))
 
-    popular = [tried("popularity", Recipe("popularity", {"half_life_days": days})) for days in HALF_LIVES]
-    found = [max(popular, key=lambda c: c.validation.get(FIGURE, 0.0))]
-    if rules.repeats:
-        half_life = found[0].recipe.params["half_life_days"] or 365.0
-        own = Recipe("own_frequency", {}, 0, half_life, trend=0.5, own=100.0, repeats=True, seed=seed)
-        found.append(tried("own_frequency", own))
+def _tried_all(validation: Validation, recipes: Sequence[Recipe], say: Say) -> dict[str, list[Tried]]:
+    """By model, in the order in which they were offered."""
+    found: dict[str, list[Tried]] = {}
+    for at, recipe in enumerate(recipes, 1):
+        say(f"{recipe.model}: validation, {at} of {len(recipes)}")
+        found.setdefault(recipe.model, []).append(tried(validation, recipe))
     return found
 
 
-def _lightfm(
-    train: Interactions, until_us: int, rules: Recommender, judge: Callable[..., dict[str, float]], seed: int
-) -> tuple[list[Candidate], LightfmFit]:
-    """LightFM as it is, and with recent popularity and the own past weighed in."""
-    settings = LightfmSettings()
-    fit = fit_lightfm(
-        train, until_us, settings, seed, repeats=rules.repeats, judge=lambda scorer: judge(scorer).get(FIGURE, 0.0)
-    )
-    plain = Recipe("lightfm", asdict(settings), fit.epochs, repeats=rules.repeats, seed=seed)
-
-    def tried(recipe: Recipe) -> Candidate:
-        return Candidate(recipe, "lightfm_blend", judge(blend(fit.scorer, train, until_us, recipe)))
-
-    best = Candidate(plain, "lightfm", judge(fit.scorer))
-    found = [best]
-    steps: list[list[dict[str, float]]] = [
-        [{"own": weight} for weight in OWN_WEIGHTS] if rules.repeats else [],
-        [{"trend_half_life_days": days, "trend": weight} for days, weight in TRENDS],
-    ]
-    for step in steps:
-        found += [tried(msgspec.structs.replace(best.recipe, **change)) for change in step]
-        best = _best(found)
-    return [found[0], *([best] if best is not found[0] else [])], fit
+def _candidate(of_model: Sequence[Tried], seed: int) -> Candidate:
+    best = max(of_model, key=lambda one: one.figure)  # the first of equals, which are the defaults
+    interval = best.report.interval(METRIC, AT, seed)
+    return Candidate(best.recipe.model, best.recipe, best.report.metrics(), interval, len(of_model))
 
 
-def _gain(one: Ranking, other: Ranking, seed: int) -> Interval:
-    """NDCG@10 of one over the other, customer by customer."""
-    at = one.cutoffs.index(10)
-    return mean_interval(one.ndcg[:, at] - other.ndcg[:, at], np.random.default_rng(seed))
+def _on_test(parts: Parts, before_test: Interactions, recipe: Recipe) -> tuple[RankingReport, RankingReport]:
+    """By the rules, and for new offers only; one fit."""
+    scorer = fit_recipe(before_test, parts.test_us, recipe)
+    future = parts.interactions.part(parts.interactions.occurred_us >= parts.test_us)
+
+    def report(exclude_seen: bool) -> RankingReport:
+        return evaluate(scorer, judged_by(before_test, future, exclude_seen=exclude_seen, cut_us=parts.test_us))
+
+    ruled = report(not parts.rules.repeats)
+    return ruled, report(True) if parts.rules.repeats else ruled
 
 
-def _best(candidates: Sequence[Candidate]) -> Candidate:
-    return max(candidates, key=lambda c: c.validation.get(FIGURE, 0.0))
+def _test_figures(ruled: RankingReport, new_offers: RankingReport) -> dict[str, float]:
+    return {**ruled.metrics(), **_prefixed("new_offers_", new_offers.metrics())}
 
 
-def _popular(candidates: Sequence[Candidate]) -> Candidate:
-    return next(c for c in candidates if c.name == "popularity")
+def _popularity(everything: Interactions, until_us: int, candidates: Sequence[Candidate]) -> PopularityScorer:
+    """What stands in where the recommender cannot answer: the better kind of popularity."""
+    best = next(c for c in candidates if c.name in ("popularity", "recent_popularity"))
+    scorer = fit_recipe(everything, until_us, best.recipe)
+    assert isinstance(scorer, PopularityScorer)
+    return scorer
 
 
-def _prefixed(prefix: str, values: dict[str, float]) -> dict[str, float]:
+def _prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
     return {f"{prefix}{name}": value for name, value in values.items()}
 
 
-def _slices(ranking: Ranking, baseline: Ranking) -> pd.DataFrame:
-    at = ranking.cutoffs.index(10)
-    rows = []
-    for value, inside in (("known", ranking.known), ("new", ~ranking.known)):
-        if inside.any():
-            rows.append(
-                {
-                    "slice": "customer",
-                    "value": value,
-                    "n_customers": int(inside.sum()),
-                    "ndcg_at_10": float(ranking.ndcg[inside, at].mean()),
-                    "recall_at_10": float(ranking.recall[inside, at].mean()),
-                    "baseline_ndcg_at_10": float(baseline.ndcg[inside, at].mean()),
-                }
-            )
-    return pd.DataFrame(rows)
+def _bounds(of: Mapping[str, Interval]) -> dict[str, float]:
+    """An interval as three figures: name, name_low, name_high."""
+    return {
+        f"{name}{end}": value
+        for name, interval in of.items()
+        for end, value in (("", interval.estimate), ("_low", interval.low), ("_high", interval.high))
+    }
 
 
-def prior_of(scorer: FactorScorer | PopularityScorer, known: Interactions) -> UncalibratedAcceptance:
+def prior_of(scorer: FittedRecommender, known: Interactions) -> UncalibratedAcceptance:
     """Centre and spread of affinity over up to 500 customers and all offers."""
     rows = np.unique(known.customer)
-    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), 500)).astype(int)]
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), 500)).astype(int)].tolist()
     side = scorer.prepare(known.offers)
-    affinity = np.concatenate(
-        [scorer.affinity(known.customers[row], known.profiles[row], side) for row in rows.tolist()]  # type: ignore[arg-type]
-    )
+    affinity = scorer.many([known.customers[row] for row in rows], [known.profiles[row] for row in rows], side)
     return UncalibratedAcceptance("", PRIOR, float(affinity.mean()), max(float(affinity.std()), 1e-6))

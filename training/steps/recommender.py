@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pandas as pd
 
-from features.errors import NotFound, NotTrainable
+from features.errors import NboError, NotFound, NotTrainable
+from training.evaluation.kept import judged_bytes
+from training.evaluation.pictures import by_candidate, by_cutoff, by_epoch, by_segment
 from training.interactions import Interactions
-from training.models.recommender import Recipe, RecommenderFit, learn_recommender
-from training.plots import recommender_figures
+from training.models.recipes import Recipe
+from training.models.recommender import RecommenderFit, learn_recommender
 from training.registry import CHALLENGER, alias_of
-from training.scorers import json_bytes
+from training.scorers import Scorer, json_bytes
 from training.steps.inputs import Inputs, Progress
 from training.steps.kept import under
 from training.tracking import Logged, files_of
@@ -32,35 +34,61 @@ def logged(fit: RecommenderFit, inputs: Inputs) -> Logged:
     files = {
         "offers.json": json_bytes(offers),
         "recipe.json": msgspec.json.encode(fit.recipe),
-        **under("scorer", fit.scorer),
+        "judged.npz": judged_bytes(fit.ranking),
+        **under("scorer", cast(Scorer, fit.scorer)),
         **under("popularity", fit.popularity),
         **under("prior", fit.prior),
     }
     candidates = [
-        {"model": c.name, "part": part, **values, "recipe": msgspec.json.encode(c.recipe).decode()}
+        {
+            "model": c.name, "part": part, **values, **(interval if part == "validation" else {}),
+            "n_tried": c.n_tried, "recipe": msgspec.json.encode(c.recipe).decode(),
+        }
         for c in fit.candidates
+        for interval in ({"ndcg_at_10_low": c.interval.low, "ndcg_at_10_high": c.interval.high},)
         for part, values in (("validation", c.validation), ("test", c.test))
-    ]
+        if values
+    ]  # fmt: skip
+    left_out = [{"model": name, "why": why} for name, why in fit.left_out.items()]
     known = list(getattr(fit.scorer, "customers", {}))[:3] or [""]
     return Logged(
         params={
             "chosen": fit.chosen.name,
             "baseline": fit.baseline.name,
             **_flat(fit.recipe),
+            "exclude_seen": fit.ranking.exclude_seen,
             "n_offers": len(inputs.offers),
+            "n_windows": fit.n_windows,
             "validation_from_us": fit.validation_from_us,
             "test_from_us": fit.test_from_us,
             "until_us": fit.until_us,
         },
         metrics=fit.metrics,
-        tags={**inputs.tags, "verdict": fit.verdict, "chosen": fit.chosen.name, "baseline": fit.baseline.name},
+        tags={
+            **inputs.tags, "verdict": fit.verdict, "chosen": fit.chosen.name, "baseline": fit.baseline.name,
+            "statement": fit.statement,
+        },
         files=files,
-        tables={"candidates": pd.DataFrame(candidates), "slices": fit.slices},
-        figures=recommender_figures(fit),
+        tables={
+            "candidates": pd.DataFrame(candidates),
+            "slices": fit.slices,
+            **({"left_out": pd.DataFrame(left_out)} if left_out else {}),
+        },
+        figures=_figures(fit),
         curves={"early_stopping_ndcg_at_10": fit.curve},
         example=pd.DataFrame({"customer_id": known}),
         output=[["offer"] * 10] * len(known),
-    )
+    )  # fmt: skip
+
+
+def _figures(fit: RecommenderFit) -> dict[str, Any]:
+    figures = {f"{metric}_by_k": by_cutoff(fit.on_test, metric) for metric in ("ndcg", "recall")}
+    chosen_by = {c.name: c.interval for c in fit.candidates}
+    figures["candidates"] = by_candidate(chosen_by, "Candidates on the validation windows", "NDCG@10")
+    figures["segments"] = by_segment(fit.slices, "ndcg_at_10")
+    if fit.curve:
+        figures["early_stopping"] = by_epoch(fit.curve, fit.chosen.name)
+    return figures
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:
@@ -69,7 +97,13 @@ def _flat(recipe: Recipe) -> dict[str, Any]:
 
 
 def registered_recipe(client: Any) -> Recipe:
+    """Of the challenger; `NotFound` if there is none, `NboError` if another version of this program wrote it."""
     number = alias_of(client, "recommender", CHALLENGER)
     if number is None:
         raise NotFound("recommender", CHALLENGER)
-    return msgspec.json.decode(files_of(client, "recommender", number)["recipe.json"], type=Recipe)
+    try:
+        return msgspec.json.decode(files_of(client, "recommender", number)["recipe.json"], type=Recipe)
+    except msgspec.ValidationError as error:
+        raise NboError(
+            f"recommender {number} was registered by an earlier version ({error}): run `nbo train recommender` first"
+        ) from error
