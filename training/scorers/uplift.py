@@ -36,9 +36,15 @@ class Effect:
             raise BrokenRelease(f"an effect {self.form!r} of {len(self.models)} models")
 
     def __call__(self, rows: Numbers) -> Numbers:
-        raws = [model.raw(rows) for _, model in self.models]
+        return self._of([model.raw(rows) for _, model in self.models], np.zeros(len(rows)))
+
+    def one(self, row: Numbers) -> float:
+        """The effect of one row, (n_columns,)."""
+        return float(self._of([np.array(model.one(row)) for _, model in self.models], np.zeros(()))[()])
+
+    def _of(self, raws: Sequence[Numbers], nothing: Numbers) -> Numbers:
         if self.form == "constant":
-            return np.zeros(len(rows))
+            return nothing
         if self.form == "direct":
             return raws[0]
         if self.form == "difference":
@@ -62,7 +68,8 @@ class UpliftScorer:
             raise BrokenRelease(f"uplift is {self.slope} x effect + {self.intercept}, which is not finite")
 
     def uplift(self, features: Mapping[str, Any]) -> float:
-        return float(self.many(self.encoder.one(features))[0])
+        found = self.intercept + self.slope * self.effect.one(self.encoder.of_customer(features, {}))
+        return min(max(found, -1.0), 1.0)
 
     def many(self, rows: Numbers) -> Numbers:
         """Encoded rows (n, n_columns) -> (n,)."""

@@ -15,4 +15,4 @@ from training.uplift.x_learner import fit_x
 Learner = Callable[[Encoder, Trial, Base, int], Effect]  # columns, units, base learner, seed
 UPLIFT: dict[str, Learner] = {"t": fit_t, "x": fit_x, "dr": fit_dr}
 
-__all__ = ["BASES", "UPLIFT", "Learner", "Trial"]
+__all__ = ["BASES", "UPLIFT", "Base", "Learner", "Trial"]

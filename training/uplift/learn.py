@@ -6,7 +6,7 @@ a lucky choice. What serves is then learned from all units in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ import pandas as pd
 from training.encoder import Encoder
 from training.scorers.classifier import Raw, logistic
 from training.scorers.uplift import Effect, UpliftScorer
-from training.uplift import BASES, UPLIFT
+from training.uplift import BASES, UPLIFT, Base
 from training.uplift.curves import Numbers, alike
 from training.uplift.dr_learner import unit_effects
 from training.uplift.judge import MODEL, RISK, Judged, judge
@@ -57,6 +57,7 @@ def learn_uplift(
     *,
     seeds: Sequence[int] = (0,),
     n_draws: int = 500,
+    bases: Mapping[str, Base] = BASES,
     progress: Callable[[str], None] = lambda what: None,
 ) -> UpliftFit:
     """`NotTrainable` names an arm with too little in it, `BadInput` a field that cannot be used. Pure.
@@ -70,7 +71,7 @@ def learn_uplift(
     tried: list[dict[str, object]] = []
     for seed in seeds:
         progress(f"uplift: folds of seed {seed}")
-        found = _out_of_fold(encoder, trial, seed, tried)
+        found = _out_of_fold(encoder, trial, seed, bases, tried)
         predicted.append(found[0])
         rankings[MODEL].append(found[1])
         rankings[RISK].append(found[2])
@@ -80,7 +81,7 @@ def learn_uplift(
     outcomes = alike(trial.y, trial.treated, trial.propensity)
     judged = judge(outcomes, rankings, mean, trial.clusters, np.random.default_rng(seeds[0]), n_draws)
     progress("uplift: fitting on all")
-    choice = choose(encoder, trial, seeds[0])
+    choice = choose(encoder, trial, seeds[0], bases)
     return UpliftFit(
         scorer=_scorer(encoder, fit_effect(encoder, trial, choice, seeds[0]), choice),
         choice=choice,
@@ -93,7 +94,7 @@ def learn_uplift(
     )
 
 
-def choose(encoder: Encoder, trial: Trial, seed: int) -> Choice:
+def choose(encoder: Encoder, trial: Trial, seed: int, bases: Mapping[str, Base] = BASES) -> Choice:
     """The learner whose effects come nearest to the doubly robust effects of units that it never saw.
 
     Each candidate is read as intercept + slope x effect, by least squares over those units: most learners find the
@@ -104,7 +105,7 @@ def choose(encoder: Encoder, trial: Trial, seed: int) -> Choice:
     mean = float(target.mean())
     best, losses = (*CONSTANT, 0.0, mean), {CONSTANT: float(((target - mean) ** 2).mean())}
     for learner, fit in UPLIFT.items():
-        for base, of in BASES.items():
+        for base, of in bases.items():
             effect = np.empty(len(trial))
             for one in range(N_CHOOSING):
                 effect[fold == one] = fit(encoder, trial.part(fold != one), of, seed)(trial.rows[fold == one])
@@ -134,7 +135,7 @@ def _line(x: Numbers, y: Numbers) -> tuple[float, float]:
 
 
 def _out_of_fold(
-    encoder: Encoder, trial: Trial, seed: int, tried: list[dict[str, object]]
+    encoder: Encoder, trial: Trial, seed: int, bases: Mapping[str, Base], tried: list[dict[str, object]]
 ) -> tuple[Numbers, Numbers, Numbers]:
     """Predicted uplift, its rank within the fold, and the rank by risk, each (n,).
 
@@ -145,7 +146,7 @@ def _out_of_fold(
     predicted, rank, risk = np.empty((3, len(trial)))
     for one in range(N_FOLDS):
         mine, rest = fold == one, trial.part(fold != one)
-        choice = choose(encoder, rest, seed)
+        choice = choose(encoder, rest, seed, bases)
         tried += [{"learner": a, "base": b, "loss": loss} for (a, b), loss in choice.losses.items()]
         scorer = _scorer(encoder, fit_effect(encoder, rest, choice, seed), choice)
         predicted[mine] = scorer.many(trial.rows[mine])
@@ -157,7 +158,7 @@ def _out_of_fold(
 def _chance_untreated(encoder: Encoder, trial: Trial, seed: int, rows: Numbers) -> Numbers:
     """The chance of the outcome of units that nobody contacts: what ranking by risk goes by."""
     control = trial.part(~trial.treated)
-    model: Raw = BASES["trees"].chance(encoder, control.rows, control.y, seed)
+    model: Raw = BASES["logistic"].chance(encoder, control.rows, control.y, seed)
     return logistic(model.raw(rows))
 
 
