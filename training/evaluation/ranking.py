@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +15,12 @@ from training.evaluation.intervals import N_DRAWS, mean_interval, mean_intervals
 from training.evaluation.judged import Judged, judged_by, only
 from training.evaluation.lists import catalogue_of, coverage, list_metrics
 from training.evaluation.segments import customer_segments
-from training.evaluation.top import top_k
+from training.evaluation.top import ranked_lists
 from training.interactions import Interactions
 from training.scorers import FittedRecommender
 
 CUTOFFS = (1, 3, 5, 10, 20, 50)
 LIST_AT = 10  # the length of list whose novelty, diversity and coverage are measured
-BLOCK = 8_000_000  # affinities that are held at once
 
 Values = NDArray[np.float64]
 
@@ -125,25 +123,6 @@ def check_cutoffs(cutoffs: Sequence[int]) -> tuple[int, ...]:
     if not cutoffs or any(k < 1 for k in cutoffs) or sorted(set(cutoffs)) != list(cutoffs):
         raise BadInput(f"{list(cutoffs)} is no list of cut-offs, expected rising numbers from 1 up", "cutoffs")
     return tuple(cutoffs)
-
-
-def ranked_lists(scorer: FittedRecommender, judged: Judged, depth: int) -> NDArray[np.int32]:
-    """(n, depth) offer rows, best first; -1 where a customer has nothing left to rank."""
-    past = judged.past
-    side: Any = scorer.prepare(past.offers)
-    out = np.empty((len(judged), depth), np.int32)
-    step = max(BLOCK // max(len(past.offers), 1), 1)
-    start, excluded = judged.excluded
-    for first in range(0, len(judged), step):
-        rows = judged.rows[first : first + step].tolist()
-        names, profiles = [past.customers[row] for row in rows], [past.profiles[row] for row in rows]
-        scores = scorer.many(names, profiles, side)
-        if not np.isfinite(scores).all():
-            raise ValueError(f"{type(scorer).__name__} gave affinities that are not finite")
-        last = first + len(rows)
-        mine = excluded[start[first] : start[last]]
-        out[first:last] = top_k(scores, depth, start[first : last + 1] - start[first], mine)
-    return out
 
 
 def difference(one: RankingReport, other: RankingReport, metric: str, k: int, seed: int = 0) -> Interval:
