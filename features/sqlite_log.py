@@ -207,6 +207,14 @@ class SqliteLog:
         query = f"{SHADOW_COLUMNS} NOT INDEXED WHERE position > ? AND kind = {SHADOW} ORDER BY position LIMIT ?"
         return [ShadowRow(row[0].partition("/")[0], *row[1:]) for row in self._read(query, (position, limit))]
 
+    def n_events(self, after: int, since_us: int, until_us: int) -> int:
+        """How many events after this position happened in (since_us, until_us]."""
+        query = (
+            f"SELECT count(*) FROM log INDEXED BY log_events WHERE position > ? AND kind = {EVENT} "
+            "AND occurred_us > ? AND occurred_us <= ?"
+        )
+        return int(self._read(query, (after, since_us, until_us))[0][0])
+
     def decided_after(self, position: int, limit: int) -> list[Decided]:
         return [Decided(*row) for row in self._read(DECIDED_AFTER, (position, limit))]
 

@@ -143,11 +143,19 @@ def train(
         typer.Argument(metavar="[recommender|acceptance|churn|all]"),
     ] = "all",
     seed: Annotated[int, typer.Option(help="Seed of everything that is random.")] = 0,
+    if_needed: Annotated[
+        bool, typer.Option("--if-needed", help="Only when it is due, and nobody else is at it: for cron.")
+    ] = False,
     json: JSON = False,
 ) -> None:
     """Fit, compare with the baseline, log to MLflow, and register as challenger."""
     from serving.commands.train import run
 
+    if if_needed:
+        from serving.commands.train_if_needed import run_if_needed
+
+        run_if_needed(lambda: run(which, seed=seed, as_json=json), as_json=json)
+        return
     run(which, seed=seed, as_json=json)
 
 

@@ -43,6 +43,11 @@ class Settings:
     durable_decisions: bool = field(default=False, metadata={"toml": "decision.durable"})  # log before answering
     refresh_s: float = field(default=0.2, metadata={"toml": "serve.refresh_s"})  # how often changes are looked for
     max_refused: float = field(default=0.01, metadata={"toml": "ingest.max_refused"})  # share of rows, [0, 1]
+    # When `nbo train --if-needed` trains: any of the first three, and never before the last.
+    train_max_age_days: float = field(default=7.0, metadata={"toml": "train.max_age_days"})
+    train_new_events: int = field(default=100_000, metadata={"toml": "train.new_events"})  # 0: never for that
+    train_on_drift: bool = field(default=True, metadata={"toml": "train.on_drift"})
+    train_min_age_hours: float = field(default=12.0, metadata={"toml": "train.min_age_hours"})
     metrics_folder: Path | None = None  # where this worker writes what it measured; None: nobody asks
     started: float = field(default_factory=time.time)  # real time at which a set clock begins to tick
 
@@ -52,9 +57,13 @@ class Settings:
                 raise BadSettings(f"{name} == {getattr(self, name)}, must be in [0, 1]", name)
         if not 0 <= self.holdout < 1:
             raise BadSettings(f"holdout == {self.holdout}, must be in [0, 1)", "holdout")
-        for name in ("expires_after_s", "refresh_s", "temperature", "draws", "prior_strength", "shortlist"):
+        above_0 = ("expires_after_s", "refresh_s", "temperature", "draws", "prior_strength", "shortlist")
+        for name in (*above_0, "train_max_age_days"):
             if not getattr(self, name) > 0:
                 raise BadSettings(f"{name} == {getattr(self, name)}, must be above 0", name)
+        for name in ("train_new_events", "train_min_age_hours"):
+            if not getattr(self, name) >= 0:
+                raise BadSettings(f"{name} == {getattr(self, name)}, must be 0 or more", name)
         try:
             ZoneInfo(self.time_zone)
         except (ZoneInfoNotFoundError, ValueError):

@@ -57,7 +57,7 @@ def test_the_settings_page_lists_every_setting_with_its_default():
     for name, (place, variable) in configurable().items():
         default = defaults[name]
         is_number = isinstance(default, int | float) and not isinstance(default, bool)
-        words = {None: "the real time", False: "false", "": "none"}
+        words = {None: "the real time", False: "false", True: "true", "": "none"}
         shown = f"{default:g}" if is_number else words.get(default, default)
         assert (place, variable, shown) in rows, name
 
