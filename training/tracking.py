@@ -27,7 +27,9 @@ DISTRIBUTION = "next-best-offer"
 
 @dataclass(frozen=True)
 class Logged:
-    """What one run keeps. Frames become JSON tables, figures PNG files, `files` the registered artefact."""
+    """What one run keeps. Frames become JSON tables, figures PNG files, `files` the registered artefact, and `texts`
+    files of the run itself, by path.
+    """
 
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
@@ -36,6 +38,7 @@ class Logged:
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # metric by step
+    texts: Mapping[str, str] = field(default_factory=dict)
     example: pd.DataFrame | None = None
     output: Any = None  # what the model gives for the example
 
@@ -105,6 +108,8 @@ def log_model(client: Any, name: str, what: Logged) -> str:
             mlflow.log_text(frame.to_json(orient="records", indent=1), f"tables/{title}.json")
         for title, figure in what.figures.items():
             mlflow.log_figure(figure, f"pictures/{title}.png")
+        for path, text in what.texts.items():
+            mlflow.log_text(text, path)
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
