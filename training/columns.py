@@ -72,6 +72,9 @@ def context_columns(context: Mapping[str, Any], min_count: int) -> list[Column]:
         columns += _category("context", name, list(context[name]), min_count)
     for name in ("hour", "weekday"):
         columns += _number("context", name, np.asarray(context[name], dtype=np.float64))
+    position = np.asarray(context.get("position", ()), dtype=np.float64)
+    if len(np.unique(position[np.isfinite(position)])) > 1:
+        columns.append(Column("context", "position"))
     return columns
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,21 +12,44 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.catalogue import Offer
+from features.data_settings import Acceptance
 from features.definitions import FeatureSet
+from training.calibration import choose_calibration
 from training.columns import acceptance_encoder
-from training.models.classifier_fit import ClassifierFit, Sample, Tried, check_parts, codes, judge_and_choose
+from training.directions import directions_of, named
+from training.encoder import Encoder
+from training.linear import Linear
+from training.models.acceptance_notes import constraints_noted, selection_noted
+from training.models.classifier_fit import (
+    ClassifierFit,
+    Sample,
+    Tried,
+    check_parts,
+    check_rows,
+    codes,
+    judge_and_choose,
+    raw_log_loss,
+)
 from training.models.classifiers import (
     Part,
     TreeSettings,
     fit_base_rates,
     fit_constant,
+    fit_forest,
     fit_logistic,
     fit_trees,
 )
+from training.models.selection import Selection, selection_of
+from training.neutral import held_at, without
 from training.split import Split
+from training.trees import Forest
+from training.uncertainty import fit_spread
 
 PENALTIES = (0.03, 0.3)  # inverse; smaller is stronger
 TREES = (TreeSettings(), TreeSettings(max_leaf_nodes=31))
+POSITION = "context.position"
+TOP = 1.0  # the position that served probabilities are for
+Parts = Mapping[str, Sample]
 
 
 @dataclass(frozen=True)
@@ -37,16 +61,70 @@ class AcceptanceTable:
     us: NDArray[np.int64]
     customer_features: pd.DataFrame
     offer_features: pd.DataFrame
-    context: Mapping[str, Any]
+    context: Mapping[str, Any]  # channel, placement_id, hour, weekday; position where decisions are logged
     affinity: NDArray[np.float64] | None  # relative, from a recommender that saw only what came before the row's block
     is_new: NDArray[np.bool_]  # the customer's first event
     y: NDArray[np.bool_]
+    chance: NDArray[np.float64] | None = None  # the policy's, of having shown this offer; NaN or None: not logged
+    at_random: NDArray[np.bool_] | None = None  # no estimate chose it
+
+
+@dataclass(frozen=True)
+class _World:
+    """What every candidate is fitted on; `parts` are train, validation and test."""
+
+    encoder: Encoder
+    parts: Parts
+    directions: NDArray[np.int64]  # (n_columns,)
+    seed: int
+
+    def weighted(self, selection: Selection | None) -> _World:
+        """The same rows, counted by their weights; None: all the same."""
+        parts = {
+            name: replace(sample, part=replace(sample.part, w=None if selection is None else selection.weights[name]))
+            for name, sample in self.parts.items()
+        }
+        return replace(self, parts={**parts, "test": self.parts["test"]})
 
 
 def learn_acceptance(
-    features: FeatureSet, catalogue: Sequence[Offer], table: AcceptanceTable, split: Split, seed: int
+    features: FeatureSet,
+    catalogue: Sequence[Offer],
+    table: AcceptanceTable,
+    split: Split,
+    seed: int,
+    settings: Acceptance | None = None,
 ) -> ClassifierFit:
-    """Fit on the training part, choose and calibrate on validation, judge on test."""
+    """Fit on the training part, choose and calibrate on validation, judge on test.
+
+    Where chances are logged, impressions count by the inverse of theirs, if that does better on what was drawn at
+    random. Position is learned from, and held at the top in what serves. `BadInput` where a number is infinite.
+    """
+    rules = Acceptance() if settings is None else settings
+    world = _world(features, catalogue, table, split, seed, rules)
+    selection = selection_of(table, split)
+    weighs = selection is not None and _weighs(world, selection, rules.weights)
+    world = world.weighted(selection if weighs else None)
+    rows = np.flatnonzero(split.test)
+    baselines, candidates, test = _baselines(world), _candidates(world), world.parts["test"]
+    fit = judge_and_choose(world.encoder, baselines, candidates, world.parts, lambda: _slices(table, rows), seed)
+    otherwise = world.weighted(None if weighs else selection)
+    other = None if selection is None else _probabilities(otherwise, _refitted(otherwise, fit.chosen))
+    fit = selection_noted(fit, test, selection, weighs, other, seed)
+    held = named(world.encoder, world.directions)
+    anyhow = replace(world, directions=np.zeros_like(world.directions))
+    free = _probabilities(anyhow, _refitted(anyhow, fit.chosen)) if held else None
+    return _served(constraints_noted(fit, test, held, free, seed), world)
+
+
+def _world(
+    features: FeatureSet,
+    catalogue: Sequence[Offer],
+    table: AcceptanceTable,
+    split: Split,
+    seed: int,
+    rules: Acceptance,
+) -> _World:
     masks = {"training": split.train, "validation": split.validation, "test": split.test}
     check_parts("acceptance", {name: table.y[mask] for name, mask in masks.items()})
     at = np.flatnonzero(split.train)
@@ -62,30 +140,104 @@ def learn_acceptance(
     rows = encoder.rows(
         len(table.y), table.customer_features, table.offers, table.offer_features, table.context, table.affinity
     )
+    check_rows(encoder, rows)
     customers = codes(table.customers)
     parts = {
         name: Sample(Part(rows[mask], table.y[mask]), codes(customers[mask].tolist()), table.us[mask])
         for name, mask in (("train", split.train), ("validation", split.validation), ("test", split.test))
     }
-    train, validation = parts["train"].part, parts["validation"].part
-    names = {column.name for column in encoder.columns}
-    baselines = [Tried("base_rate", "linear", fit_constant(train), {})]
-    if "offer.offer_id" in names:
-        rates = fit_base_rates(encoder, train, "offer.offer_id")
-        baselines = [Tried("offer_base_rate", "linear", rates, {})]
-    candidates = [Tried("logistic", "linear", fit_logistic(encoder, train, c), {"c": c}) for c in PENALTIES]
-    for settings in TREES:
-        fit = fit_trees(encoder, train, validation, settings, seed)
-        params = {**asdict(settings), "n_trees": fit.n_trees}
-        candidates.append(Tried("boosted_trees", "trees", fit.forest, params, fit.curve))
-    test = np.flatnonzero(split.test)
-    return judge_and_choose(encoder, baselines, candidates, parts, lambda: _slices(table, test), seed)
+    return _World(encoder, parts, directions_of(encoder, rules.expected), seed)
+
+
+def _baselines(world: _World) -> list[Tried]:
+    train = world.parts["train"].part
+    if any(column.name == "offer.offer_id" for column in world.encoder.columns):
+        return [Tried("offer_base_rate", "linear", fit_base_rates(world.encoder, train, "offer.offer_id"), {})]
+    return [Tried("base_rate", "linear", fit_constant(train), {})]
+
+
+def _candidates(world: _World) -> list[Tried]:
+    if not world.encoder.columns:
+        return []
+    return [*(_logistic(world, c) for c in PENALTIES), *(_trees(world, settings) for settings in TREES)]
+
+
+def _logistic(world: _World, c: float) -> Tried:
+    model = fit_logistic(world.encoder, world.parts["train"].part, c, directions=world.directions.tolist())
+    return Tried("logistic", "linear", model, {"c": c})
+
+
+def _trees(world: _World, settings: TreeSettings) -> Tried:
+    train, validation = world.parts["train"].part, world.parts["validation"].part
+    fit = fit_trees(world.encoder, train, validation, settings, world.seed, world.directions.tolist())
+    return Tried("boosted_trees", "trees", fit.forest, {**asdict(settings), "n_trees": fit.n_trees}, fit.curve)
+
+
+def _refitted(world: _World, tried: Tried) -> Tried:
+    """The same kind of model with the same settings, on the rows as this world counts them."""
+    if tried.name == "logistic":
+        return _logistic(world, tried.params["c"])
+    if tried.name == "boosted_trees":
+        return _trees(world, _settings(tried))
+    return next(one for one in _baselines(world) if one.name == tried.name)
+
+
+def _weighs(world: _World, selection: Selection, rule: str) -> bool:
+    """Whether impressions count by weight: as the setting says; where that is left open, if it does better on the
+    validation part's random draws, or by weight on all of it where these are too few."""
+    if rule != "auto" or not selection.usable or not world.encoder.columns:
+        return rule == "always"
+    judged = selection.judged(world.parts["validation"].part)
+    by_weight, by_count = (
+        raw_log_loss(_trees(world.weighted(one), TREES[0]).model, judged) for one in (selection, None)
+    )
+    return by_weight < by_count
+
+
+def _probabilities(world: _World, tried: Tried) -> NDArray[np.float64]:
+    """Of the test part, calibrated on validation as what serves is."""
+    validation = world.parts["validation"]
+    raw = tried.model.raw(validation.part.rows)
+    calibration, _ = choose_calibration(raw, validation.part.y, validation.customers, validation.part.w)
+    return calibration(tried.model.raw(world.parts["test"].part.rows))
+
+
+def _served(fit: ClassifierFit, world: _World) -> ClassifierFit:
+    """What serves: position held at the top, and how unsure the log-odds are."""
+    encoder, model, parts = world.encoder, fit.chosen.model, world.parts
+    train = parts["train"]
+    at = next((i for i, column in enumerate(encoder.columns) if column.name == POSITION), None)
+    if at is not None:
+        model, encoder = held_at(model, encoder, at, TOP)
+        train = replace(train, part=replace(train.part, rows=without(train.part.rows, at)))
+    directions = [one for n, one in enumerate(world.directions.tolist()) if n != at]
+    refit = partial(_refit_for_spread, encoder, fit.chosen, directions)
+    spread = fit_spread(encoder, train.part, train.customers, refit, world.seed)
+    return replace(fit, classifier=replace(fit.classifier, model=model, encoder=encoder), spread=spread)
+
+
+def _refit_for_spread(
+    encoder: Encoder, tried: Tried, directions: Sequence[int], part: Part, seed: int
+) -> Linear | Forest:
+    if tried.name == "logistic":
+        return fit_logistic(encoder, part, tried.params["c"], directions=directions)
+    if tried.name == "boosted_trees":
+        return fit_forest(encoder, part, _settings(tried), tried.params["n_trees"], seed, directions)
+    return fit_constant(part)
+
+
+def _settings(tried: Tried) -> TreeSettings:
+    return TreeSettings(**{key: value for key, value in tried.params.items() if key != "n_trees"})
 
 
 def _slices(table: AcceptanceTable, rows: NDArray[np.int64]) -> dict[str, list[object]]:
-    return {
+    by: dict[str, list[object]] = {
         "offer": [table.offers[i].offer_id for i in rows.tolist()],
         "category": [table.offers[i].category for i in rows.tolist()],
         "customer": ["new" if table.is_new[i] else "known" for i in rows.tolist()],
         "channel": [table.context["channel"][i] for i in rows.tolist()],
     }
+    position = table.context.get("position")
+    if position is not None and np.isfinite(np.asarray(position, np.float64)).any():
+        by["position"] = [f"{position[i]:.0f}" if np.isfinite(position[i]) else None for i in rows.tolist()]
+    return by

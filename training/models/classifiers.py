@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,11 +71,31 @@ def fit_base_rates(encoder: Encoder, train: Part, column: str) -> Linear:
     return _linear(logit(overall), categories=[at], category_weights=[[*odds, 0.0]])
 
 
-def fit_logistic(encoder: Encoder, train: Part, c: float, only: str | None = None) -> Linear:
-    """L2-penalised logistic regression on all columns, or on `only` one; `c` is the inverse penalty."""
+def fit_logistic(
+    encoder: Encoder,
+    train: Part,
+    c: float,
+    only: str | None = None,
+    directions: Sequence[int] | None = None,
+) -> Linear:
+    """L2-penalised logistic regression on all columns, or on `only` one; `c` is the inverse penalty.
+
+    Of `directions`, as for trees: a column whose weight goes against its own is left out, and the rest fitted again.
+    """
+    left = frozenset(i for i, of in enumerate(encoder.columns) if only is None or of.name == only)
+    while True:
+        fitted = _logistic(encoder, train, c, left)
+        wanted = np.zeros(len(fitted.numbers)) if directions is None else np.asarray(directions)[fitted.numbers]
+        against = fitted.numbers[fitted.weights * wanted < 0]
+        if not against.size:
+            return fitted
+        left -= set(against.tolist())
+
+
+def _logistic(encoder: Encoder, train: Part, c: float, among: frozenset[int]) -> Linear:
     from sklearn.linear_model import LogisticRegression
 
-    columns = [(i, of) for i, of in enumerate(encoder.columns) if only is None or of.name == only]
+    columns = [(i, of) for i, of in enumerate(encoder.columns) if i in among]
     numbers = np.array([i for i, of in columns if of.values is None], dtype=np.int64)
     categories = np.array([i for i, of in columns if of.values is not None], dtype=np.int64)
     logs = np.sign(train.rows[:, numbers]) * np.log1p(np.abs(train.rows[:, numbers]))
@@ -149,19 +170,12 @@ def fit_trees(
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     model = HistGradientBoostingClassifier(
-        learning_rate=settings.learning_rate,
+        **_boosting(encoder, settings, seed, directions),
         max_iter=settings.max_trees,
-        max_leaf_nodes=settings.max_leaf_nodes,
-        min_samples_leaf=settings.min_samples_leaf,
-        l2_regularization=settings.l2,
-        max_features=settings.max_features,
-        categorical_features=encoder.categorical or None,
-        monotonic_cst=list(directions) if directions is not None and any(directions) else None,
         early_stopping=True,
         scoring="loss",
         n_iter_no_change=settings.patience,
         tol=0.0,
-        random_state=seed,
     )
     with threadpool_limits(1, user_api="openmp"):  # the same sums, so the same trees, on any number of cores
         model.fit(
@@ -175,3 +189,35 @@ def fit_trees(
     curve = tuple(-float(loss) for loss in model.validation_score_)
     n_trees = max(int(np.argmin(curve)), 1)
     return TreeFit(flatten(model, n_trees), n_trees, curve)
+
+
+def fit_forest(
+    encoder: Encoder,
+    train: Part,
+    settings: TreeSettings,
+    n_trees: int,
+    seed: int,
+    directions: Sequence[int] | None = None,
+) -> Forest:
+    """So many trees, whatever they bring."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    model = HistGradientBoostingClassifier(
+        **_boosting(encoder, settings, seed, directions), max_iter=n_trees, early_stopping=False
+    )
+    with threadpool_limits(1, user_api="openmp"):
+        model.fit(train.rows, train.y, sample_weight=train.w)
+    return flatten(model)
+
+
+def _boosting(encoder: Encoder, settings: TreeSettings, seed: int, directions: Sequence[int] | None) -> dict[str, Any]:
+    return {
+        "learning_rate": settings.learning_rate,
+        "max_leaf_nodes": settings.max_leaf_nodes,
+        "min_samples_leaf": settings.min_samples_leaf,
+        "l2_regularization": settings.l2,
+        "max_features": settings.max_features,
+        "categorical_features": encoder.categorical or None,
+        "monotonic_cst": list(directions) if directions is not None and any(directions) else None,
+        "random_state": seed,
+    }

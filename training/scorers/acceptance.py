@@ -11,8 +11,13 @@ from numpy.typing import NDArray
 
 from features.catalogue import Offer
 from features.errors import BrokenRelease
+from training.encoder import OfferSide
 from training.scorers.base import SMALLEST, Affinity, Arrays
 from training.scorers.classifier import Classifier, RawForOffers, logistic
+from training.trees import Forest, ForestRows
+
+SMALLEST_SPREAD, LARGEST_SPREAD = 0.02, 3.0  # standard deviations of log-odds
+SPREAD = "spread_"  # how its arrays are named
 
 
 class AcceptanceModel(Protocol):
@@ -33,6 +38,7 @@ class AcceptanceScorer:
     KIND: ClassVar[str] = "acceptance"
     version: str
     classifier: Classifier
+    doubt: Forest | None = None  # the log of the standard deviation of the log-odds, by the classifier's columns
 
     def prepare(
         self, offers: Sequence[Offer], offer_features: Mapping[str, Mapping[str, Any]], now_us: int
@@ -48,12 +54,43 @@ class AcceptanceScorer:
         """Shape (n_offers,). `context` has channel, placement_id, hour and weekday (UTC, Monday is 0)."""
         return self.classifier.calibration(side.raw(features, context, affinity))
 
+    def spread(
+        self, features: Mapping[str, Any], context: Mapping[str, Any], affinity: Affinity, side: RawForOffers
+    ) -> NDArray[np.float64]:
+        """Shape (n_offers,): the standard deviation of each offer's log-odds, as other customers to learn from would
+        have moved them; before calibration. Zeros where the release has none."""
+        of_offers: OfferSide = side.side
+        if self.doubt is None:
+            return np.zeros(len(of_offers.template))
+        found = ForestRows(self.doubt, self.classifier.encoder, of_offers).raw(features, context, affinity)
+        return np.exp(np.clip(found, np.log(SMALLEST_SPREAD), np.log(LARGEST_SPREAD)))
+
+    def between(
+        self,
+        features: Mapping[str, Any],
+        context: Mapping[str, Any],
+        affinity: Affinity,
+        side: RawForOffers,
+        z: float = 1.96,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Shapes (n_offers,): P(accept) with the log-odds `z` standard deviations lower, and higher."""
+        raw = side.raw(features, context, affinity)
+        away = z * self.spread(features, context, affinity, side)
+        return self.classifier.calibration(raw - away), self.classifier.calibration(raw + away)
+
     def parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        return self.classifier.parts()
+        meta, arrays = self.classifier.parts()
+        if self.doubt is None:
+            return meta, arrays
+        return meta, {**arrays, **{f"{SPREAD}{name}": array for name, array in self.doubt.arrays().items()}}
 
     @classmethod
     def made_of(cls, meta: Mapping[str, Any], arrays: Arrays, offer_map: tuple[str, ...]) -> AcceptanceScorer:
-        return cls(meta["version"], Classifier.made_of(meta, arrays))
+        found = {name.removeprefix(SPREAD): array for name, array in arrays.items() if name.startswith(SPREAD)}
+        doubt = Forest(**found) if found else None
+        if doubt is not None and int(doubt.column.max(initial=-1)) >= len(meta["columns"]):
+            raise BrokenRelease(f"the spread reads column {doubt.column.max()}, there are {len(meta['columns'])}")
+        return cls(meta["version"], Classifier.made_of(meta, arrays), doubt)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,9 @@ from training.trees import Forest
 class RawForOffers(Protocol):
     """Log-odds of one customer for each of the offers that it was prepared for, (n_offers,)."""
 
+    @property
+    def side(self) -> OfferSide: ...
+
     def raw(
         self, features: Mapping[str, Any], context: Mapping[str, Any], affinity: Affinity | None
     ) -> NDArray[np.float64]: ...

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from features.errors import NotTrainable
 from features.history import customer_features_at, offer_features_at
-from training.dataset import context_of, read_impressions
+from training.dataset import Impressions, context_of, read_impressions
 from training.encoder import relative
 from training.interactions import Interactions
 from training.models.acceptance import AcceptanceTable, learn_acceptance
 from training.models.classifier_fit import ClassifierFit
-from training.models.recommender import MIN_INTERACTIONS, Recipe, fit_recipe
+from training.models.recipes import Recipe, fit_recipe
+from training.models.recommender import MIN_INTERACTIONS
 from training.split import Split, blocks, split_with_gap
 from training.steps.inputs import MAX_ROWS, Inputs, Progress, thinned
 
@@ -59,13 +60,30 @@ def learn_from_log(inputs: Inputs, interactions: Interactions, recipe: Recipe, p
         us=us,
         customer_features=customers,
         offer_features=offers,
-        context=context_of(rows),
+        context={**context_of(rows), "position": rows["position"].to_numpy(np.float64)},
         affinity=affinity,
         is_new=rows["is_new"].to_numpy(np.bool_),
         y=accepted,
+        chance=rows["chance"].to_numpy(np.float64),
+        at_random=rows["at_random"].to_numpy(np.bool_),
     )
     progress("acceptance: fitting")
-    return learn_acceptance(inputs.features, inputs.offers, table, split, inputs.seed)
+    fit = learn_acceptance(inputs.features, inputs.offers, table, split, inputs.seed, inputs.settings.acceptance)
+    return replace(fit, notes=(*left_out(found), *fit.notes))
+
+
+def left_out(found: Impressions) -> list[str]:
+    """What of the log the model does not learn from, in sentences."""
+    said = []
+    if found.n_unknown_offer:
+        said.append(
+            f"{found.n_unknown_offer:,} impressions are of offers that the catalogue no longer has; they are left out."
+        )
+    if found.n_repeated:
+        said.append(f"{found.n_repeated:,} impressions repeat one of the same decision and offer; they are left out.")
+    if found.n_immature:
+        said.append(f"{found.n_immature:,} impressions are too young for their outcome to be known; they are left out.")
+    return said
 
 
 def stacked_affinity(
@@ -102,6 +120,6 @@ def stacked_affinity(
         bounds = np.searchsorted(of_row[order], np.arange(len(names) + 1))
         for customer, name in enumerate(names.tolist()):
             mine = order[bounds[customer] : bounds[customer + 1]]
-            affinity = relative(scorer.taste(name, profiles[customer], side)[None, :])[0]  # type: ignore[arg-type]
+            affinity = relative(scorer.taste(name, profiles[customer], side)[None, :])[0]
             out[at[mine]] = affinity[offers[mine]]
     return out

@@ -13,7 +13,8 @@ from training.tracking import Logged
 
 
 def logged(name: str, fit: ClassifierFit, inputs: Inputs) -> Logged:
-    scorer: Scorer = AcceptanceScorer("", fit.classifier) if name == "acceptance" else ChurnScorer("", fit.classifier)
+    acceptance = name == "acceptance"
+    scorer: Scorer = AcceptanceScorer("", fit.classifier, fit.spread) if acceptance else ChurnScorer("", fit.classifier)
     tried = [
         {"model": t.name, "validation_log_loss": t.validation_log_loss, "params": json_bytes(dict(t.params)).decode()}
         for t in fit.tried
@@ -42,6 +43,8 @@ def logged(name: str, fit: ClassifierFit, inputs: Inputs) -> Logged:
                     for c in fit.classifier.encoder.columns
                 ]
             ),
+            **fit.tables,
+            **({"notes": pd.DataFrame({"note": fit.notes})} if fit.notes else {}),
         },
         figures=classifier_figures(fit),
         curves={"early_stopping_log_loss": fit.chosen.curve},
