@@ -53,7 +53,7 @@ def ranking(case: Case, bounds: RankingBounds) -> Iterator[Check]:
         return
     by, low, high, how = found
     figures = f"NDCG@10 {new.metrics[FIGURE]:.4f}, champion {old.metrics[FIGURE]:.4f}"
-    yield at_least(high, -allowed, f"{figures}; {how} {by:+.4f} [{low:+.4f}, {high:+.4f}]", shown=by)
+    yield at_least(high, 0.0 - allowed, f"{figures}; {how} {by:+.4f} [{low:+.4f}, {high:+.4f}]", shown=by)
 
 
 def difference(new: ModelRun, old: ModelRun, champion: str) -> tuple[float, float, float, str] | None:
