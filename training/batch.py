@@ -72,7 +72,7 @@ def best_of_rows(scores, rows, values):  # type: ignore[no-untyped-def]
             score = scores[i, j]
             if held == k and not score > values[i, k - 1]:
                 continue
-            at = held if held < k else k - 1
+            at = min(held, k - 1)
             while at > 0 and score > values[i, at - 1]:
                 values[i, at], rows[i, at] = values[i, at - 1], rows[i, at - 1]
                 at -= 1

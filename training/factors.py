@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.compiled import compiled, reordered
+from training.compiled import compiled, reordered, unlocked
 
 
 @reordered
@@ -35,7 +35,7 @@ def boost(scores, row_of, taken, by):  # type: ignore[no-untyped-def]
             scores[row] += by[i]
 
 
-@compiled
+@unlocked
 def boost_many(scores, rows, row_of, start, taken, by):  # type: ignore[no-untyped-def]
     """`boost` of each row of scores (n_customers, n); `rows` are the customers', -1 if unknown."""
     for i in range(len(rows)):
@@ -44,14 +44,17 @@ def boost_many(scores, rows, row_of, start, taken, by):  # type: ignore[no-untyp
             boost(scores[i], row_of, taken[part], by[part])
 
 
-@compiled
 def taken_last(scores, rows, row_of, start, taken):  # type: ignore[no-untyped-def]
     """What a customer took before, and is still on offer, gets the lowest of the customer's scores (n_customers, n)."""
+    if scores.size:
+        _set_taken(scores, scores.min(axis=1), rows, row_of, start, taken)
+
+
+@unlocked
+def _set_taken(scores, to, rows, row_of, start, taken):  # type: ignore[no-untyped-def]
     for i in range(len(rows)):
-        if rows[i] < 0 or scores.shape[1] == 0:
-            continue
-        lowest = scores[i].min()
-        for at in range(start[rows[i]], start[rows[i] + 1]):
-            row = row_of[taken[at]]
-            if row >= 0:
-                scores[i, row] = lowest
+        if rows[i] >= 0:
+            for at in range(start[rows[i]], start[rows[i] + 1]):
+                row = row_of[taken[at]]
+                if row >= 0:
+                    scores[i, row] = to[i]

@@ -18,12 +18,10 @@ def item_scores(  # type: ignore[no-untyped-def]
     by = np.float32(prior if row >= 0 else 1.0)
     if by != 0.0:
         for j in range(n_trained):
-            scores[j] = popular[j]
+            scores[j] = by * popular[j]
         for token in tokens:
             for j in range(n_trained):
-                scores[j] += token_popular[token, j]
-        for j in range(n_trained):
-            scores[j] *= by
+                scores[j] += by * token_popular[token, j]
     if row >= 0:
         for i in range(taken_start[row], taken_start[row + 1]):
             times, offer = taken_weight[i], taken[i]
@@ -38,19 +36,26 @@ def _of_catalogue(out, scores, unseen, trained_of, like_start, like_row, like_we
 
     What nobody took scores as what is described alike, or as the mean if nothing is.
     """
-    lowest, mean = np.float32(0.0), np.float32(0.0)
-    for j in range(len(scores)):
-        lowest = min(lowest, scores[j])
-        mean += scores[j]
-    mean /= np.float32(max(len(scores), 1))
+    lowest = mean = np.float32(np.nan)
     for i in range(len(out)):
         if trained_of[i] >= 0:
             out[i] = scores[trained_of[i]]
             continue
+        if np.isnan(mean):
+            lowest, mean = _lowest_and_mean(scores)
         total = mean - lowest if like_start[i] == like_start[i + 1] else np.float32(0.0)
         for at in range(like_start[i], like_start[i + 1]):
             total += like_weight[at] * (scores[like_row[at]] - lowest)
         out[i] = lowest + np.float32(unseen) * total
+
+
+@compiled
+def _lowest_and_mean(scores):  # type: ignore[no-untyped-def]
+    lowest, total = np.float32(0.0), np.float32(0.0)
+    for score in scores:
+        lowest = min(lowest, score)
+        total += score
+    return lowest, total / np.float32(max(len(scores), 1))
 
 
 @unlocked

@@ -23,8 +23,8 @@ SAMPLED = 300  # customers by whom the scale of scores is measured
 @dataclass(frozen=True, slots=True)
 class ItemItemSettings:
     weighting: Weighting = "binary"
-    half_life_days: float | None = None  # of what a customer took
-    n_neighbours: int = 200  # offers that speak for, or against, an offer: those of the largest weight
+    half_life_days: float | None = 180.0  # of what a customer took
+    n_neighbours: int = 100  # offers that speak for, or against, an offer: those of the largest weight
     prior: float = 0.02  # of what everybody takes, in standard deviations of the scores
     popular_half_life_days: float | None = 30.0  # of what everybody takes
     customer_l2: float = 100.0  # customers' worth of doubt about what an attribute says
