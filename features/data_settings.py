@@ -42,7 +42,8 @@ class Churn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     activity: tuple[str, ...] = ("visit", "view", "purchase")
     gap_days: int = 0
-    horizon_days: int = 30
+    horizon_days: int = 30  # the one that serves
+    horizons: tuple[int, ...] = (7, 30, 90)  # that are learned beside it, as far as the log is long enough
     every_days: int = 7  # days between the snapshot dates that give training rows
     active_within_days: int = 90  # only customers active this recently before t are at risk
 
@@ -75,5 +76,5 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise BadRecipe(f"{name!r} is not an event type; expected one of {', '.join(BY_NAME)}", name)
         if not self.windows or any(days < 1 for days in self.windows):
             raise BadRecipe(f"windows == {list(self.windows)}, expected days of at least 1", "windows")
-        if self.churn.horizon_days < 1 or self.churn.gap_days < 0:
-            raise BadRecipe("churn needs horizon_days >= 1 and gap_days >= 0", "churn")
+        if min(self.churn.horizon_days, *self.churn.horizons, 1) < 1 or self.churn.gap_days < 0:
+            raise BadRecipe("churn needs horizon_days >= 1, horizons >= 1 and gap_days >= 0", "churn")

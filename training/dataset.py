@@ -246,7 +246,8 @@ class Risks:
     """Customers at snapshot instants. `rows` has customer_id and us, by time and customer."""
 
     rows: pd.DataFrame
-    churned: NDArray[np.bool_]
+    churned: NDArray[np.bool_]  # at the horizon that serves
+    silent_days: NDArray[np.int64]  # whole days without activity after the gap, counted up to the longest horizon
 
 
 def snapshot_instants(first_us: int, as_of_us: int, rules: Churn) -> list[int]:
@@ -260,21 +261,25 @@ def read_risks(log: Log, instants: Sequence[int], rules: Churn) -> Risks:
     """Everybody active in the days before each instant; churned without activity in (t + gap, t + gap + horizon].
 
     A visitor who became a known customer has not churned while the customer goes on, and is nobody after the join.
-    `began` is the day for "before t", `ended` the day for "after t": they differ at midnight itself.
+    `began` is the day for "before t", `ended` the day for "after t": they differ at midnight itself. Silence is known
+    only as far as the log goes: a horizon that ends after it must not be asked of the instant.
     """
+    longest = max(rules.horizon_days, *rules.horizons, 0)
     frame = log.frame(
         f"WITH instants AS (SELECT unnest($1) AS t), activity AS MATERIALIZED (SELECT DISTINCT customer_id, who, "
         f"alias_until_us, us // {US_PER_DAY} AS began, (us - 1) // {US_PER_DAY} AS ended FROM events "
         f"WHERE list_contains($2, event_type)), "
         f"at_risk AS (SELECT DISTINCT customer_id, who, t FROM activity JOIN instants ON began >= t - $5 AND began < t "
         f"WHERE alias_until_us IS NULL OR alias_until_us > t * {US_PER_DAY}), "
-        f"active AS (SELECT DISTINCT who, t FROM activity JOIN instants ON ended >= t + $3 AND ended < t + $4) "
-        f"SELECT customer_id, t * {US_PER_DAY} AS us, active.who IS NULL AS churned "
-        f"FROM at_risk LEFT JOIN active USING (who, t) ORDER BY t, customer_id",
+        f"back AS (SELECT who, t, min(ended) - t - $3 AS days FROM activity JOIN instants "
+        f"ON ended >= t + $3 AND ended < t + $3 + $4 GROUP BY who, t) "
+        f"SELECT customer_id, t * {US_PER_DAY} AS us, coalesce(back.days, $4) AS silent_days "
+        f"FROM at_risk LEFT JOIN back USING (who, t) ORDER BY t, customer_id",
         [int(t // US_PER_DAY) for t in instants],
         list(rules.activity),
         rules.gap_days,
-        rules.gap_days + rules.horizon_days,
+        longest,
         rules.active_within_days,
     )
-    return Risks(frame[["customer_id", "us"]], frame["churned"].to_numpy(np.bool_))
+    silent = frame["silent_days"].to_numpy(np.int64)
+    return Risks(frame[["customer_id", "us"]], silent >= rules.horizon_days, silent)

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 from features.errors import BadInput, NotTrainable
 from features.facts import Facts
 from features.home import Home
 from training.dataset import read_interactions
+from training.interactions import Interactions
 from training.models.classifier_fit import ClassifierFit
 from training.models.recipes import Recipe
 from training.models.recommender import RecommenderFit
@@ -19,7 +21,7 @@ from training.steps import acceptance, churn, recommender
 from training.steps.inputs import Inputs, Progress, read_inputs
 from training.steps.kept import logged
 from training.steps.release import pin_release
-from training.tracking import MODELS, log_model, tracking
+from training.tracking import MODELS, Logged, log_model, tracking
 
 Which = Literal["recommender", "acceptance", "churn", "all"]
 
@@ -82,10 +84,11 @@ def train(
             reports.append(_report("recommender", number, fit, started))
         if which in ("acceptance", "all"):
             known = recipe or recommender.registered_recipe(client)
-            learn = lambda: acceptance.learn_from_log(inputs, interactions, known, progress)  # noqa: E731
-            reports.append(_classifier(client, inputs, "acceptance", which, learn))
+            reports.append(
+                _classifier(client, "acceptance", which, partial(_acceptance, inputs, interactions, known, progress))
+            )
         if which in ("churn", "all"):
-            reports.append(_classifier(client, inputs, "churn", which, lambda: churn.learn_from_log(inputs, progress)))
+            reports.append(_classifier(client, "churn", which, partial(_churn, inputs, progress)))
         progress("registering the release")
         versions = {report.name: report.version for report in reports}
         missing = {report.name: report.not_trainable for report in reports if report.not_trainable is not None}
@@ -95,17 +98,27 @@ def train(
     )
 
 
-def _classifier(
-    client: Any, inputs: Inputs, name: str, which: Which, learn: Callable[[], ClassifierFit]
-) -> ModelReport:
+def _acceptance(
+    inputs: Inputs, interactions: Interactions, recipe: Recipe, progress: Progress
+) -> tuple[ClassifierFit, Logged]:
+    fit = acceptance.learn_from_log(inputs, interactions, recipe, progress)
+    return fit, logged("acceptance", fit, inputs)
+
+
+def _churn(inputs: Inputs, progress: Progress) -> tuple[ClassifierFit, Logged]:
+    run = churn.learn_from_log(inputs, progress)
+    return run.fit, run.logged(inputs)
+
+
+def _classifier(client: Any, name: str, which: Which, learn: Callable[[], tuple[ClassifierFit, Logged]]) -> ModelReport:
     started = time.perf_counter()
     try:
-        fit = learn()
+        fit, kept = learn()
     except NotTrainable as error:
         if which == name:
             raise
         return ModelReport(name, None, not_trainable=error.reason, seconds=time.perf_counter() - started)
-    number = log_model(client, name, logged(name, fit, inputs))
+    number = log_model(client, name, kept)
     return _report(name, number, fit, started)
 
 

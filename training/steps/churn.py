@@ -1,42 +1,200 @@
-"""The churn model from the log: customers at risk at snapshot dates, with features as of each."""
+"""The churn model from the log: customers at risk at snapshot dates, features as of each, and what they are worth."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
 import numpy as np
 import pandas as pd
 
 from features.errors import NotTrainable
 from features.events import US_PER_DAY
 from features.history import customer_features_at
+from training.as_of import customers_as_of, sampled
+from training.canaries import refuse_future
 from training.dataset import read_risks, snapshot_instants
-from training.models.churn import ChurnTable, learn_churn
+from training.models.churn import ChurnTable, Times
+from training.models.churn_horizons import ChurnFit, learn_horizons
 from training.models.classifier_fit import ClassifierFit
+from training.reasons import contributions
 from training.split import split_instants
+from training.steps.churn_value import ValueAtRisk, value_at_risk
 from training.steps.inputs import MAX_ROWS, Inputs, Progress, thinned
+from training.steps.kept import logged as kept_of_classifier
+from training.steps.kept import under
+from training.tracking import Logged
+
+N_MADE_AGAIN = 200  # rows whose features are made again from the log alone
+MOST_EXPLAINED = 500  # rows of the last test instant
 
 
-def learn_from_log(inputs: Inputs, progress: Progress) -> ClassifierFit:
-    progress("churn: customers at risk")
-    rules = inputs.settings.churn
-    instants = snapshot_instants(inputs.first_us + US_PER_DAY, inputs.as_of_us, rules)
-    ahead = rules.gap_days + rules.horizon_days
-    earlier, test = split_instants(instants, ahead * US_PER_DAY)
-    if not earlier:
-        raise NotTrainable(
-            "churn",
-            f"{len(instants)} snapshot dates, {rules.every_days} days apart, whose label of {ahead} days is known; "
-            f"too few for a test part that no earlier label reaches into",
+@dataclass(frozen=True)
+class ChurnRun:
+    """What was learned of churn, and of what goes with those who leave."""
+
+    horizons: ChurnFit
+    value: ValueAtRisk | None
+    fit: ClassifierFit  # of the horizon that serves, with the report's tables, figures and notes
+
+    def logged(self, inputs: Inputs) -> Logged:
+        from training.churn_pictures import churn_figures
+
+        kept = kept_of_classifier("churn", self.fit, inputs)
+        held_out = None if self.value is None else self.value.report
+        return replace(
+            kept,
+            params={**kept.params, "horizon_days": self.horizons.horizon_days},
+            files=under("scorer", self.horizons.scorer),
+            figures={**kept.figures, **churn_figures(self.horizons, held_out)},
         )
-    risks = read_risks(inputs.log, [*earlier, *test], rules)
+
+
+def learn_from_log(inputs: Inputs, progress: Progress) -> ChurnRun:
+    """`NotTrainable` where the log is too short or too small for the horizon that serves; `Leakage` by the canaries."""
+    progress("churn: customers at risk")
+    serving = inputs.settings.churn.horizon_days
+    asked_for = sorted({*inputs.settings.churn.horizons, serving})
+    known = {days: instants_for(inputs, days) for days in asked_for if days >= serving}
+    too_short = {days: of for days, of in known.items() if isinstance(of, str)}
+    if serving in too_short:
+        raise NotTrainable("churn", too_short[serving])
+    times = {days: of for days, of in known.items() if isinstance(of, Times)}
+    instants = sorted({t for of in times.values() for t in (*of.earlier, *of.test)})
+    risks = read_risks(inputs.log, instants, inputs.settings.churn)
     kept = thinned(len(risks.rows), MAX_ROWS)
     rows = risks.rows.iloc[kept].reset_index(drop=True)
     us = rows["us"].to_numpy(np.int64)
     progress("churn: features as of each date")
-    features = customer_features_at(
-        inputs.home,
-        inputs.facts,
-        pd.DataFrame({"customer_id": rows["customer_id"], "event_timestamp": pd.to_datetime(us, unit="us", utc=True)}),
-    )
+    moments = pd.to_datetime(us, unit="us", utc=True)
+    asked = pd.DataFrame({"customer_id": rows["customer_id"], "event_timestamp": moments})
+    features = customer_features_at(inputs.home, inputs.facts, asked)
+    table = ChurnTable(rows["customer_id"].tolist(), us, features, risks.silent_days[kept])
+    compared = refuse_foresight("churn", inputs, table.customers, us, features)
     progress("churn: fitting")
-    table = ChurnTable(rows["customer_id"].tolist(), us, features, risks.churned[kept])
-    return learn_churn(inputs.features, table, earlier, test, inputs.seed)
+    horizons = [days for days in asked_for if days not in too_short]
+    fit = learn_horizons(inputs.features, table, horizons, serving, lambda days: times[days], inputs.seed)
+    progress("churn: customer value")
+    value, unvalued = at_risk_value(inputs, table, fit)
+    return described(fit, {**too_short, **fit.left_out}, value, unvalued, compared, table)
+
+
+def instants_for(inputs: Inputs, horizon_days: int) -> Times | str:
+    """Snapshot dates to learn at and to judge at for a horizon, or why the log is too short for it."""
+    rules = inputs.settings.churn
+    of_horizon = msgspec.structs.replace(rules, horizon_days=horizon_days)
+    instants = snapshot_instants(inputs.first_us + US_PER_DAY, inputs.as_of_us, of_horizon)
+    ahead = rules.gap_days + horizon_days
+    earlier, test = split_instants(instants, ahead * US_PER_DAY)
+    if earlier:
+        return Times(earlier, test)
+    return (
+        f"{len(instants)} snapshot dates, {rules.every_days} days apart, whose label of {ahead} days is known; "
+        f"too few for a test part that no earlier label reaches into"
+    )
+
+
+def refuse_foresight(
+    model: str,
+    inputs: Inputs,
+    customers: Sequence[str],
+    us: np.ndarray[Any, np.dtype[np.int64]],
+    features: pd.DataFrame,
+) -> int:
+    """How many rows' customer features are the same when made again from the log alone, cut before each instant.
+
+    `Leakage` names a feature that is not.
+    """
+    at = sampled(len(us), N_MADE_AGAIN, inputs.seed)
+    asked = [customers[i] for i in at.tolist()]
+    again = customers_as_of(inputs.log.db, inputs.features, inputs.profiles_at, asked, us[at])
+    n = min((len(values) for values in again.values()), default=0)
+    refuse_future(model, {name: features[name].iloc[at[:n]].tolist() for name in features.columns}, again)
+    return n
+
+
+def at_risk_value(inputs: Inputs, table: ChurnTable, fit: ChurnFit) -> tuple[ValueAtRisk | None, str | None]:
+    """What those at risk at the last date of the test part are worth, with their chances then; or why not."""
+    last_us = int(table.us[fit.learned.rows].max())
+    there = table.us[fit.learned.rows] == last_us
+    rows = fit.learned.rows[there]
+    purchases = inputs.log.frame(
+        "SELECT who AS customer_id, us, CASE WHEN currency = $1 THEN value::DOUBLE END AS value FROM events "
+        "WHERE event_type = 'purchase' ORDER BY us, event_id",
+        inputs.settings.currency,
+    )
+    customers = [table.customers[row] for row in rows.tolist()]
+    try:
+        found = value_at_risk(purchases, inputs.as_of_us, last_us, rows, customers, fit.fit.p[there], inputs.seed)
+    except NotTrainable as error:
+        return None, error.reason
+    return found, found.report.no_money
+
+
+def described(
+    fit: ChurnFit,
+    left_out: Mapping[int, str],
+    value: ValueAtRisk | None,
+    unvalued: str | None,
+    n_made_again: int,
+    table: ChurnTable,
+) -> ChurnRun:
+    """Tables, figures and sentences for the run."""
+    notes = [
+        "Churned means silent: no activity for the horizon. A longer silence is never more likely than a shorter one.",
+        *(f"The horizon of {days} days is left out: {reason}." for days, reason in sorted(left_out.items())),
+        *fit.learned.canaries.said,
+    ]
+    if unvalued is not None:
+        notes.append(f"Expected loss is counted in purchases, not money: {unvalued}." if value is not None
+                     else f"Customers have no value and no expected loss: {unvalued}.")  # fmt: skip
+    tables = {
+        "horizons": pd.DataFrame([horizon_row(fit, one.horizon_days) for one in fit.horizons]),
+        "slices_by_horizon": pd.concat([one.slices for one in fit.horizons], ignore_index=True),
+        "reliability_by_horizon": pd.concat([one.reliability for one in fit.horizons], ignore_index=True),
+        "canaries": fit.learned.canaries.alone,
+        "what_weighs": what_weighs(fit, table),
+    }
+    figures = {**fit.metrics, "canary_rows_made_again": float(n_made_again)}
+    if value is not None:
+        tables |= {"expected_loss": value.by_segment(table), "purchases_held_out": value.report.table}
+        figures |= value.metrics
+    own = set(fit.fit.metrics)
+    return ChurnRun(
+        fit,
+        value,
+        replace(
+            fit.fit,
+            notes=(*fit.fit.notes, *notes),
+            tables={**fit.fit.tables, **tables},
+            figures={**fit.fit.figures, **{name: of for name, of in figures.items() if name not in own}},
+        ),
+    )
+
+
+def horizon_row(fit: ChurnFit, days: int) -> dict[str, Any]:
+    """One horizon with its intervals, as a line of a table."""
+    one = next(found for found in fit.horizons if found.horizon_days == days)
+    row: dict[str, Any] = {
+        "horizon_days": days,
+        "serves": days == fit.horizon_days,
+        "n_rows": len(one.y),
+        "rate": float(one.y.mean()),
+        "mean_p": float(one.p.mean()),
+        "baseline": one.baseline,
+        "verdict": one.verdict,
+    }
+    for name in ("auc", "brier", "ece", "log_loss", "log_loss_gain"):
+        interval = one.intervals[name]
+        row |= {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return row
+
+
+def what_weighs(fit: ChurnFit, table: ChurnTable) -> pd.DataFrame:
+    """By feature, what it adds to the log-odds on average: of the test part, no customer is named."""
+    rows = fit.learned.rows[thinned(len(fit.learned.rows), MOST_EXPLAINED)]
+    encoder = fit.fit.classifier.encoder
+    encoded = encoder.rows(len(rows), table.features.iloc[rows], (), {}, {}, None)
+    return contributions(fit.fit.classifier, encoded).overall()
