@@ -250,7 +250,8 @@ def _exported(client: Any, home: Home, number: str, pins: Pins, features: bytes)
 def export(client: Any, home: Home, number: str, pins: Pins, features: bytes) -> tuple[Path, str]:
     """Write `releases/<number>/` whole or not at all; the folder and the digest of its manifest.
 
-    `BrokenRelease` if it cannot be written, as on a full disk, or not be loaded once it is; nothing is left behind.
+    `StoreUnavailable` if it cannot be written, as on a full disk, `BrokenRelease` if not be loaded once it is; nothing
+    is left behind then.
     """
     files = release_files(client, number, pins, features)
     manifest = files["manifest.json"]
@@ -270,11 +271,10 @@ def export(client: Any, home: Home, number: str, pins: Pins, features: bytes) ->
         if target.exists():
             os.replace(target, old)
         os.replace(staged, target)
-    except OSError as error:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise BrokenRelease(f"release {number} cannot be written: {error.strerror}: {error.filename}") from error
-    shutil.rmtree(old, ignore_errors=True)
-    flush_folder(home.releases)
+        flush_folder(home.releases)
+    finally:
+        for left in (staged, old):
+            shutil.rmtree(left, ignore_errors=True)
     return target, digest(manifest)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from features.errors import BrokenRelease, Conflict, NotFound, PromotionRefused
+from features.errors import BrokenRelease, Conflict, NotFound, PromotionRefused, StoreUnavailable
 from features.events import parse_time
 from features.home import Home
 from training.scorers import digest, json_bytes, load_release, read_pointer
@@ -153,21 +153,24 @@ def remember(
     sha256: str | None = None,
     gates: Sequence[Any] = (),
 ) -> None:
-    """Add a line; the caller holds `pointer_lock`."""
+    """Add a line; the caller holds `pointer_lock`. `StoreUnavailable` where it cannot be written: `mend` will tell."""
     line: dict[str, Any] = {
         "at": at.isoformat(), "alias": alias, "kind": kind, "from": before, "to": after, "who": who, "why": reason,
         "forced": forced,
     }  # fmt: skip
     line |= {"sha256": sha256} if sha256 else {}
     line |= {"gates": gates} if gates else {}
-    with (home.releases / HISTORY).open("ab+") as history:
-        if history.tell():
-            history.seek(-1, os.SEEK_END)
-            if history.read(1) != b"\n":  # what a crash cut off stays a line of its own
-                history.write(b"\n")
-        history.write(msgspec.json.encode(line) + b"\n")
-        history.flush()
-        os.fsync(history.fileno())
+    try:
+        with (home.releases / HISTORY).open("ab+") as history:
+            if history.tell():
+                history.seek(-1, os.SEEK_END)
+                if history.read(1) != b"\n":  # what a crash cut off stays a line of its own
+                    history.write(b"\n")
+            history.write(msgspec.json.encode(line) + b"\n")
+            history.flush()
+            os.fsync(history.fileno())
+    except OSError as error:
+        raise StoreUnavailable(f"{home.releases / HISTORY} cannot be written: {error.strerror}") from error
 
 
 def mend(home: Home, now: datetime | None = None) -> None:
@@ -217,11 +220,14 @@ def _lock(home: Home, name: str) -> Iterator[None]:
 
 
 def write_through(path: Path, body: bytes) -> None:
-    """On disk when this returns."""
-    with path.open("wb") as handle:
-        handle.write(body)
-        handle.flush()
-        os.fsync(handle.fileno())
+    """On disk when this returns; `StoreUnavailable` where it cannot be, as on a full disk."""
+    try:
+        with path.open("wb") as handle:
+            handle.write(body)
+            handle.flush()
+            os.fsync(handle.fileno())
+    except OSError as error:
+        raise StoreUnavailable(f"{path} cannot be written: {error.strerror}") from error
 
 
 def flush_folder(folder: Path) -> None:

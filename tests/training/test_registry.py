@@ -41,15 +41,15 @@ def under(folder, scorer):
     return {f"{folder}/{name}": body for name, body in scorer_files(scorer).items()}
 
 
-def logged(files, verdict="beats"):
+def logged(files, verdict="beats", **metrics):
     return Logged(
-        params={"chosen": "x"}, metrics={"auc": 0.7}, tags={"verdict": verdict}, files=files,
+        params={"chosen": "x"}, metrics={"auc": 0.7, **metrics}, tags={"verdict": verdict}, files=files,
         example=pd.DataFrame({"customer_id": ["c000"]}), output=np.zeros(1),
     )  # fmt: skip
 
 
-def register(client, verdict="beats", acceptance=True):
-    """A release of hand-made models."""
+def register(client, verdict="beats", acceptance=True, ndcg=0.3, known=None):
+    """A release of hand-made models, whose NDCG@10 is known to ±0.01; `known` versions are pinned as they are."""
     import msgspec
 
     recommender = {
@@ -58,19 +58,24 @@ def register(client, verdict="beats", acceptance=True):
         **under("popularity", popularity_scorer()),
         **under("prior", UncalibratedAcceptance("", 0.02, 0.0, 1.0)),
     }
-    versions = {
-        "recommender": log_model(client, "recommender", logged(recommender)),
-        "acceptance": log_model(client, "acceptance", logged(under("scorer", acceptance_scorer())))
-        if acceptance
-        else None,
-        "churn": log_model(client, "churn", logged(under("scorer", churn_scorer()))),
+    made = {
+        "recommender": lambda: log_model(client, "recommender", logged(recommender, **ranked(ndcg))),
+        "acceptance": lambda: log_model(client, "acceptance", logged(under("scorer", acceptance_scorer()))),
+        "churn": lambda: log_model(client, "churn", logged(under("scorer", churn_scorer()))),
     }
+    known = {**(known or {}), **({} if acceptance else {"acceptance": None})}
+    versions = {name: known[name] if name in known else log() for name, log in made.items()}
     pins = Pins(
         versions=versions, calibrated=acceptance, feature_set_digest=FEATURES.digest,
         offer_map_sha256=digest(json_bytes(["o0", "o1", "o2"])), verdicts={"churn": verdict}, metrics={},
         not_trainable={}, data_digest="d", as_of="2026-03-04T12:00:00+00:00",
     )  # fmt: skip
     return registry.register_release(client, pins, FEATURES)
+
+
+def ranked(ndcg):
+    names = ("ndcg_at_10", "ndcg_at_10_gain")
+    return {f"{name}{end}": ndcg + by for name in names for end, by in (("", 0.0), ("_low", -0.01), ("_high", 0.01))}
 
 
 @pytest.fixture(scope="module")
