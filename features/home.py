@@ -61,3 +61,8 @@ class Home:
     def releases(self) -> Path:
         """`<n>/` per release, and the pointer `champion.json`."""
         return self.root / "releases"
+
+    @property
+    def search(self) -> Path:
+        """`studies.db`: every trial of `nbo train --search`."""
+        return self.root / "search"

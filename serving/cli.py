@@ -146,17 +146,34 @@ def train(
     if_needed: Annotated[
         bool, typer.Option("--if-needed", help="Only when it is due, and nobody else is at it: for cron.")
     ] = False,
+    search: Annotated[
+        bool, typer.Option("--search", help="Search for the best recommender and its parameters first.")
+    ] = False,
+    budget: Annotated[str | None, typer.Option(help="Of the search: 90s, 10m, 2h (10m).")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Processes of the search (2).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the last search.")] = False,
     json: JSON = False,
 ) -> None:
     """Fit, compare with the baseline, log to MLflow, and register as challenger."""
-    from serving.commands.train import run
+    from serving.commands.train import asked_for, run
+
+    for name, given in (("--budget", budget is not None), ("--jobs", jobs is not None), ("--resume", resume)):
+        if given and not search:
+            raise typer.BadParameter("it belongs to --search, which was not given", param_hint=name)
+    if search and which in ("acceptance", "churn"):
+        raise typer.BadParameter(f"there is nothing to search for {which}", param_hint="--search")
+    with usage_errors():
+        asked = asked_for(budget, jobs, resume) if search else None
+
+    def train_now() -> int:
+        return run(which, seed=seed, as_json=json, search=asked)
 
     if if_needed:
         from serving.commands.train_if_needed import run_if_needed
 
-        run_if_needed(lambda: run(which, seed=seed, as_json=json), as_json=json)
+        run_if_needed(train_now, as_json=json)
         return
-    run(which, seed=seed, as_json=json)
+    train_now()
 
 
 @models_app.command("list")

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Literal
 
 from features.errors import BadInput, NotTrainable
+from features.events import from_us
 from features.facts import Facts
 from features.home import Home
 from training.dataset import read_interactions
@@ -17,6 +18,7 @@ from training.interactions import Interactions
 from training.models.classifier_fit import ClassifierFit
 from training.models.recipes import Recipe
 from training.models.recommender import RecommenderFit
+from training.search import Found, Search, resumable
 from training.steps import acceptance, churn, recommender
 from training.steps.inputs import Inputs, Progress, read_inputs
 from training.steps.kept import logged
@@ -60,16 +62,22 @@ def train(
     as_of: datetime,
     seed: int = 0,
     progress: Progress = lambda what: None,
+    search: Search | None = None,
 ) -> TrainReport:
     """Fit, judge on a later part, log and register as challenger; a release pins them.
 
     Trained alone, a model is released with the newest versions of the others. `NotTrainable` if the recommender, or
     the one model asked for, cannot be trained; with `all` the others are left out of the release and the report says
-    why.
+    why. With `search` the recommender is searched for first; a search that goes on reads the log as of its beginning.
     """
     if which not in (*MODELS, "all"):
         raise BadInput(f"{which!r} is not a model; expected one of {', '.join(MODELS)} or all", "which")
     began = time.perf_counter()
+    if search is not None and which not in ("recommender", "all"):
+        raise BadInput(f"there is nothing to search for {which}; expected recommender or all", "search")
+    if search is not None and search.resume:
+        before = resumable(home)
+        as_of, seed = from_us(before.as_of_us), before.seed
     progress("reading the log")
     inputs = read_inputs(home, facts, as_of, seed)
     reports: list[ModelReport] = []
@@ -78,10 +86,14 @@ def train(
         interactions = read_interactions(inputs.log, inputs.offers, inputs.settings)
         if which in ("recommender", "all"):
             started = time.perf_counter()
-            fit = recommender.learn_from_log(inputs, interactions, progress)
+            found: Found | None = None
+            if search is None:
+                fit = recommender.learn_from_log(inputs, interactions, progress)
+            else:
+                fit, found = recommender.search_from_log(inputs, interactions, search, client, progress)
             recipe = fit.recipe
-            number = log_model(client, "recommender", recommender.logged(fit, inputs))
-            reports.append(_report("recommender", number, fit, started))
+            number = log_model(client, "recommender", recommender.logged(fit, inputs, found))
+            reports.append(_report("recommender", number, fit, started, () if found is None else (found.sentence,)))
         if which in ("acceptance", "all"):
             known = recipe or recommender.registered_recipe(client)
             reports.append(
@@ -122,6 +134,10 @@ def _classifier(client: Any, name: str, which: Which, learn: Callable[[], tuple[
     return _report(name, number, fit, started)
 
 
-def _report(name: str, number: str, fit: RecommenderFit | ClassifierFit, started: float) -> ModelReport:
+def _report(
+    name: str, number: str, fit: RecommenderFit | ClassifierFit, started: float, notes: tuple[str, ...] = ()
+) -> ModelReport:
     seconds = time.perf_counter() - started
-    return ModelReport(name, number, fit.chosen.name, fit.verdict, fit.metrics, seconds=seconds, notes=fit.notes)
+    return ModelReport(
+        name, number, fit.chosen.name, fit.verdict, fit.metrics, seconds=seconds, notes=(*notes, *fit.notes)
+    )

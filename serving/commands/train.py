@@ -5,14 +5,25 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from features.facts import Facts
 from serving.settings import load_settings
 
+if TYPE_CHECKING:
+    from training.search import Search
 
-def run(which: str, *, seed: int, as_json: bool) -> int:
+
+def asked_for(budget: str | None, jobs: int | None, resume: bool) -> Search:
+    """A search as the options say; `BadInput` for what it cannot be."""
+    from training.search import Search, seconds_of
+
+    return Search(budget_s=seconds_of(budget or "10m"), jobs=2 if jobs is None else jobs, resume=resume)
+
+
+def run(which: str, *, seed: int, as_json: bool, search: Search | None = None) -> int:
     """Prints what was chosen and by how much it beats its baseline; exit code 0. `NotTrainable` with the numbers."""
     settings = load_settings()
     from training.pipeline import train
@@ -26,7 +37,15 @@ def run(which: str, *, seed: int, as_json: bool) -> int:
             print(f"\r\x1b[K{time.monotonic() - started:6.1f} s  {step}", end="", file=sys.stderr, flush=True)
 
     try:
-        report = train(settings.home, facts, which, as_of=settings.now(), seed=seed, progress=progress)  # type: ignore[arg-type]
+        report = train(
+            settings.home,
+            facts,
+            which,  # type: ignore[arg-type]
+            as_of=settings.now(),
+            seed=seed,
+            progress=progress,
+            search=search,
+        )
     finally:
         facts.close()
         if on_terminal:

@@ -100,13 +100,19 @@ class Parts:
     profiles_at: ProfilesAt
 
 
-def cut(interactions: Interactions, profiles_at: ProfilesAt, rules: Recommender, until_us: int) -> Parts:
-    """Validation windows, then the test part; `NotTrainable` with the numbers when one holds too little."""
+def cut(
+    interactions: Interactions,
+    profiles_at: ProfilesAt,
+    rules: Recommender,
+    until_us: int,
+    n_windows: int = N_WINDOWS,
+) -> Parts:
+    """Up to `n_windows` validation windows, then the test part; `NotTrainable` with the numbers when one holds too little."""
     interactions = interactions.before(until_us)
     test_us = until_us - rules.test_days * US_PER_DAY
     validation_us = test_us - rules.validation_days * US_PER_DAY
     _check(interactions, rules, validation_us, test_us)
-    n = N_WINDOWS if len(interactions) <= ONE_WINDOW_ABOVE else 1
+    n = n_windows if len(interactions) <= ONE_WINDOW_ABOVE else 1
     validation = validation_of(
         interactions, profiles_at, test_us,
         days=rules.validation_days, n=n, exclude_seen=not rules.repeats, at_most=JUDGED_PER_WINDOW,

@@ -11,25 +11,49 @@ from features.errors import NboError, NotFound, NotTrainable
 from training.evaluation.kept import judged_bytes
 from training.evaluation.pictures import by_candidate, by_cutoff, by_epoch, by_segment
 from training.interactions import Interactions
-from training.models.recipes import Recipe
-from training.models.recommender import RecommenderFit, learn_recommender
+from training.models.recipes import Offered, Recipe
+from training.models.recommender import RecommenderFit, cut, learn_from, learn_recommender
 from training.registry import CHALLENGER, alias_of
 from training.scorers import Scorer, json_bytes
+from training.search import Found, Search, search_recipes
 from training.steps.inputs import Inputs, Progress
 from training.steps.kept import under
 from training.tracking import Logged, files_of
 
+SEARCH_WINDOWS = 3  # validation windows, where there is enough before the earliest
+
 
 def learn_from_log(inputs: Inputs, interactions: Interactions, progress: Progress) -> RecommenderFit:
-    if not len(interactions):
-        kinds = ", ".join(sorted(inputs.settings.recommender.weights))
-        raise NotTrainable("recommender", f"the log holds no {kinds} with an offer of the catalogue")
-    end = min(inputs.as_of_us, int(interactions.occurred_us[-1])) + 1
-    say: Progress = lambda what: progress(f"recommender: {what}")  # noqa: E731
+    end, say = _until(inputs, interactions), _told(progress)
     return learn_recommender(interactions, inputs.profiles_at, inputs.settings.recommender, end, inputs.seed, say)
 
 
-def logged(fit: RecommenderFit, inputs: Inputs) -> Logged:
+def search_from_log(
+    inputs: Inputs, interactions: Interactions, search: Search, client: Any, progress: Progress
+) -> tuple[RecommenderFit, Found]:
+    """Search first, then choose among the best of the models that were searched, as without a search."""
+    end, say, rules = _until(inputs, interactions), _told(progress), inputs.settings.recommender
+    say("reading the windows")
+    parts = cut(interactions, inputs.profiles_at, rules, end, SEARCH_WINDOWS)
+    found = search_recipes(
+        inputs.home, client, parts.validation, search,
+        as_of_us=inputs.as_of_us, repeats=rules.repeats, seed=inputs.seed, say=say,
+    )  # fmt: skip
+    return learn_from(parts, Offered(found.recipes, found.left_out), inputs.seed, say), found
+
+
+def _until(inputs: Inputs, interactions: Interactions) -> int:
+    if not len(interactions):
+        kinds = ", ".join(sorted(inputs.settings.recommender.weights))
+        raise NotTrainable("recommender", f"the log holds no {kinds} with an offer of the catalogue")
+    return min(inputs.as_of_us, int(interactions.occurred_us[-1])) + 1
+
+
+def _told(progress: Progress) -> Progress:
+    return lambda what: progress(f"recommender: {what}")
+
+
+def logged(fit: RecommenderFit, inputs: Inputs, found: Found | None = None) -> Logged:
     offers = [msgspec.to_builtins(offer) for offer in sorted(inputs.offers, key=lambda offer: offer.offer_id)]
     files = {
         "offers.json": json_bytes(offers),
@@ -67,6 +91,7 @@ def logged(fit: RecommenderFit, inputs: Inputs) -> Logged:
         tags={
             **inputs.tags, "verdict": fit.verdict, "chosen": fit.chosen.name, "baseline": fit.baseline.name,
             "statement": fit.statement,
+            **({} if found is None else {"search": found.study, "search_run": found.mlflow_run}),
         },
         files=files,
         tables={
