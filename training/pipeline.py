@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from training.models.classifier_fit import ClassifierFit
 from training.models.recipes import Recipe
 from training.models.recommender import RecommenderFit
 from training.search import Found, Search, resumable
-from training.steps import acceptance, churn, recommender
+from training.steps import acceptance, churn, recommender, uplift
 from training.steps.inputs import Inputs, Progress, read_inputs
 from training.steps.kept import logged
 from training.steps.release import pin_release
@@ -119,7 +119,8 @@ def _acceptance(
 
 def _churn(inputs: Inputs, progress: Progress) -> tuple[ClassifierFit, Logged]:
     run = churn.learn_from_log(inputs, progress)
-    return run.fit, run.logged(inputs)
+    known = uplift.learn_from_log(inputs, progress)
+    return replace(run.fit, notes=(*run.fit.notes, known.note)), uplift.beside(run.logged(inputs), known)
 
 
 def _classifier(client: Any, name: str, which: Which, learn: Callable[[], tuple[ClassifierFit, Logged]]) -> ModelReport:

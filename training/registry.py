@@ -291,7 +291,10 @@ def release_files(client: Any, number: str, pins: Pins, features: bytes) -> dict
     for name in ("acceptance", "churn"):
         pinned = pins.versions[name]
         if pinned is not None:
-            files |= _folder(files_of(client, name, pinned), "scorer", name, pinned)
+            found = files_of(client, name, pinned)
+            files |= _folder(found, "scorer", name, pinned)
+            if "uplift/scorer.json" in found:  # of the churn model, where a holdout told who is moved by an offer
+                files |= _folder(found, "uplift", "uplift", pinned)
     manifest = {
         "format": FORMAT,
         "release": number,

@@ -18,6 +18,7 @@ from training.scorers.base import RecommenderScorer, digest
 from training.scorers.churn import ChurnScorer
 from training.scorers.files import RECOMMENDER_KINDS, Scorer, read_scorer
 from training.scorers.popularity import PopularityScorer
+from training.scorers.uplift import UpliftScorer
 
 FORMAT = 1  # of the files of a release; grows when an older reader could not read them
 
@@ -36,6 +37,7 @@ class Release:
     churn: ChurnScorer | None
     popularity: Mapping[str, float]  # offer id -> affinity, where the recommender cannot answer
     manifest: Mapping[str, Any]
+    uplift: UpliftScorer | None = None  # of retention offers; None where no holdout told
 
 
 class Pointer(msgspec.Struct, frozen=True):
@@ -101,6 +103,7 @@ def _load(folder: Path, sha256: str | None) -> Release:
         churn=_of(scorers["churn"], ChurnScorer) if "churn" in scorers else None,
         popularity=dict(zip(offer_map, _of(popularity, PopularityScorer).scores.tolist(), strict=True)),
         manifest=manifest,
+        uplift=_of(scorers["uplift"], UpliftScorer) if "uplift" in scorers else None,
     )
     _warm_up(release)
     return release
@@ -129,3 +132,5 @@ def _warm_up(release: Release) -> None:
     release.acceptance.p_accept({}, {}, affinity, release.acceptance.prepare((nothing,), {}, 0))
     if release.churn is not None:
         release.churn.p_churn({})
+    if release.uplift is not None:
+        release.uplift.uplift({})
