@@ -15,7 +15,7 @@ import json
 import struct
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -39,7 +39,7 @@ def main() -> None:
     requests = read_requests(given.requests)
     load = Load(given.host, given.port, requests, first=given.seed * 7919 % len(requests))
     gc.disable()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         if given.rate is None:
             found = runner.run(load.closed(given.connections, given.warm_up, given.seconds))
         else:
@@ -47,12 +47,14 @@ def main() -> None:
     print(json.dumps(found))
 
 
-def _loop_factory():  # type: ignore[no-untyped-def]
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The fastest loop there is; None: asyncio's own."""
     try:
         import uvloop
     except ImportError:
         return None
-    return uvloop.new_event_loop
+    made: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return made
 
 
 def write_requests(path: Path, requests: Iterable[bytes]) -> None:

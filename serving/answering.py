@@ -1,7 +1,9 @@
 """An answer in time, always: the decision with its store I/O in lanes, and what to do without what did not come.
 
 The deadline runs from the body read to the answer handed to the socket. Reads may take a part of it, the reservation
-another; what is left is for drawing and writing the answer.
+another; what is left is for drawing and writing the answer, and grows with how long that takes and how late the event
+loop comes round (`serving/pace.py`). Where no time is left for a decision, none is made: it would be late, and delay
+those behind it.
 """
 
 from __future__ import annotations
@@ -15,11 +17,12 @@ from typing import Any, NamedTuple, TypeVar
 from features.errors import BadInput, StoreUnavailable
 from features.events import to_us
 from serving.customer import Happened, Told
-from serving.decide import WITHHELD, Attempt, Decider, counted
+from serving.decide import NO_DECISION, WITHHELD, Attempt, Decider, counted
 from serving.decision import Decision, DecisionRequest
 from serving.drafting import Known, placements_of
 from serving.edition import Customers, Edition
 from serving.lanes import Lane, all_until
+from serving.pace import Pace
 from serving.rules.limits import Limits
 from serving.state.contacts import Claim, Claimed, ContactHistory, Stock
 from serving.withdrawn import without_withdrawn
@@ -29,6 +32,25 @@ A = TypeVar("A")
 READ_SHARE = 0.6  # of the deadline: reads that take longer are done without
 STOCK_FRESH_S = 0.02
 CLAIM_SHARE = 0.85  # of the deadline: a reservation that takes longer is given up
+OVER = ("deadline", "no time was left for a decision, so nothing was offered")
+
+
+class Until(NamedTuple):
+    """The instants of one decision, of the monotonic clock."""
+
+    read: float
+    claimed: float
+    begun: float  # a draw that begins later is late
+
+    @classmethod
+    def of(cls, received: float, deadline_s: float, pace: Pace) -> Until:
+        """A question waited up to `lag_s` before it was read, and who waits is woken up to `lag_s` late."""
+        lag_s, work_s = pace.lag_s, pace.work_s
+        begun = received + deadline_s - lag_s - work_s
+        woken = begun - lag_s
+        return cls(
+            min(received + READ_SHARE * deadline_s, woken), min(received + CLAIM_SHARE * deadline_s, woken), begun
+        )
 
 
 class Asks(NamedTuple):
@@ -67,6 +89,7 @@ class Answering:
         self.decider = decider
         self._stock: Stock | None = None  # of the contacts' lane alone
         self._stock_at = 0.0
+        self.pace = Pace()
         self.happened: Lane[Asks, Happened] = Lane("features", _happened)
         self.told: Lane[Asks, Told] = Lane("profiles", _told)
         self.counted: Lane[Any, Any] = Lane("contacts", self._count, too_late=self._give_back)
@@ -88,23 +111,39 @@ class Answering:
         """The decision, at latest `request.deadline_ms` after `received`, of the monotonic clock. `BadInput` only."""
         edition = self.decider.edition
         placements_of(edition.view, request)
-        deadline_s = request.deadline_ms / 1000.0
-        known = await self._read(edition, request, received + READ_SHARE * deadline_s)
+        until = Until.of(received, request.deadline_ms / 1000.0, self.pace)
+        self.pace.look(asyncio.get_running_loop())
+        if time.monotonic() > until.read:
+            return self._over(edition, request)
+        known = await self._read(edition, request, until.read)
+        began = time.monotonic()
+        if began > until.begun:
+            return self._over(edition, request)
         attempt = self._begin(edition, request, known)
         if attempt is None:
-            return self.decider.nothing(edition, request, known)
-        until = received + CLAIM_SHARE * deadline_s
+            return self.decider.nothing(edition, request, NO_DECISION)
+        worked_s = time.monotonic() - began
         while (claim := attempt.claim) is not None:
-            lost = await self._claim(claim, edition.limits, until)
+            lost = await self._claim(claim, edition.limits, until.claimed)
+            if lost is not None and not lost:
+                break
+            if time.monotonic() > until.begun:
+                return self._over(edition, request)
             if lost is None:
                 attempt = self.decider.withhold(attempt, ("state_unavailable", "no reservation in time: " + WITHHELD))
-                break
-            if not lost:
                 break
             attempt = self.decider.again(attempt, lost)
         if request.explain:  # takes as long as there are offers: others are answered meanwhile
             return await asyncio.to_thread(self.decider.finish, attempt, received)
-        return self.decider.finish(attempt, received)
+        began = time.monotonic()
+        decision = self.decider.finish(attempt, received)
+        self.pace.worked(worked_s + time.monotonic() - began)
+        return decision
+
+    def _over(self, edition: Edition, request: DecisionRequest) -> Decision:
+        """Nothing, in time: what would come now is late, and delays those behind it."""
+        self.pace.spared()
+        return self.decider.nothing(edition, request, OVER)
 
     async def still_allowed(self, request: DecisionRequest, answer: Mapping[str, Any]) -> dict[str, Any] | None:
         """A kept answer without what was withdrawn or refused since; None if all of it may still be shown."""
@@ -143,6 +182,8 @@ class Answering:
 
     async def _claim(self, claim: Claim, limits: Limits, until: float) -> Sequence[Claimed] | None:
         """The picks that were lost; None if there was no answer in time, and then nothing stays reserved."""
+        if time.monotonic() > until:
+            return None
         (lost,), _ = await all_until([(self.counted, Claiming(claim, limits))], until)
         return lost
 

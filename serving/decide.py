@@ -153,7 +153,7 @@ class Decider:
         degraded = (*attempt.degraded, why)
         return replace(attempt, question=question, draft=drawn, degraded=degraded, n_draws=n_draws)
 
-    def nothing(self, edition: Edition, request: DecisionRequest, known: Known) -> Decision:
+    def nothing(self, edition: Edition, request: DecisionRequest, why: tuple[str, str]) -> Decision:
         """The answer when no decision could be made at all: each placement asked for, and nothing in it."""
         now = self.clock()
         decision = Decision(
@@ -165,7 +165,7 @@ class Decider:
             placements=tuple(PlacementAnswer(placement_id=one.placement_id, offers=()) for one in request.placements),
             policy=self.settings.policy,
             model_versions=edition.versions,
-            degraded=(Degraded("model_unavailable", "no decision could be made, so nothing was offered"),),
+            degraded=(Degraded(*why),),
         )
         payload = b"" if request.dry_run else msgspec.json.encode(decision)  # there is nothing that it was made from
         return msgspec.structs.replace(decision, log_payload=payload)
@@ -190,3 +190,4 @@ def counted(customer: CustomerNow, history: ContactHistory, stock: Stock) -> Kno
 
 
 WITHHELD = "offers with caps, inventory or a budget were withheld"
+NO_DECISION = ("model_unavailable", "no decision could be made, so nothing was offered")

@@ -11,7 +11,7 @@ import pytest
 
 from features.catalogue import Cap
 from features.errors import StoreUnavailable
-from serving.answering import Answering, Claiming, History
+from serving.answering import OVER, Answering, Claiming, History
 from serving.customer import Happened, Told
 from serving.decision import DecisionRequest, PlacementRequest
 from serving.state.contacts import Claim, Claimed, ContactHistory, Stock
@@ -255,6 +255,16 @@ def test_when_nothing_is_left_the_answer_is_an_empty_list(service):
     ((decision, _),) = ask(service, deadline_s=5.0)
     assert shown(decision) == []
     assert [one.code for one in decision.degraded] == ["model_unavailable"]
+
+
+def test_without_time_for_a_decision_none_is_made_and_nothing_is_reserved(service, contacts, logged):
+    service.pace.worked(60.0)  # as if the last one had taken a minute
+    for decision, took_s in ask(service, n=5):
+        assert shown(decision) == []
+        assert codes(decision) == {"deadline"}
+        assert took_s < DEADLINE_S
+        assert logged(decision)["degraded"] == [{"code": OVER[0], "action": OVER[1]}]
+    assert contacts.claimed == []
 
 
 def test_what_a_batch_has_claimed_stands_when_its_reads_fail(service, contacts):
