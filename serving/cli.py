@@ -28,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 features_app = typer.Typer(no_args_is_help=True, help="Features: list, build, apply, materialize, check.")
-models_app = typer.Typer(no_args_is_help=True, help="Releases: list, gates, promote, rollback, history, shadow.")
+models_app = typer.Typer(no_args_is_help=True, help="Releases: list, compare, promote, rollback, history, shadow.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys: create, list, token, revoke.")
 experiment_app = typer.Typer(no_args_is_help=True, help="Experiments: list, plan, start, stop, decide, report.")
 report_app = typer.Typer(no_args_is_help=True, help="Reports: engagement.")
@@ -205,6 +205,21 @@ def models_gates(json: JSON = False) -> None:
     from serving.commands.models import gates
 
     gates(as_json=json)
+
+
+@models_app.command("compare")
+def models_compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A release number, or champion, challenger, shadow.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one: differences are B minus A.")],
+    out: Annotated[Path | None, typer.Option(help="A file .html, .md or .json, or a folder for all of them.")] = None,
+    format: Annotated[str | None, typer.Option(help="html, md or json (left out: md, or as --out ends).")] = None,
+    json: JSON = False,
+) -> None:
+    """Two releases side by side: metrics with intervals, slices, latency, size, data and parameters."""
+    from serving.commands.models_compare import compare
+
+    with usage_errors():
+        compare(first, second, out=out, format=format, as_json=json)
 
 
 @models_app.command("rollback")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,8 @@ from features.catalogue import Offer
 from training.gates.measure import Lists, Measured, Times, measure
 
 Rows = list[dict[str, Any]]
-TABLES = ("slices", "reliability", "candidates", "per_customer")  # of a run, where it has them
+TABLES = ("slices", "reliability", "candidates")  # of a run, where it has them
+JUDGED, FIGURE, AT = "judged.npz", "ndcg", 10  # of a recommender: what each customer's list was worth
 
 
 class Valued(msgspec.Struct, frozen=True):
@@ -36,6 +38,7 @@ class ModelRun:
     params: Mapping[str, str]
     tags: Mapping[str, str]
     tables: Mapping[str, Rows] = field(default_factory=dict)
+    per_customer: Mapping[str, float] = field(default_factory=dict)  # NDCG@10 of each who was judged, if it was kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +104,24 @@ def run_of(client: Any, name: str, version: str) -> ModelRun:
         if f"{title}.json" in held
     }
     data = run.data
-    return ModelRun(version, dict(data.metrics), dict(data.params), dict(data.tags), tables)
+    judged = _per_customer(version) if name == "recommender" else {}
+    return ModelRun(version, dict(data.metrics), dict(data.params), dict(data.tags), tables, judged)
+
+
+def _per_customer(version: str) -> dict[str, float]:
+    """NDCG@10 by customer, as the training kept it; empty where it kept none."""
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    from training.evaluation.kept import judged_from
+
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            uri = f"models:/recommender/{version}/artifacts/scorer/{JUDGED}"
+            kept = judged_from(Path(download_artifacts(uri, dst_path=scratch)).read_bytes())
+        except (MlflowException, OSError):
+            return {}
+    if AT not in kept.cutoffs or FIGURE not in kept.values:
+        return {}
+    values = kept.values[FIGURE][:, kept.cutoffs.index(AT)].tolist()
+    return dict(zip(kept.customers, values, strict=True))

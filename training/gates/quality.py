@@ -76,15 +76,15 @@ def difference(new: ModelRun, old: ModelRun, champion: str) -> tuple[float, floa
 
 
 def _window(run: ModelRun) -> tuple[str, ...]:
-    """The days that a ranking was judged on."""
-    return tuple(run.params[name] for name in ("test_from_us", "until_us") if name in run.params)
+    """The days that a ranking was judged on, and whether what was taken before counted."""
+    return tuple(run.params[name] for name in ("test_from_us", "until_us", "repeats") if name in run.params)
 
 
 def _paired(new: ModelRun, old: ModelRun) -> tuple[float, float, float] | None:
     """The mean difference over customers whom both runs judged on the same days, with its interval."""
     if _window(new) != _window(old) or not _window(new):
         return None
-    ours, theirs = (_per_customer(run) for run in (new, old))
+    ours, theirs = new.per_customer, old.per_customer
     both = sorted(ours.keys() & theirs.keys())
     if len(both) < 2 or len(both) < 0.9 * max(len(ours), len(theirs)):
         return None
@@ -93,11 +93,6 @@ def _paired(new: ModelRun, old: ModelRun) -> tuple[float, float, float] | None:
     spread = math.sqrt(sum((d - mean) ** 2 for d in differences) / (len(both) - 1))
     half = Z * spread / math.sqrt(len(both))
     return mean, mean - half, mean + half
-
-
-def _per_customer(run: ModelRun) -> dict[str, float]:
-    rows = run.tables.get("per_customer", [])
-    return {str(row["customer"]): float(row[FIGURE]) for row in rows if row.get(FIGURE) is not None}
 
 
 class CalibrationBounds(Bounds, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,12 +14,13 @@ JUNE = {"test_from_us": "100", "until_us": "200"}
 JULY = {"test_from_us": "200", "until_us": "300"}
 
 
-def recommender(ndcg=0.30, half=0.01, gain=0.05, *, window=JUNE, tables=None, tags=None, **metrics):
+def recommender(ndcg=0.30, half=0.01, gain=0.05, *, window=JUNE, tables=None, tags=None, per_customer=(), **metrics):
     """A run whose NDCG@10 and gain over its baseline have intervals of plus and minus `half`."""
     figures = {"ndcg_at_10": ndcg, "ndcg_at_10_gain": gain}
     ends = {f"{name}_{end}": value + sign * half for name, value in figures.items()
             for end, sign in (("low", -1), ("high", 1))}  # fmt: skip
-    return ModelRun("1", {**figures, **ends, **metrics}, window, tags or {}, tables or {})
+    judged = {f"c{i}": value for i, value in enumerate(per_customer)}
+    return ModelRun("1", {**figures, **ends, **metrics}, window, tags or {}, tables or {}, judged)
 
 
 def acceptance(ece=0.01, half=0.002, n_test=5_000, slices=()):

@@ -91,15 +91,11 @@ def test_of_other_days_gains_over_the_own_baselines_are_compared():
     assert said("ranking", case(standing(recommender=recommender(0.40, gain=0.01, window=JULY)))).passage == "refused"
 
 
-def per_customer(values):
-    return {"per_customer": [{"customer": f"c{i}", "ndcg_at_10": v} for i, v in enumerate(values)]}
-
-
 def test_customers_whom_both_judged_are_paired_and_a_small_loss_of_all_is_seen():
     rng = np.random.default_rng(0)
     old = rng.uniform(0, 1, 400)
     new = old - 0.01 + rng.normal(0, 0.01, 400)
-    runs = [recommender(float(v.mean()), half=0.03, tables=per_customer(v.tolist())) for v in (new, old)]
+    runs = [recommender(float(v.mean()), half=0.03, per_customer=v.tolist()) for v in (new, old)]
     found = said("ranking", case(standing(recommender=runs[0]), standing("1", recommender=runs[1])))
     d = new - old
     half = 1.959964 * d.std(ddof=1) / math.sqrt(400)  # the textbook's paired interval
@@ -108,7 +104,7 @@ def test_customers_whom_both_judged_are_paired_and_a_small_loss_of_all_is_seen()
 
 
 def test_few_customers_in_common_are_not_paired():
-    runs = [recommender(0.30, tables=per_customer(values)) for values in ([0.3] * 10, [0.3] * 20)]
+    runs = [recommender(0.30, per_customer=values) for values in ([0.3] * 10, [0.3] * 20)]
     assert "unpaired" in said("ranking", case(standing(recommender=runs[0]), standing("1", recommender=runs[1]))).said
 
 
