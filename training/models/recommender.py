@@ -107,7 +107,7 @@ def cut(
     until_us: int,
     n_windows: int = N_WINDOWS,
 ) -> Parts:
-    """Up to `n_windows` validation windows, then the test part; `NotTrainable` with the numbers when one holds too little."""
+    """Up to `n_windows` validation windows, then the test part; `NotTrainable` with the numbers if one is too small."""
     interactions = interactions.before(until_us)
     test_us = until_us - rules.test_days * US_PER_DAY
     validation_us = test_us - rules.validation_days * US_PER_DAY
@@ -139,7 +139,7 @@ def learn_recommender(
 
 def learn_from(parts: Parts, offered: Offered, seed: int, say: Say = lambda what: None) -> RecommenderFit:
     """The same, of the recipes that are offered; popularity is always among them."""
-    found = _tried_all(parts.validation, offered.recipes, say)
+    found, left_out = _tried_all(parts.validation, offered, say)
     candidates = sorted(
         (_candidate(of_model, seed) for of_model in found.values()), key=lambda c: -c.validation[FIGURE]
     )
@@ -165,7 +165,7 @@ def learn_from(parts: Parts, offered: Offered, seed: int, say: Say = lambda what
         popularity=_popularity(everything, parts.until_us, candidates),
         prior=prior_of(scorer, everything),
         candidates=tuple(candidates),
-        left_out=dict(offered.left_out),
+        left_out=left_out,
         chosen=chosen,
         baseline=baseline,
         on_test={name: report for name, (report, _) in test.items()},
@@ -214,13 +214,19 @@ def _n_judged(past: Interactions, future: Interactions, rules: Recommender) -> i
     return len(judged_by(past, future, exclude_seen=not rules.repeats))
 
 
-def _tried_all(validation: Validation, recipes: Sequence[Recipe], say: Say) -> dict[str, list[Tried]]:
-    """By model, in the order in which they were offered."""
+def _tried_all(validation: Validation, offered: Offered, say: Say) -> tuple[dict[str, list[Tried]], dict[str, str]]:
+    """By model, in the order in which they were offered; and why a model is missing, as one that has too few data."""
     found: dict[str, list[Tried]] = {}
-    for at, recipe in enumerate(recipes, 1):
-        say(f"{recipe.model}: validation, {at} of {len(recipes)}")
-        found.setdefault(recipe.model, []).append(tried(validation, recipe))
-    return found
+    left_out = dict(offered.left_out)
+    for at, recipe in enumerate(offered.recipes, 1):
+        say(f"{recipe.model}: validation, {at} of {len(offered.recipes)}")
+        try:
+            found.setdefault(recipe.model, []).append(tried(validation, recipe))
+        except NotTrainable as error:
+            if recipe.model in BASELINES:
+                raise
+            left_out[recipe.model] = error.reason
+    return {name: of_model for name, of_model in found.items() if of_model}, left_out
 
 
 def _candidate(of_model: Sequence[Tried], seed: int) -> Candidate:
