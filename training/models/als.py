@@ -27,7 +27,13 @@ from training.models.base import (
 )
 from training.models.lightfm import without_factors
 from training.models.matrix import WEIGHTINGS, Weighting, matrix
-from training.models.side_information import Described, described_customers, described_offers, token_map
+from training.models.side_information import (
+    Described,
+    customer_map,
+    described_customers,
+    described_offers,
+    token_map,
+)
 from training.scorers import FactorScorer
 
 
@@ -39,14 +45,14 @@ class AlsSettings:
     iterations: int = 15
     weighting: Weighting = "binary"
     half_life_days: float | None = None
-    customer_l2: float = 100.0  # customers' worth of doubt about what an attribute says
+    customer_l2: float | None = None  # customers' worth of doubt about what an attribute says; None: by those held out
     offer_l2: float = 5.0  # offers' worth
     doubt: float = 5.0  # times that an offer must be taken to count half as much, when attributes are learned from it
     repeats: bool = False
 
     def __post_init__(self) -> None:
-        positive(self, "n_factors", "alpha", "iterations", "customer_l2", "offer_l2")
-        positive_or_none(self, "half_life_days")
+        positive(self, "n_factors", "alpha", "iterations", "offer_l2")
+        positive_or_none(self, "half_life_days", "customer_l2")
         not_negative(self, "l2", "doubt")
         one_of(self, "weighting", WEIGHTINGS)
 
@@ -59,10 +65,8 @@ def _fit(past: Interactions, until_us: int, params: Params, seed: int) -> Factor
     customers = described_customers([past.profiles[row] for row in active])
     offers = described_offers(past.offers)
     count = np.asarray(taken.getnnz(axis=0)).ravel()
-    of_customer, of_offer = (
-        token_map(customers, customer_factors, settings.customer_l2),
-        token_map(offers, offer_factors, settings.offer_l2, count / (count + settings.doubt + 1e-12)),
-    )
+    of_customer = customer_map(customers, customer_factors, taken, offer_factors.T, settings.customer_l2)
+    of_offer = token_map(offers, offer_factors, settings.offer_l2, count / (count + settings.doubt + 1e-12))
     return replace(
         without_factors(past, active, repeats=settings.repeats),
         customer_tokens=customers.tokens,

@@ -13,7 +13,7 @@ from scipy import sparse
 from training.interactions import Interactions
 from training.models.base import Suggest, not_negative, one_of, positive, positive_or_none
 from training.models.matrix import WEIGHTINGS, Matrix, Weighting, matrix
-from training.models.side_information import described_customers, like_offers, token_map
+from training.models.side_information import customer_map, described_customers, like_offers
 from training.scorers import ItemItemScorer
 
 BLOCK = 512  # offers whose weights are held densely at a time
@@ -27,15 +27,15 @@ class ItemItemSettings:
     n_neighbours: int = 100  # offers that speak for, or against, an offer: those of the largest weight
     prior: float = 0.02  # of what everybody takes, in standard deviations of the scores
     popular_half_life_days: float | None = 30.0  # of what everybody takes
-    customer_l2: float = 100.0  # customers' worth of doubt about what an attribute says
+    customer_l2: float | None = None  # customers' worth of doubt about what an attribute says; None: by those held out
     n_like: int = 20  # offers that stand in for one that nobody took yet
     unseen: float = 0.5  # share of their score that it gets
     repeats: bool = False
 
     def __post_init__(self) -> None:
         one_of(self, "weighting", WEIGHTINGS)
-        positive_or_none(self, "half_life_days", "popular_half_life_days")
-        positive(self, "n_neighbours", "customer_l2", "n_like")
+        positive_or_none(self, "half_life_days", "popular_half_life_days", "customer_l2")
+        positive(self, "n_neighbours", "n_like")
         not_negative(self, "prior", "unseen")
 
 
@@ -77,7 +77,7 @@ def item_item_scorer(
     was_taken = np.asarray(taken.getnnz(axis=0)).ravel() > 0
     customers = described_customers([past.profiles[row] for row in active])
     recent = matrix(past, until_us, "binary", settings.popular_half_life_days).taken
-    popular = token_map(customers, recent, settings.customer_l2)
+    popular = customer_map(customers, recent, taken, l2=settings.customer_l2)
     scale = _scale(taken, weights) / max(float(popular.mean.std()), 1e-12)
     return ItemItemScorer(
         version="",

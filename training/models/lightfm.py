@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from training.encoder import offer_fields
 from training.interactions import Interactions
 from training.models.base import (
     Params,
@@ -24,7 +23,8 @@ from training.models.base import (
     settings_of,
 )
 from training.scorers import FactorScorer
-from training.tokens import Tokens, fit_tokens
+from training.scorers.like import described
+from training.tokens import WORDS, Tokens, fit_tokens, fit_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class LightfmSettings:
     half_life_days: float | None = 90.0  # ages the weight of an interaction
     most_weight: float = 3.0  # of one customer and offer, however often it was taken
     buckets: int = 8  # per numeric attribute
-    min_count: int = 5  # rows that a category needs to become a token
+    min_count: int = 5  # rows that a category, or a word, needs to become a token
+    words: bool = False  # whether the words of an offer's name are learned; each word is one more factor to an epoch
     n_threads: int = 1  # with one thread the same seed gives the same factors
     repeats: bool = False  # whether what was taken before may be recommended again
 
@@ -67,7 +68,7 @@ def fit_lightfm(
     judge: Callable[[FactorScorer], float] | None = None,
 ) -> LightfmFit:
     """Fit on `past`: for `epochs`, or, with `judge`, until its figure stops growing; the best epoch is kept."""
-    training = _Training(past, until_us, settings, seed, repeats=repeats)
+    training = LightfmTraining(past, until_us, settings, seed, repeats=repeats)
     n = epochs if epochs is not None else settings.max_epochs
     if judge is None:
         for _ in range(n):
@@ -85,7 +86,7 @@ def fit_lightfm(
     return LightfmFit(best, best_epoch, tuple(curve))
 
 
-class _Training:
+class LightfmTraining:
     """A LightFM model on its way, and the scorer it is at any moment."""
 
     def __init__(
@@ -96,15 +97,15 @@ class _Training:
         active = np.unique(past.customer).astype(np.int64)
         attributes = [past.profiles[row] for row in active]
         customer_tokens = _tokens(attributes, settings)
-        fields = [offer_fields(offer) for offer in past.offers]
-        offer_tokens = _tokens([_described(of) for of in fields], settings)
+        fields = [described(offer) for offer in past.offers]
+        offer_tokens = _tokens(fields, settings)
         position = np.full(len(past.customers), -1, dtype=np.int64)
         position[active] = np.arange(len(active))
-        self._n_active, self._n_threads = len(active), settings.n_threads
-        self._positives, self._weights = _matrix(past, position, len(active), until_us, settings)
-        self._customer_side = _with_identity(len(active), customer_tokens, attributes)
-        self._offer_side = _with_identity(len(past.offers), offer_tokens, fields)
-        self._model = LightFM(
+        self.n_active, self.n_threads = len(active), settings.n_threads
+        self.positives, self.weights = _matrix(past, position, len(active), until_us, settings)
+        self.customer_side = _with_identity(len(active), customer_tokens, attributes)
+        self.offer_side = _with_identity(len(past.offers), offer_tokens, fields)
+        self.model = LightFM(
             no_components=min(settings.n_factors, max(4, len(past.offers) // 2)),
             loss="warp",
             learning_rate=settings.learning_rate,
@@ -118,21 +119,21 @@ class _Training:
         )
 
     def epoch(self) -> None:
-        self._model.fit_partial(
-            self._positives, user_features=self._customer_side, item_features=self._offer_side,
-            sample_weight=self._weights, epochs=1, num_threads=self._n_threads,
+        self.model.fit_partial(
+            self.positives, user_features=self.customer_side, item_features=self.offer_side,
+            sample_weight=self.weights, epochs=1, num_threads=self.n_threads,
         )  # fmt: skip
 
     def scorer(self) -> FactorScorer:
-        model, n_offers = self._model, len(self.template.offer_map)
+        model, n_offers = self.model, len(self.template.offer_map)
         biases = model.item_biases[:n_offers].copy()
         k = model.no_components
         return replace(
             self.template,
-            customer_factors=model.user_embeddings[: self._n_active].copy(),
+            customer_factors=model.user_embeddings[: self.n_active].copy(),
             offer_factors=model.item_embeddings[:n_offers].copy(),
             offer_biases=biases,
-            customer_token_factors=model.user_embeddings[self._n_active :].copy(),
+            customer_token_factors=model.user_embeddings[self.n_active :].copy(),
             offer_token_factors=model.item_embeddings[n_offers:].copy(),
             offer_token_biases=model.item_biases[n_offers:].copy(),
             new_offer_bias=float(np.median(biases)) if n_offers else 0.0,
@@ -168,13 +169,10 @@ def without_factors(past: Interactions, active: NDArray[np.int64], *, repeats: b
 
 
 def _tokens(rows: Sequence[Mapping[str, Any]], settings: LightfmSettings) -> Tokens:
-    names = sorted({name for row in rows for name in row})
-    return fit_tokens(rows, names, buckets=settings.buckets, min_count=min(settings.min_count, max(len(rows) // 10, 1)))
-
-
-def _described(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """An offer without its identity, which has a factor of its own."""
-    return {name: value for name, value in fields.items() if name != "offer_id"}
+    names = sorted({name for row in rows for name in row} - {WORDS})
+    min_count = min(settings.min_count, max(len(rows) // 10, 1))
+    tokens = fit_tokens(rows, names, buckets=settings.buckets, min_count=min_count)
+    return Tokens(tokens.fields, fit_words(rows, max(min_count, 2))) if settings.words else tokens
 
 
 def _matrix(
@@ -208,7 +206,7 @@ def _fit(past: Interactions, until_us: int, params: Params, seed: int) -> Factor
 def _grow(past: Interactions, until_us: int, params: Params, seed: int) -> Iterator[FactorScorer]:
     settings = settings_of(LightfmSettings, params, "lightfm")
     check_interactions(past, until_us, "lightfm")
-    training = _Training(past, until_us, settings, seed, repeats=settings.repeats)
+    training = LightfmTraining(past, until_us, settings, seed, repeats=settings.repeats)
     for _ in range(settings.max_epochs):
         training.epoch()
         yield training.scorer()
