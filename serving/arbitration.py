@@ -13,6 +13,7 @@ from features.errors import BrokenRelease
 from serving.arrays import read_only
 from serving.compiled import compiled
 from serving.learning.beliefs import Beliefs
+from serving.retention import measured_gain
 from serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,7 +57,11 @@ def worth_of(
     """
     lever, context_weight, weight = levers.weights(asked)
     wish = wish_of(view, customer.less_like)
-    gain = retention_gain(view, saved_value(p_churn, customer, settings.customer_value), settings.save_rate)
+    saved = saved_value(p_churn, customer, settings.customer_value)
+    if asked.uplift is None or p_churn is None:
+        gain = retention_gain(view, saved, settings.save_rate)
+    else:
+        gain = measured_gain(view, saved, asked.uplift, p_churn)
     if wish is not view.ones:
         weight = read_only(weight * wish)
         gain = gain if gain is view.zeros else read_only(gain * wish)

@@ -94,7 +94,7 @@ def draft(
     history = question.known.history
     row_of = edition.view.row
     taken = frozenset([row_of[offer_id] for offer_id in lost if offer_id in row_of])
-    p_churn = edition.p_churn(customer.features)
+    p_churn, uplift = edition.p_churn(customer.features), edition.uplift(customer.features)
     drafted: list[Drafted] = []
     claimed: list[Claimed] = []
     for placement, limit in placements_of(edition.view, request):
@@ -106,7 +106,7 @@ def draft(
                 history = ContactHistory((*history.contacts, *coming))
         channel = request.channel or placement.channel
         earlier = tuple([one.offer_id for one in claimed])
-        asked = asked_for(question, placement, channel, now_us, zone, history, earlier)
+        asked = asked_for(question, placement, channel, now_us, zone, history, earlier, uplift)
         segment = segment_of(settings.segment_by, channel, customer)
         drawn = draft_one(edition, settings, asked, placement, limit, customer, p_churn, segment, taken, rng)
         drafted.append(drawn)
@@ -247,6 +247,7 @@ def asked_for(
     zone: tzinfo,
     history: ContactHistory | None,
     earlier: tuple[str, ...] = (),
+    uplift: float | None = None,
 ) -> Asked:
     """What rules are asked about one placement; `earlier` are offers picked before in the same decision."""
     customer, request = question.known.customer, question.request
@@ -267,6 +268,7 @@ def asked_for(
         earlier=earlier,
         stock=question.known.stock,
         time_zone=zone,
+        uplift=uplift,
     )
 
 

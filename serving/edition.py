@@ -153,6 +153,14 @@ class Edition:
             return None
         return self.release.churn.p_churn(features)
 
+    def uplift(self, features: Mapping[str, Any]) -> float | None:
+        """By how much a retention offer moves the chance that the customer stays; None if the release does not know,
+        or nothing on offer is one.
+        """
+        if self.release is None or self.release.uplift is None or not self.view.any_retention:
+            return None
+        return self.release.uplift.uplift(features)
+
 
 def context_of(now_us: int, channel: str, placement_id: str) -> dict[str, Any]:
     """The context that models are trained with: hour and weekday in UTC, Monday is 0."""

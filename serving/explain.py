@@ -50,12 +50,14 @@ def factors_of(edition: Edition, drafted: Drafted, row: int) -> dict[str, Any]:
     worth, beliefs = drafted.worth, drafted.beliefs
     of_worth = {name: float(getattr(worth, name)[row]) for name in worth.__struct_fields__ if name != "moved"}
     levers = [one._asdict() for one in edition.levers.factors(row, drafted.asked)]
+    uplift = drafted.asked.uplift if edition.view.retention[row] else None
     return {
         "p_model": float(drafted.scores.p_model[row]),
         "learned": float(beliefs.factor[row]),
         "learned_from": float(beliefs.n_seen[row]),
         **of_worth,
         "levers": levers,
+        **({} if uplift is None else {"uplift": uplift}),
     }
 
 

@@ -30,6 +30,7 @@ from serving.rules.masks import Mask, Said, as_mask
 from serving.rules.pacing import PacingRule
 from serving.rules.pause import PauseRule
 from serving.rules.quiet_hours import QuietHoursRule
+from serving.rules.retention import RetentionRule
 from serving.rules.schedule import ScheduleRule
 from serving.rules.status import StatusRule
 
@@ -100,6 +101,7 @@ RULES: tuple[type[Rule], ...] = (
     ExclusionRule,
     ConsentRule,
     EligibilityRule,
+    RetentionRule,
     QuietHoursRule,
     PauseRule,
     CooldownRule,

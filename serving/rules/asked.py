@@ -32,3 +32,4 @@ class Asked(Struct, frozen=True, kw_only=True, eq=False):
     ] = ()  # offers picked in earlier placements of the same decision, which `history` also tells
     stock: Stock | None = field(default_factory=Stock)  # None: could not be read
     time_zone: tzinfo = UTC  # the customer's, else the deployment's
+    uplift: float | None = None  # of a retention offer, in the chance that the customer stays; None: not known

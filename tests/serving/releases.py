@@ -10,8 +10,11 @@ from features.definitions import feature_set
 from training.scorers import FORMAT, PopularityScorer, UncalibratedAcceptance, digest, json_bytes, scorer_files
 
 
-def write_release(releases, number, offers, *, prior=0.05, champion=True):
-    """A release in which offers are known by popularity (id -> log count) and acceptance is a prior times affinity."""
+def write_release(releases, number, offers, *, prior=0.05, champion=True, more=None):
+    """A release in which offers are known by popularity (id -> log count) and acceptance is a prior times affinity.
+
+    `more` are further scorers by their folder's name.
+    """
     names = tuple(sorted(offers))
     scores = np.array([offers[name] for name in names], np.float32)
     popularity = PopularityScorer("1", names, scores, {}, 0.0)
@@ -19,6 +22,7 @@ def write_release(releases, number, offers, *, prior=0.05, champion=True):
         "popularity": popularity,
         "recommender": popularity,
         "acceptance": UncalibratedAcceptance("", prior, 0.0, 1.0),
+        **(more or {}),
     }
     files = {"offers.json": json_bytes(list(names)), "features.json": feature_set().to_json()}
     for model, scorer in models.items():
