@@ -82,7 +82,7 @@ def test_where_no_chance_is_logged_the_report_says_so(biased):
 
 
 def test_where_the_policy_knows_nothing_more_both_ways_agree():
-    table, split, mood = planted(12_000, seed=4)
+    table, split, _ = planted(12_000, seed=4)
     by_lot = np.random.default_rng(0).random(len(table.y)) < ON_AVERAGE[[OFFERS.index(o) for o in table.offers]]
     fit = learnt(replace(table, y=by_lot), split)
     gain = fit.tables["random_share"].set_index("impressions count")["log_loss"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from features.catalogue import Offer
 from features.data_settings import Acceptance
 from features.definitions import FeatureSet
-from training.calibration import choose_calibration
+from training.calibration import Ahead, choose_calibration
 from training.columns import acceptance_encoder
 from training.directions import directions_of, named
 from training.encoder import Encoder
@@ -41,13 +41,18 @@ from training.models.classifiers import (
 )
 from training.models.selection import Selection, selection_of
 from training.neutral import held_at, without
-from training.split import Split
+from training.split import Split, blocks
 from training.trees import Forest
 from training.uncertainty import fit_spread
 
 PENALTIES = (0.03, 0.3)  # inverse; smaller is stronger
-TREES = (TreeSettings(), TreeSettings(max_leaf_nodes=31))
-POSITION = "context.position"
+TREES = (
+    TreeSettings(),
+    TreeSettings(learning_rate=0.05, max_leaf_nodes=31, min_samples_leaf=80, l2=5.0, max_features=0.5, max_trees=400),
+)
+N_AHEAD = 3  # blocks of time before the test part; all but the first are predicted from what came before
+AHEAD_TREES = 100  # at most, of the models that do so
+OFFER, POSITION = "offer.offer_id", "context.position"
 TOP = 1.0  # the position that served probabilities are for
 Parts = Mapping[str, Sample]
 
@@ -107,7 +112,16 @@ def learn_acceptance(
     world = world.weighted(selection if weighs else None)
     rows = np.flatnonzero(split.test)
     baselines, candidates, test = _baselines(world), _candidates(world), world.parts["test"]
-    fit = judge_and_choose(world.encoder, baselines, candidates, world.parts, lambda: _slices(table, rows), seed)
+    fit = judge_and_choose(
+        world.encoder,
+        baselines,
+        candidates,
+        world.parts,
+        lambda: _slices(table, rows),
+        seed,
+        refit=partial(_on_all_customers, world),
+        ahead=partial(_ahead, world),
+    )
     otherwise = world.weighted(None if weighs else selection)
     other = None if selection is None else _probabilities(otherwise, _refitted(otherwise, fit.chosen))
     fit = selection_noted(fit, test, selection, weighs, other, seed)
@@ -151,8 +165,8 @@ def _world(
 
 def _baselines(world: _World) -> list[Tried]:
     train = world.parts["train"].part
-    if any(column.name == "offer.offer_id" for column in world.encoder.columns):
-        return [Tried("offer_base_rate", "linear", fit_base_rates(world.encoder, train, "offer.offer_id"), {})]
+    if any(column.name == OFFER for column in world.encoder.columns):
+        return [Tried("offer_base_rate", "linear", fit_base_rates(world.encoder, train, OFFER), {})]
     return [Tried("base_rate", "linear", fit_constant(train), {})]
 
 
@@ -182,6 +196,37 @@ def _refitted(world: _World, tried: Tried) -> Tried:
     return next(one for one in _baselines(world) if one.name == tried.name)
 
 
+def _on_all_customers(world: _World, tried: Tried) -> Tried:
+    """As many trees, or the same penalty, on the training and the validation part together."""
+    both = _together(world.parts["train"].part, world.parts["validation"].part)
+    return replace(tried, model=_refit_on(world.encoder, tried, world.directions.tolist(), both, world.seed))
+
+
+def _together(one: Part, other: Part) -> Part:
+    w = None if one.w is None and other.w is None else np.concatenate([one.weights, other.weights])
+    return Part(np.concatenate([one.rows, other.rows]), np.concatenate([one.y, other.y]), w)
+
+
+def _ahead(world: _World, tried: Tried) -> list[Ahead]:
+    """Each block of the training part's time but the first, predicted by the same kind of model fitted before it."""
+    train = world.parts["train"]
+    starts = blocks(train.us, int(train.us.max()) + 1, N_AHEAD)
+    few = (
+        tried
+        if "n_trees" not in tried.params
+        else replace(tried, params={**tried.params, "n_trees": min(tried.params["n_trees"], AHEAD_TREES)})
+    )
+    found = []
+    for start, end in zip(starts[1:], [*starts[2:], int(train.us.max()) + 1], strict=True):
+        before, inside = train.us < start, (train.us >= start) & (train.us < end)
+        if len(np.unique(train.part.y[before])) < 2:
+            return []
+        model = _refit_on(world.encoder, few, world.directions.tolist(), train.part.of(before), world.seed)
+        block = train.part.of(inside)
+        found.append(Ahead(model.raw(block.rows), block.y, block.w))
+    return found
+
+
 def _weighs(world: _World, selection: Selection, rule: str) -> bool:
     """Whether impressions count by weight: as the setting says; where that is left open, if it does better on the
     validation part's random draws, or by weight on all of it where these are too few."""
@@ -195,35 +240,34 @@ def _weighs(world: _World, selection: Selection, rule: str) -> bool:
 
 
 def _probabilities(world: _World, tried: Tried) -> NDArray[np.float64]:
-    """Of the test part, calibrated on validation as what serves is."""
+    """Of the test part, calibrated on validation and fitted on all customers as what serves is."""
     validation = world.parts["validation"]
     raw = tried.model.raw(validation.part.rows)
     calibration, _ = choose_calibration(raw, validation.part.y, validation.customers, validation.part.w)
-    return calibration(tried.model.raw(world.parts["test"].part.rows))
+    return calibration(_on_all_customers(world, tried).model.raw(world.parts["test"].part.rows))
 
 
 def _served(fit: ClassifierFit, world: _World) -> ClassifierFit:
     """What serves: position held at the top, and how unsure the log-odds are."""
-    encoder, model, parts = world.encoder, fit.chosen.model, world.parts
-    train = parts["train"]
+    encoder, train = world.encoder, world.parts["train"]
+    model = cast("Linear | Forest", fit.classifier.model)
     at = next((i for i, column in enumerate(encoder.columns) if column.name == POSITION), None)
     if at is not None:
         model, encoder = held_at(model, encoder, at, TOP)
         train = replace(train, part=replace(train.part, rows=without(train.part.rows, at)))
     directions = [one for n, one in enumerate(world.directions.tolist()) if n != at]
-    refit = partial(_refit_for_spread, encoder, fit.chosen, directions)
+    refit = partial(_refit_on, encoder, fit.chosen, directions)
     spread = fit_spread(encoder, train.part, train.customers, refit, world.seed)
     return replace(fit, classifier=replace(fit.classifier, model=model, encoder=encoder), spread=spread)
 
 
-def _refit_for_spread(
-    encoder: Encoder, tried: Tried, directions: Sequence[int], part: Part, seed: int
-) -> Linear | Forest:
+def _refit_on(encoder: Encoder, tried: Tried, directions: Sequence[int], part: Part, seed: int) -> Linear | Forest:
+    """The same kind of model with the same settings, and as many trees, on these rows."""
     if tried.name == "logistic":
         return fit_logistic(encoder, part, tried.params["c"], directions=directions)
     if tried.name == "boosted_trees":
         return fit_forest(encoder, part, _settings(tried), tried.params["n_trees"], seed, directions)
-    return fit_constant(part)
+    return fit_base_rates(encoder, part, OFFER) if tried.name == "offer_base_rate" else fit_constant(part)
 
 
 def _settings(tried: Tried) -> TreeSettings:

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.errors import BadInput, NotTrainable
-from training.calibration import choose_calibration
+from training.calibration import Ahead, calibration_ahead, choose_calibration
 from training.encoder import Encoder
 from training.evaluate import Interval, bootstrap, log_loss, reliability, slices, verdict
 from training.linear import Linear
@@ -107,8 +107,15 @@ def judge_and_choose(
     parts: Mapping[str, Sample],  # train, validation, test
     slice_by: Callable[[], Mapping[str, Sequence[object]]],
     seed: int,
+    refit: Callable[[Tried], Tried] | None = None,
+    ahead: Callable[[Tried], Sequence[Ahead]] | None = None,
 ) -> ClassifierFit:
-    """The lowest validation log loss wins, a baseline too. Its calibration map is fitted on validation alone."""
+    """The lowest validation log loss wins, a baseline too. Its calibration map is fitted on validation alone.
+
+    `refit` may then fit the winner's settings on more rows, none of them of the test part; the map stays. `ahead` may
+    say how the winner's settings do on later blocks of time than they were fitted on; if a map that was fitted on one
+    block helps on the next, the map of the last block is taken instead.
+    """
     validation, test = parts["validation"], parts["test"]
 
     def judged(tried: Tried) -> Tried:
@@ -119,7 +126,10 @@ def judge_and_choose(
     chosen = min([*of_baselines, *of_candidates], key=lambda t: t.validation_log_loss)
     raw = chosen.model.raw(validation.part.rows)
     calibration, losses = choose_calibration(raw, validation.part.y, validation.customers, validation.part.w)
-    classifier = Classifier(chosen.kind, encoder, chosen.model, calibration)
+    later, losses_ahead = calibration_ahead(ahead(chosen) if ahead is not None else ())
+    calibration = later or calibration
+    model = chosen.model if refit is None else refit(chosen).model
+    classifier = Classifier(chosen.kind, encoder, model, calibration)
     p, baseline_p = classifier(test.part.rows), Calibration()(baseline.model.raw(test.part.rows))
     rng = np.random.default_rng(seed)
     intervals = bootstrap(test.part.y, p, baseline_p, test.customers, rng)
@@ -129,7 +139,7 @@ def judge_and_choose(
         chosen=chosen,
         baseline=baseline,
         tried=(*of_baselines, *of_candidates),
-        calibration_losses=losses,
+        calibration_losses={**losses, **{f"{kind}, a block ahead": loss for kind, loss in losses_ahead.items()}},
         intervals=intervals,
         baseline_metrics=_metrics(test.part.y, baseline_p, ones),
         slices=slices(test.part.y, p, slice_by()),
