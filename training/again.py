@@ -15,6 +15,8 @@ from training.linear import LinearForOffers
 from training.scorers import (
     AcceptanceModel,
     AcceptanceScorer,
+    BlendScorer,
+    BlendSide,
     FactorScorer,
     FactorSide,
     ItemItemScorer,
@@ -58,6 +60,11 @@ def recommender_again(scorer: RecommenderScorer, offers: Sequence[Offer], before
             _row_of_trained(before.row_of_trained, of_fresh.row_of_trained, moved, len(before.trained_of)),
             joined(before.like, of_fresh.like, moved.origin, moved.fresh),
             Kept(len(offers)),
+        )
+    if isinstance(scorer, BlendScorer) and isinstance(before, BlendSide):
+        parts = zip(scorer.scorers, before.parts, strict=True)
+        return BlendSide(
+            tuple(recommender_again(part, offers, of_part, moved) for part, of_part in parts), *scorer.of_offers(offers)
         )
     return scorer.prepare(offers)
 

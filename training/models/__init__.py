@@ -11,7 +11,9 @@ from training.models.own_frequency import OWN_FREQUENCY
 from training.models.popularity import POPULARITY
 from training.models.recent_popularity import RECENT_POPULARITY
 from training.models.rp3beta import RP3BETA
+from training.models.second_stage import SECOND_STAGE
 
 RECOMMENDERS: dict[str, RecommenderModel] = {
-    model.name: model for model in (POPULARITY, RECENT_POPULARITY, OWN_FREQUENCY, LIGHTFM, ALS, EASE, ITEM_KNN, RP3BETA)
+    model.name: model
+    for model in (POPULARITY, RECENT_POPULARITY, OWN_FREQUENCY, LIGHTFM, ALS, EASE, ITEM_KNN, RP3BETA, SECOND_STAGE)
 }

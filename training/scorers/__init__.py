@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from training.scorers.acceptance import AcceptanceModel, AcceptanceScorer, UncalibratedAcceptance
 from training.scorers.base import SMALLEST, Affinity, Arrays, FittedRecommender, RecommenderScorer, digest, json_bytes
+from training.scorers.blend import BlendScorer, BlendSide
 from training.scorers.churn import ChurnScorer
 from training.scorers.classifier import RAW, Calibration, Classifier, Raw, RawForOffers, logistic
 from training.scorers.factors import FactorScorer, FactorSide
@@ -27,6 +28,8 @@ __all__ = [
     "AcceptanceScorer",
     "Affinity",
     "Arrays",
+    "BlendScorer",
+    "BlendSide",
     "Calibration",
     "ChurnScorer",
     "Classifier",

@@ -10,15 +10,16 @@ import numpy as np
 
 from training.scorers.acceptance import AcceptanceScorer, UncalibratedAcceptance
 from training.scorers.base import json_bytes
+from training.scorers.blend import BlendScorer
 from training.scorers.churn import ChurnScorer
 from training.scorers.factors import FactorScorer
 from training.scorers.item_item import ItemItemScorer
 from training.scorers.popularity import PopularityScorer
 from training.scorers.uplift import UpliftScorer
 
-Recommender = FactorScorer | ItemItemScorer | PopularityScorer
+Recommender = FactorScorer | ItemItemScorer | PopularityScorer | BlendScorer
 Scorer = Recommender | AcceptanceScorer | UncalibratedAcceptance | ChurnScorer | UpliftScorer
-RECOMMENDER_KINDS: tuple[type[Recommender], ...] = (FactorScorer, ItemItemScorer, PopularityScorer)
+RECOMMENDER_KINDS: tuple[type[Recommender], ...] = (FactorScorer, ItemItemScorer, PopularityScorer, BlendScorer)
 SCORERS: dict[str, type[Scorer]] = {
     kind.KIND: kind
     for kind in (*RECOMMENDER_KINDS, AcceptanceScorer, UncalibratedAcceptance, ChurnScorer, UpliftScorer)
