@@ -51,7 +51,7 @@ def customers_as_of(
         f"WHERE epoch_us(occurred_at) < until_us ORDER BY row, at_us, event_id LIMIT {MOST_EVENTS + 1}"
     )
     # fmt: on
-    table = db.execute(sql).to_arrow_table() if hasattr(db, "to_arrow_table") else db.execute(sql).fetch_arrow_table()
+    table = db.sql(sql).to_arrow_table()
     db.unregister("asked")
     columns = [table[name].to_pylist() for name in table.column_names]
     by_row: list[list[LogEvent]] = [[] for _ in range(len(us))]

@@ -11,6 +11,7 @@ import pandas as pd
 from features.catalogue import Offer
 from features.definitions import Feature, FeatureSet
 from features.definitions.dsl import ByKey, CountBy, Share, Smoothed
+from features.errors import BadInput
 from training.encoder import Column, Encoder, Source, offer_fields
 
 MAX_VALUES = 200  # categories per column; scikit-learn allows 255
@@ -103,6 +104,21 @@ def acceptance_encoder(
 
 def churn_encoder(features: FeatureSet, customers: pd.DataFrame) -> Encoder:
     return Encoder(tuple(customer_columns(features, customers, pairs=False, min_count=max(20, len(customers) // 1000))))
+
+
+def frame_encoder(table: pd.DataFrame, min_count: int = 20) -> Encoder:
+    """Of any frame, one row per customer: numbers and truth values are numbers, text is a category of what comes
+    `min_count` times. `BadInput` naming a column of another kind."""
+    columns: list[Column] = []
+    for name in table.columns:
+        kind = table[name].dtype.kind
+        if kind in "fiub":
+            columns += _number("customer", str(name), table[name].to_numpy(np.float64))
+        elif kind in "OTU":
+            columns += _category("customer", str(name), table[name].tolist(), min_count)
+        else:
+            raise BadInput(f"column {name} is of kind {table[name].dtype}, expected numbers or text", str(name))
+    return Encoder(tuple(columns))
 
 
 def _key_of(features: FeatureSet, feature: Feature) -> str:

@@ -20,6 +20,7 @@ from training.models.classifier_fit import ClassifierFit
 from training.models.recipes import Recipe, fit_recipe
 from training.models.recommender import MIN_INTERACTIONS
 from training.split import Split, blocks, split_with_gap
+from training.steps.foresight import acceptance_canaries
 from training.steps.inputs import MAX_ROWS, Inputs, Progress, thinned
 
 N_BLOCKS = (
@@ -69,7 +70,14 @@ def learn_from_log(inputs: Inputs, interactions: Interactions, recipe: Recipe, p
     )
     progress("acceptance: fitting")
     fit = learn_acceptance(inputs.features, inputs.offers, table, split, inputs.seed, inputs.settings.acceptance)
-    return replace(fit, notes=(*left_out(found), *fit.notes))
+    progress("acceptance: canaries")
+    canaries = acceptance_canaries(inputs, fit.classifier.encoder, table, split)
+    return replace(
+        fit,
+        notes=(*left_out(found), *fit.notes, *canaries.said),
+        tables={**fit.tables, "canaries": canaries.alone},
+        figures={**fit.figures, **canaries.metrics},
+    )
 
 
 def left_out(found: Impressions) -> list[str]:

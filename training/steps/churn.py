@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,8 +13,6 @@ import pandas as pd
 from features.errors import NotTrainable
 from features.events import US_PER_DAY
 from features.history import customer_features_at
-from training.as_of import customers_as_of, sampled
-from training.canaries import refuse_future
 from training.dataset import read_risks, snapshot_instants
 from training.models.churn import ChurnTable, Times
 from training.models.churn_horizons import ChurnFit, learn_horizons
@@ -22,12 +20,12 @@ from training.models.classifier_fit import ClassifierFit
 from training.reasons import contributions
 from training.split import split_instants
 from training.steps.churn_value import ValueAtRisk, value_at_risk
+from training.steps.foresight import refuse_foresight
 from training.steps.inputs import MAX_ROWS, Inputs, Progress, thinned
 from training.steps.kept import logged as kept_of_classifier
 from training.steps.kept import under
 from training.tracking import Logged
 
-N_MADE_AGAIN = 200  # rows whose features are made again from the log alone
 MOST_EXPLAINED = 500  # rows of the last test instant
 
 
@@ -96,25 +94,6 @@ def instants_for(inputs: Inputs, horizon_days: int) -> Times | str:
     )
 
 
-def refuse_foresight(
-    model: str,
-    inputs: Inputs,
-    customers: Sequence[str],
-    us: np.ndarray[Any, np.dtype[np.int64]],
-    features: pd.DataFrame,
-) -> int:
-    """How many rows' customer features are the same when made again from the log alone, cut before each instant.
-
-    `Leakage` names a feature that is not.
-    """
-    at = sampled(len(us), N_MADE_AGAIN, inputs.seed)
-    asked = [customers[i] for i in at.tolist()]
-    again = customers_as_of(inputs.log.db, inputs.features, inputs.profiles_at, asked, us[at])
-    n = min((len(values) for values in again.values()), default=0)
-    refuse_future(model, {name: features[name].iloc[at[:n]].tolist() for name in features.columns}, again)
-    return n
-
-
 def at_risk_value(inputs: Inputs, table: ChurnTable, fit: ChurnFit) -> tuple[ValueAtRisk | None, str | None]:
     """What those at risk at the last date of the test part are worth, with their chances then; or why not."""
     last_us = int(table.us[fit.learned.rows].max())
@@ -147,6 +126,11 @@ def described(
         *(f"The horizon of {days} days is left out: {reason}." for days, reason in sorted(left_out.items())),
         *fit.learned.canaries.said,
     ]
+    if value is not None and value.report.counts.at_limit:
+        notes.append(
+            f"Purchases say no finite {', '.join(value.report.counts.at_limit)} of BG/NBD: a customer's chance to have "
+            f"left for good after a purchase is {value.report.counts.leaving:.4f} on average."
+        )
     if unvalued is not None:
         notes.append(f"Expected loss is counted in purchases, not money: {unvalued}." if value is not None
                      else f"Customers have no value and no expected loss: {unvalued}.")  # fmt: skip

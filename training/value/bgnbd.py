@@ -17,7 +17,8 @@ from training.value.history import Numbers, Repeats
 
 MIN_CUSTOMERS, MIN_REPEATERS = 100, 30
 MOST_TERMS, SMALL = 500, 1e-12  # of a series, and of what is left out of it
-FAR = 12.0  # no parameter's logarithm is further from 0
+# Where a likelihood still rises, a parameter stands for its limit: all customers alike, or nobody who ever leaves.
+LEAST, MOST = 1e-4, {"r": 1e4, "alpha": 1e7, "a": 50.0, "b": 1e4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,16 @@ class BgNbd:
     a: float
     b: float
     log_likelihood: float = float("nan")  # of all customers it was fitted on
+
+    @property
+    def leaving(self) -> float:
+        """The mean chance to drop out after a purchase."""
+        return self.a / (self.a + self.b)
+
+    @property
+    def at_limit(self) -> tuple[str, ...]:
+        """The parameters for which the data know no finite value above 0."""
+        return tuple(name for name, most in MOST.items() if not LEAST * 1.001 < getattr(self, name) < most * 0.999)
 
     def p_active(self, of: Repeats) -> Numbers:
         """The chance that the customer has not dropped out, (n,); 1 for who bought once, as that follows a repeat."""
@@ -80,7 +91,8 @@ def _hypergeometric(a: float, b: float, c: Numbers, z: Numbers) -> Numbers:
 def fit_bgnbd(of: Repeats, weights: Numbers | None = None) -> BgNbd:
     """Maximum likelihood; `weights` (n,) count customers more than once, as a bootstrap does.
 
-    `NotTrainable` with too few customers, too few who bought again, or where the likelihood has no maximum.
+    A parameter for which the data know no finite value is at its limit, and `at_limit` names it. `NotTrainable` with
+    too few customers, or too few who bought again.
     """
     from scipy.optimize import minimize
 
@@ -92,17 +104,14 @@ def fit_bgnbd(of: Repeats, weights: Numbers | None = None) -> BgNbd:
         )
     w = np.ones(n) if weights is None else weights
     start = np.log([1.0, max(float(of.age.mean()), 1e-3), 1.0, 2.0])
+    bounds = [(np.log(LEAST), np.log(most)) for most in MOST.values()]
     found = minimize(
         _loss, start, args=(of.frequency, of.recency, of.age, w), jac=True, method="L-BFGS-B",
-        bounds=[(-FAR, FAR)] * 4, options={"maxiter": 1000, "ftol": 1e-13, "gtol": 1e-9},
+        bounds=bounds, options={"maxiter": 1000, "ftol": 1e-13, "gtol": 1e-9},
     )  # fmt: skip
     r, alpha, a, b = np.exp(found.x).tolist()
-    if not np.isfinite(found.fun) or (np.abs(found.x) > FAR - 1e-6).any():
-        raise NotTrainable(
-            "customer value",
-            f"the likelihood of BG/NBD has no maximum on {n} customers: r = {r:.3g}, alpha = {alpha:.3g}, "
-            f"a = {a:.3g}, b = {b:.3g}; do customers ever stop, or start, buying?",
-        )
+    if not np.isfinite(found.fun):
+        raise NotTrainable("customer value", f"the likelihood of BG/NBD is not finite on {n} customers")
     return BgNbd(r, alpha, a, b, -float(found.fun) * float(w.sum()))
 
 

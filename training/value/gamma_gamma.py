@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import NotTrainable
-from training.value.bgnbd import FAR, MIN_REPEATERS
+from training.value.bgnbd import MIN_REPEATERS
 from training.value.history import Numbers, Repeats
+
+FAR = 12.0  # no parameter's logarithm is further from 0
 
 
 @dataclass(frozen=True, slots=True)
