@@ -61,7 +61,7 @@ def examine(settings: Settings) -> list[Finding]:
         return [*found, Finding("data", "warning", "nothing is stored yet", todo)]
     facts = Facts(settings.home.facts_db)
     try:
-        checks: tuple[Callable[[Settings, Facts], Finding], ...] = (_catalogue, _lake, _snapshot, _release, _keys)
+        checks = (_catalogue, _lake, _snapshot, _release, _gates, _keys)
         return [*found, *_guarded(checks, settings, facts)]
     finally:
         facts.close()
@@ -174,6 +174,14 @@ def _release(settings: Settings, facts: Facts) -> Finding:
         "" if release.calibrated else ", uncalibrated (no impressions to learn from)"
     )
     return Finding("release", "ok", detail)
+
+
+def _gates(settings: Settings, facts: Facts) -> Finding:
+    from training.gates import bounds_of, read_bounds
+
+    defaults, found = bounds_of({}), read_bounds(settings.home)
+    changed = [name for name in found if found[name] != defaults[name]]
+    return Finding("gates", "ok", f"gates.toml changes {', '.join(changed)}" if changed else "as by default")
 
 
 def _keys(settings: Settings, facts: Facts) -> Finding:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from features.facts import Facts
 from serving import cli
 from serving.commands import doctor
 
@@ -92,3 +93,14 @@ def test_doctor_fails_on_a_home_that_cannot_be_made_and_on_an_unknown_policy(mon
     monkeypatch.setenv("NBO_POLICY", "guess")
     assert doctor.run(as_json=False) == 1
     assert "FAILURE  settings     policy is 'guess'" in capsys.readouterr().out
+
+
+def test_doctor_names_a_bound_of_a_gate_that_is_none_and_the_gates_that_were_changed(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("NBO_HOME", str(tmp_path))
+    Facts(tmp_path / "facts.db").close()
+    (tmp_path / "gates.toml").write_text("[latency]\nmax_p99_ms = 3.0\n")
+    doctor.run(as_json=False)
+    assert "gates.toml changes latency" in capsys.readouterr().out
+    (tmp_path / "gates.toml").write_text("[latency]\nmax_p99 = 3.0\n")
+    assert doctor.run(as_json=False) == 1
+    assert "latency.max_p99 is not a bound" in capsys.readouterr().out
