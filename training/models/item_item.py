@@ -28,8 +28,8 @@ class ItemItemSettings:
     prior: float = 0.02  # of what everybody takes, in standard deviations of the scores
     popular_half_life_days: float | None = 30.0  # of what everybody takes
     customer_l2: float | None = None  # customers' worth of doubt about what an attribute says; None: by those held out
-    n_like: int = 20  # offers that stand in for one that nobody took yet
-    unseen: float = 0.5  # share of their score that it gets
+    n_like: int = 10  # offers that stand in for one that nobody took yet
+    unseen: float = 0.75  # share of their score that it gets
     repeats: bool = False
 
     def __post_init__(self) -> None:
@@ -45,6 +45,7 @@ def space_of_weights(suggest: Suggest) -> dict[str, Any]:
         "weighting": suggest.suggest_categorical("weighting", list(WEIGHTINGS)),
         "half_life_days": suggest.suggest_categorical("half_life_days", [None, 60.0, 180.0]),
         "prior": suggest.suggest_float("prior", 1e-3, 1.0, log=True),
+        "unseen": suggest.suggest_float("unseen", 0.0, 1.0),
     }
 
 
