@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from training.encoder import Encoder
 from training.linear import Linear
-from training.models.classifiers import Part
+from training.models.classifiers import Part, splittable
 from training.scorers.acceptance import LARGEST_SPREAD, SMALLEST_SPREAD
 from training.trees import Forest, flatten
 
@@ -57,5 +57,5 @@ def _learned(encoder: Encoder, rows: NDArray[np.float64], target: NDArray[np.flo
         categorical_features=encoder.categorical or None, random_state=seed,
     )  # fmt: skip
     with threadpool_limits(1, user_api="openmp"):
-        model.fit(rows, target)
+        model.fit(splittable(rows), target)
     return flatten(model)

@@ -14,7 +14,8 @@ from features.errors import BadRecipe
 from tests.training.builders import encoder
 from training.directions import directions_of, named
 from training.encoder import Column, Encoder
-from training.models.classifiers import Part, TreeSettings, fit_logistic, fit_trees
+from training.models.classifiers import Part, TreeSettings, fit_forest, fit_logistic, fit_trees
+from training.node import LEAF
 
 COLUMNS = Encoder((Column("offer", "value"), Column("customer", "gender", ("F", "M")), Column("customer", "age")))
 DOWN = (-1, 0, 0)
@@ -85,3 +86,11 @@ def test_a_category_never_has_a_direction():
 def test_a_direction_that_is_none_is_refused():
     with pytest.raises(BadRecipe, match=r"acceptance\.expected\['offer\.value'\] == 2, expected -1, 0 or 1"):
         Acceptance(expected={"offer.value": 2})
+
+
+def test_a_column_of_which_a_part_knows_nothing_is_not_split_on():
+    """scikit-learn fails on it; a block of time before a feature was first known has such columns."""
+    blank = part()
+    blank.rows[:, 2] = np.nan
+    found = fit_forest(COLUMNS, blank, TreeSettings(min_samples_leaf=20), 10, 0)
+    assert 2 not in found.column[found.kind != LEAF]

@@ -179,7 +179,7 @@ def fit_trees(
     )
     with threadpool_limits(1, user_api="openmp"):  # the same sums, so the same trees, on any number of cores
         model.fit(
-            train.rows,
+            splittable(train.rows),
             train.y,
             sample_weight=train.w,
             X_val=validation.rows,
@@ -206,8 +206,15 @@ def fit_forest(
         **_boosting(encoder, settings, seed, directions), max_iter=n_trees, early_stopping=False
     )
     with threadpool_limits(1, user_api="openmp"):
-        model.fit(train.rows, train.y, sample_weight=train.w)
+        model.fit(splittable(train.rows), train.y, sample_weight=train.w)
     return flatten(model)
+
+
+def splittable(rows: Rows) -> Rows:
+    """The rows with zeros in columns of which nothing is known: scikit-learn fails on these, and a constant is not
+    split on."""
+    nothing = np.isnan(rows).all(axis=0)
+    return np.where(nothing, 0.0, rows) if nothing.any() else rows
 
 
 def _boosting(encoder: Encoder, settings: TreeSettings, seed: int, directions: Sequence[int] | None) -> dict[str, Any]:
