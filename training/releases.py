@@ -21,7 +21,7 @@ import msgspec
 from features.errors import BrokenRelease, Conflict, NotFound, PromotionRefused, StoreUnavailable
 from features.events import parse_time
 from features.home import Home
-from training.scorers import digest, json_bytes, load_release, read_pointer
+from training.release_files import check_files, digest, json_bytes, read_pointer
 
 CHALLENGER, CHAMPION, SHADOW = "challenger", "champion", "shadow"
 HISTORY = "history.jsonl"
@@ -46,8 +46,8 @@ def roll_back(
 ) -> RolledBack:
     """The champion before this one, or the former champion `to`, serves again.
 
-    Its files are checked against the digest that was kept when it was promoted, and loaded; are they gone or broken,
-    they are exported from MLflow once more. `NotFound` where there is nobody to go back to, `PromotionRefused` for a
+    Its files are checked against the digest that was kept when it was promoted; are they gone or broken, they are
+    exported from MLflow once more. `NotFound` where there is nobody to go back to, `PromotionRefused` for a
     release that was never champion: that is a promotion, and has gates. MLflow's aliases are not moved, so that nobody
     who is answered waits for them: `registry.follow_champion` does.
     """
@@ -94,7 +94,7 @@ def _before(lines: Sequence[Mapping[str, Any]], standing: str) -> str | None:
 
 
 def _whole(home: Home, number: str, lines: Sequence[Mapping[str, Any]]) -> str:
-    """The digest of a release's manifest, once every file agrees with it and loads."""
+    """The digest of a release's manifest, once every file agrees with it. It loaded when it was exported."""
     kept = [line["sha256"] for line in lines if line["to"] == number and line.get("sha256")]
     folder = home.releases / number
     if not kept:  # from before digests were kept
@@ -102,7 +102,7 @@ def _whole(home: Home, number: str, lines: Sequence[Mapping[str, Any]]) -> str:
             kept = [digest((folder / "manifest.json").read_bytes())]
         except OSError as error:
             raise BrokenRelease(f"{number}: {error}") from error
-    load_release(folder, kept[-1])
+    check_files(folder, kept[-1])
     return str(kept[-1])
 
 

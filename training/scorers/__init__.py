@@ -6,8 +6,9 @@ all scorers share, and each model has a folder with `scorer.json` and its arrays
 
 from __future__ import annotations
 
+from training.release_files import FORMAT, Pointer, digest, json_bytes, read_pointer
 from training.scorers.acceptance import AcceptanceModel, AcceptanceScorer, UncalibratedAcceptance
-from training.scorers.base import SMALLEST, Affinity, Arrays, FittedRecommender, RecommenderScorer, digest, json_bytes
+from training.scorers.base import SMALLEST, Affinity, Arrays, FittedRecommender, RecommenderScorer
 from training.scorers.blend import BlendScorer, BlendSide
 from training.scorers.churn import ChurnScorer
 from training.scorers.classifier import RAW, Calibration, Classifier, Raw, RawForOffers, logistic
@@ -15,7 +16,7 @@ from training.scorers.factors import FactorScorer, FactorSide
 from training.scorers.files import RECOMMENDER_KINDS, SCORERS, Recommender, Scorer, read_scorer, scorer_files
 from training.scorers.item_item import ItemItemScorer, ItemItemSide
 from training.scorers.popularity import PopularityScorer
-from training.scorers.release import FORMAT, Pointer, Release, load_champion, load_release, read_pointer
+from training.scorers.release import Release, load_champion, load_release
 from training.scorers.uplift import Effect, UpliftScorer
 
 __all__ = [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -42,14 +40,6 @@ class FittedRecommender(RecommenderScorer, Protocol):
     def many(self, customers: Sequence[str], features: Sequence[Mapping[str, Any]], side: Any) -> Affinity:
         """Shape (n_customers, n_offers): `affinity` of each, to the rounding of a sum in another order."""
         ...
-
-
-def json_bytes(value: Any) -> bytes:
-    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode()
-
-
-def digest(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
 
 
 def expect(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from training.release_files import json_bytes
 from training.scorers.acceptance import AcceptanceScorer, UncalibratedAcceptance
-from training.scorers.base import json_bytes
 from training.scorers.blend import BlendScorer
 from training.scorers.churn import ChurnScorer
 from training.scorers.factors import FactorScorer

@@ -13,14 +13,13 @@ import msgspec
 from features.catalogue import Offer
 from features.definitions import FeatureSet
 from features.errors import BrokenRelease
+from training.release_files import checked, digest, read_manifest, read_pointer
 from training.scorers.acceptance import AcceptanceModel, AcceptanceScorer, UncalibratedAcceptance
-from training.scorers.base import RecommenderScorer, digest
+from training.scorers.base import RecommenderScorer
 from training.scorers.churn import ChurnScorer
 from training.scorers.files import RECOMMENDER_KINDS, Scorer, read_scorer
 from training.scorers.popularity import PopularityScorer
 from training.scorers.uplift import UpliftScorer
-
-FORMAT = 1  # of the files of a release; grows when an older reader could not read them
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +37,6 @@ class Release:
     popularity: Mapping[str, float]  # offer id -> affinity, where the recommender cannot answer
     manifest: Mapping[str, Any]
     uplift: UpliftScorer | None = None  # of retention offers; None where no holdout told
-
-
-class Pointer(msgspec.Struct, frozen=True):
-    """champion.json or shadow.json: a release, and the digest of its manifest."""
-
-    release: str
-    sha256: str
-
-
-def read_pointer(releases: Path, alias: str = "champion") -> Pointer | None:
-    """What an alias points at; None where there is nothing, as before the first promotion."""
-    try:
-        return msgspec.json.decode((releases / f"{alias}.json").read_bytes(), type=Pointer)
-    except FileNotFoundError:
-        return None
-    except msgspec.DecodeError as error:
-        raise BrokenRelease(f"{alias}.json: {error}") from error
 
 
 def load_champion(releases: Path) -> Release | None:
@@ -76,16 +58,8 @@ def load_release(folder: Path, sha256: str | None = None) -> Release:
 
 
 def _load(folder: Path, sha256: str | None) -> Release:
-    text = (folder / "manifest.json").read_bytes()
-    if sha256 is not None and digest(text) != sha256:
-        raise BrokenRelease(f"{folder.name}/manifest.json has digest {digest(text)}, the pointer says {sha256}")
-    manifest = json.loads(text)
-    if manifest.get("format") != FORMAT:
-        raise BrokenRelease(
-            f"{folder.name} has format {manifest.get('format')}, this version reads {FORMAT}: "
-            "run `nbo train all` and `nbo models promote`"
-        )
-    files = {name: _checked(folder, name, expected) for name, expected in manifest["files"].items()}
+    manifest = read_manifest(folder, sha256)
+    files = {name: checked(folder, name, expected) for name, expected in manifest["files"].items()}
     offer_map = tuple(json.loads(files["offers.json"]))
     if digest(files["offers.json"]) != manifest["offer_map_sha256"]:
         raise BrokenRelease(f"{folder.name}: the offer map is not the one the manifest names")
@@ -113,16 +87,6 @@ def _of(scorer: Scorer, *kinds: type[Any]) -> Any:
     if not isinstance(scorer, kinds):
         raise BrokenRelease(f"a {type(scorer).__name__} where {' or '.join(k.__name__ for k in kinds)} belongs")
     return scorer
-
-
-def _checked(folder: Path, name: str, expected: str) -> bytes:
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise BrokenRelease(f"{folder.name}: {name!r} leaves the release")
-    body = path.read_bytes()
-    if digest(body) != expected:
-        raise BrokenRelease(f"{folder.name}/{name} has digest {digest(body)}, the manifest says {expected}")
-    return body
 
 
 def _warm_up(release: Release) -> None:
