@@ -1,7 +1,7 @@
 """Gates on what the models know: against their baselines, against the champion, calibration, and no slice left behind.
 
 Two releases are mostly judged on different days. Where both judged the same customers of the same days, customers are
-paired; else gains over each one's own baseline are compared, because a harder month lowers baseline and model alike.
+paired; else gains over popularity are compared, because a harder month lowers popularity and model alike.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from training.gates.passage import Bounds, Check, at_least, at_most, silent
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=1)]
-FIGURE = "ndcg_at_10"
+FIGURE, SEEN = "ndcg_at_10", "exclude_seen"
+GAINS = (f"{FIGURE}_gain_over_popularity", f"{FIGURE}_gain")  # the first that both runs have
 CLASSIFIERS = ("acceptance", "churn")
+ENDS = ("", "_low", "_high")
 Z = NormalDist().inv_cdf(0.975)
 
 
@@ -46,6 +48,9 @@ def ranking(case: Case, bounds: RankingBounds) -> Iterator[Check]:
     if new is None or old is None or FIGURE not in new.metrics or FIGURE not in old.metrics:
         yield silent("NDCG@10 of both releases is not on record")
         return
+    if new.params.get(SEEN) != old.params.get(SEEN):
+        yield silent("one release was judged with what customers took before, the other without")
+        return
     allowed = bounds.max_drop * old.metrics[FIGURE]
     found = difference(new, old, case.champion.release)
     if found is None:
@@ -59,30 +64,32 @@ def ranking(case: Case, bounds: RankingBounds) -> Iterator[Check]:
 def difference(new: ModelRun, old: ModelRun, champion: str) -> tuple[float, float, float, str] | None:
     """NDCG@10 of one run over another's with its 95 % interval, and how it was compared; None without intervals."""
     m = new.metrics
-    asked = [f"champion_{FIGURE}_gain{end}" for end in ("", "_low", "_high")]
+    asked = [f"champion_{FIGURE}_gain{end}" for end in ENDS]
     if new.tags.get("champion_release") == champion and all(name in m for name in asked):
         by, low, high = (m[name] for name in asked)
         return by, low, high, "on the same customers"
     if paired := _paired(new, old):
         return (*paired, "on the same customers")
-    same_days = bool(_window(new)) and _window(new) == _window(old)
-    name = FIGURE if same_days else f"{FIGURE}_gain"
-    if not all(f"{name}{end}" in run.metrics for run in (new, old) for end in ("", "_low", "_high")):
+    same_days = _same_days(new, old)
+    names = (FIGURE,) if same_days else GAINS
+    whole = (name for name in names if all(f"{name}{end}" in run.metrics for run in (new, old) for end in ENDS))
+    if (name := next(whole, None)) is None:
         return None
     by = new.metrics[name] - old.metrics[name]
     half = math.hypot(*((run.metrics[f"{name}_high"] - run.metrics[f"{name}_low"]) / 2 for run in (new, old)))
-    how = "on the same days, unpaired" if same_days else "of other days, so gains over the baselines compare"
+    over = "popularity" if name == GAINS[0] else "the baselines"
+    how = "on the same days, unpaired" if same_days else f"of other days, so gains over {over} compare"
     return by, by - half, by + half, how
 
 
-def _window(run: ModelRun) -> tuple[str, ...]:
-    """The days that a ranking was judged on, and whether what was taken before counted."""
-    return tuple(run.params[name] for name in ("test_from_us", "until_us", "repeats") if name in run.params)
+def _same_days(new: ModelRun, old: ModelRun) -> bool:
+    days = [tuple(run.params.get(name) for name in ("test_from_us", "until_us", SEEN)) for run in (new, old)]
+    return days[0] == days[1] and None not in days[0][:2]
 
 
 def _paired(new: ModelRun, old: ModelRun) -> tuple[float, float, float] | None:
     """The mean difference over customers whom both runs judged on the same days, with its interval."""
-    if _window(new) != _window(old) or not _window(new):
+    if not _same_days(new, old):
         return None
     ours, theirs = new.per_customer, old.per_customer
     both = sorted(ours.keys() & theirs.keys())
@@ -150,13 +157,12 @@ def slices(case: Case, bounds: SliceBounds) -> Iterator[Check]:
     assert case.champion is not None
     pairs = list(_common(case, bounds.min_rows))
     z = _z_of(len(pairs))
-    for name, new, old in pairs:
-        metric = FIGURE if name == "recommender" else "auc"
-        allowed = bounds.max_auc_drop if metric == "auc" else bounds.max_ndcg_drop * old[metric]
+    for name, metric, new, old in pairs:
+        allowed = bounds.max_auc_drop if metric == "auc" else bounds.max_ndcg_drop * old[FIGURE]
         drop = old[metric] - new[metric]
         noise = z * math.hypot(_error(metric, new), _error(metric, old))
-        what = f"{new['slice']} {new['value']}: {'AUC' if metric == 'auc' else 'NDCG@10'}"
-        said = f"{name}, {what} {new[metric]:.4f}, champion {old[metric]:.4f}"
+        what = {"auc": "AUC", FIGURE: "NDCG@10"}.get(metric, "NDCG@10 over the baseline's")
+        said = f"{name}, {new['slice']} {new['value']}: {what} {new[metric]:.4f}, champion {old[metric]:.4f}"
         if drop - noise > allowed:
             yield Check(False, said, drop, allowed)
     if pairs:
@@ -165,14 +171,18 @@ def slices(case: Case, bounds: SliceBounds) -> Iterator[Check]:
         yield silent(f"no slice of both releases has {bounds.min_rows} rows")
 
 
-def _common(case: Case, min_rows: int) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+def _common(case: Case, min_rows: int) -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any]]]:
+    """Model, metric, and the slice of each; rankings of other days by their gain over the baseline, as over all."""
     assert case.champion is not None
     for name in ("recommender", *CLASSIFIERS):
-        new, old = (_slices_of(one.models.get(name), min_rows) for one in (case.challenger, case.champion))
-        metric = FIGURE if name == "recommender" else "auc"
+        runs = [one.models.get(name) for one in (case.challenger, case.champion)]
+        new, old = (_slices_of(run, min_rows) for run in runs)
+        metric = "auc"
+        if name == "recommender" and runs[0] is not None and runs[1] is not None:
+            metric = FIGURE if _same_days(runs[0], runs[1]) else f"{FIGURE}_gain"
         for key in sorted(new.keys() & old.keys()):
             if new[key].get(metric) is not None and old[key].get(metric) is not None:
-                yield name, new[key], old[key]
+                yield name, metric, new[key], old[key]
 
 
 def _slices_of(run: ModelRun | None, min_rows: int) -> Mapping[tuple[str, str], dict[str, Any]]:
@@ -187,12 +197,15 @@ def _size(row: Mapping[str, Any]) -> float:
 def _error(metric: str, row: Mapping[str, Any]) -> float:
     """The standard error of one slice's figure.
 
-    AUC: Hanley and McNeil (1982), doi:10.1148/radiology.143.1.7063747. NDCG: a mean m of values in [0, 1] has a
-    variance of at most m (1 − m), so the error is no larger than this.
+    AUC: Hanley and McNeil (1982), doi:10.1148/radiology.143.1.7063747. NDCG: by its own interval; without one, a
+    mean m of values in [0, 1] has a variance of at most m (1 − m), so the error is no larger than this.
     """
     value, n = float(row[metric]), _size(row)
     if metric != "auc":
-        return math.sqrt(max(value * (1 - value), 0.0) / n)
+        low, high = row.get(f"{metric}_low"), row.get(f"{metric}_high")
+        if low is not None and high is not None:
+            return float(high - low) / (2 * Z)
+        return math.sqrt(max(abs(value) * (1 - abs(value)), 0.0) / n)
     positive = max(round(float(row["rate"]) * n), 1)
     negative = max(round(n) - positive, 1)
     q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)

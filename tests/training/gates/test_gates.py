@@ -108,6 +108,25 @@ def test_few_customers_in_common_are_not_paired():
     assert "unpaired" in said("ranking", case(standing(recommender=runs[0]), standing("1", recommender=runs[1]))).said
 
 
+def test_where_both_were_judged_beside_popularity_gains_over_it_are_compared():
+    """Own baselines differ: one release had own frequency to beat, the other popularity."""
+
+    def run(gain, over_popularity, window):
+        name = "ndcg_at_10_gain_over_popularity"
+        more = {f"{name}{end}": over_popularity + by for end, by in (("", 0.0), ("_low", -0.01), ("_high", 0.01))}
+        return recommender(0.3, gain=gain, window=window, **more)
+
+    better = case(standing(recommender=run(0.01, 0.12, JULY)), standing("1", recommender=run(0.10, 0.10, JUNE)))
+    found = said("ranking", better)
+    assert found.passage == "passed"
+    assert "gains over popularity compare +0.0200" in found.said
+
+
+def test_a_release_judged_with_repeats_is_not_compared_with_one_without():
+    new, old = (recommender(v, window={**JUNE, "exclude_seen": seen}) for v, seen in ((0.1, "True"), (0.4, "False")))
+    assert said("ranking", case(standing(recommender=new), standing("1", recommender=old))).passage == "no verdict"
+
+
 def test_what_the_training_measured_against_this_champion_goes_first():
     gain = {"champion_ndcg_at_10_gain": -0.03, "champion_ndcg_at_10_gain_low": -0.05,
             "champion_ndcg_at_10_gain_high": -0.01}  # fmt: skip
@@ -197,6 +216,20 @@ def test_customers_who_are_served_far_worse_are_refused_by_name():
     found = said("slices", case(standing(recommender=runs[0]), standing("1", recommender=runs[1])))
     assert found.passage == "refused"
     assert "recommender, customer new: NDCG@10 0.2000, champion 0.4000" in found.said
+
+
+@pytest.mark.parametrize(("half", "word"), [(0.03, "refused"), (0.06, "passed")])
+def test_slices_of_other_days_are_compared_by_their_gains_and_their_own_intervals(half, word):
+    """A gain of 0.02 against 0.16 at an NDCG of 0.4: 0.14 less, of which 0.08 is let pass; the interval's half-width
+    is 0.042 or 0.085."""
+
+    def run(ndcg, gain, window):
+        row = {"slice": "customers", "value": "new", "n_customers": 5_000, "ndcg_at_10": ndcg}
+        gains = {"ndcg_at_10_gain": gain, "ndcg_at_10_gain_low": gain - half, "ndcg_at_10_gain_high": gain + half}
+        return recommender(tables={"slices": [{**row, **gains}]}, window=window)
+
+    of = case(standing(recommender=run(0.1, 0.02, JULY)), standing("1", recommender=run(0.4, 0.16, JUNE)))
+    assert said("slices", of).passage == word
 
 
 # Coverage, latency, size, value
