@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -20,13 +20,13 @@ Numbers = NDArray[np.float64]
 # Effects are small beside outcomes, so trees are fewer and leaves larger than those that predict an outcome. Of ten
 # settings the ones whose effects came nearest to doubly robust ones on half of Hillstrom's customers.
 TREES = {"learning_rate": 0.05, "max_iter": 40, "max_leaf_nodes": 4, "min_samples_leaf": 200, "l2_regularization": 10.0}
-C, ALPHA = 0.03, 300.0  # inverse penalty of the logistic, penalty of the linear regression; columns are standardised
 
 
 class Base(Protocol):
     """One kind of model; `kind` is how serving reads it."""
 
-    kind: str
+    @property
+    def kind(self) -> str: ...
 
     def chance(self, encoder: Encoder, rows: Rows, y: Flags, seed: int) -> Raw:
         """A model whose value is the log-odds of y."""
@@ -59,21 +59,26 @@ class Trees:
             return flatten(model.fit(rows, target))
 
 
+@dataclass(frozen=True, slots=True)
 class Logistic:
-    kind = "linear"
+    """A logistic regression of a chance, a linear one of a number; columns are standardised."""
+
+    c: float = 0.03  # inverse penalty of the first, and the penalty of the second
+    alpha: float = 300.0
+    kind: str = "linear"
 
     def chance(self, encoder: Encoder, rows: Rows, y: Flags, seed: int) -> Raw:
         from sklearn.linear_model import LogisticRegression
 
         shape = _shape(encoder, rows)
-        fitted = LogisticRegression(C=C, max_iter=500).fit(_design(shape, rows), y)
+        fitted = LogisticRegression(C=self.c, max_iter=500).fit(_design(shape, rows), y)
         return _weighed(shape, fitted.coef_[0], float(fitted.intercept_[0]))
 
     def number(self, encoder: Encoder, rows: Rows, target: Numbers, seed: int) -> Raw:
         from sklearn.linear_model import Ridge
 
         shape = _shape(encoder, rows)
-        fitted = Ridge(alpha=ALPHA, solver="sparse_cg", tol=1e-8).fit(_design(shape, rows), target)
+        fitted = Ridge(alpha=self.alpha, solver="sparse_cg", tol=1e-8).fit(_design(shape, rows), target)
         return _weighed(shape, fitted.coef_, float(fitted.intercept_))
 
 

@@ -20,8 +20,8 @@ from training.uplift.curves import (
     Outcomes,
     Sums,
     auuc,
-    band_effect,
     best_order,
+    difference,
     order_by,
     qini,
     qini_curve,
@@ -32,6 +32,10 @@ MODEL, RISK = "model", "risk"
 N_BANDS = 10
 SHARE = 0.3  # the top and the bottom that are reported
 GRID = np.linspace(0.0, 1.0, 101)
+PER_BAND = (len(GRID) - 1) // N_BANDS
+# Between which points of the grid the effects are taken: the top, the bottom, then the bands.
+STARTS = np.array([0, round(100 * (1 - SHARE)), *range(0, len(GRID) - 1, PER_BAND)])
+ENDS = np.array([round(100 * SHARE), len(GRID) - 1, *range(PER_BAND, len(GRID), PER_BAND)])
 MIN_CLAIM = 100  # outcomes of each kind in each arm, below which nothing is claimed
 
 
@@ -129,16 +133,16 @@ def _figures(of: Outcomes, orders: Mapping[str, Sequence[Order]], best: Order, c
         name: np.mean([_of_ranking(sums(order, of, counts), perfect) for order in some], axis=0)
         for name, some in orders.items()
     }
-    average = band_effect(perfect, 0.0, 1.0)
+    average = float(difference(perfect)[-1])
     gain = each[MODEL][0] - each[RISK][0] if RISK in each else float("nan")
     return np.concatenate([[average, gain], *each.values()])
 
 
 def _of_ranking(s: Sums, perfect: Sums) -> Numbers:
-    bands = [band_effect(s, at / N_BANDS, (at + 1) / N_BANDS) for at in range(N_BANDS)]
-    curve = qini_curve(s.at(GRID)) / max(float(s.n_treated[-1]), 1.0)
-    ends = [band_effect(s, 0.0, SHARE), band_effect(s, 1.0 - SHARE, 1.0)]
-    return np.concatenate([[qini(s, perfect), auuc(s)], ends, bands, curve])
+    points = s.at(GRID)
+    inside = Sums(*(of[ENDS] - of[STARTS] for of in (getattr(points, name) for name in Sums.__slots__)))
+    curve = qini_curve(points) / max(float(s.n_treated[-1]), 1.0)
+    return np.concatenate([[qini(s, perfect), auuc(s)], difference(inside), curve])
 
 
 def _bands(of: Outcomes, by: Order, predicted: Numbers, effects: Sequence[Interval]) -> pd.DataFrame:
