@@ -6,6 +6,8 @@ import numpy as np
 
 from training.compiled import compiled, unlocked
 
+SAME = 1e-6  # a spread of so much of the mean is the rounding of float32
+
 
 @compiled
 def add_part(out, scores, linear, root):  # type: ignore[no-untyped-def]
@@ -18,7 +20,7 @@ def add_part(out, scores, linear, root):  # type: ignore[no-untyped-def]
     square = 0.0
     for i in range(n):
         square += (scores[i] - mean) ** 2
-    if not square > 0.0:  # the same to all offers: it says nothing
+    if square <= n * (SAME * mean) ** 2:  # the same to all offers, but for rounding: it says nothing
         return
     by = np.sqrt(n / square)
     for i in range(n):

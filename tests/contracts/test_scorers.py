@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.training.builders import (
     acceptance_scorer,
+    blend_scorer,
     churn_scorer,
     factor_scorer,
     item_item_scorer,
@@ -25,6 +26,8 @@ RECOMMENDERS = (
     item_item_scorer(repeats=False),
     item_item_scorer(repeats=True, prior=0.0),
     popularity_scorer(),
+    blend_scorer(repeats=False),
+    blend_scorer(repeats=True),
 )
 ACCEPTANCE = (acceptance_scorer(), UncalibratedAcceptance("", 0.02, 0.1, 2.0))
 ALL = (*RECOMMENDERS, *ACCEPTANCE, churn_scorer())

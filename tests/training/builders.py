@@ -16,6 +16,7 @@ from training.models.lightfm import without_factors
 from training.models.side_information import like_offers
 from training.scorers import (
     AcceptanceScorer,
+    BlendScorer,
     Calibration,
     ChurnScorer,
     Classifier,
@@ -102,6 +103,28 @@ def item_item_scorer(repeats: bool = False, prior: float = 0.5) -> ItemItemScore
         popular=np.array([1.0, 0.0, 2.0], np.float32),
         token_popular=np.array([[0.0, 0.0, 1.0], [1.0, 0.0, -2.0]], np.float32),
         like_offers=like_offers(offers, was_taken, 2),
+    )
+
+
+def blend_scorer(repeats: bool = False) -> BlendScorer:
+    """Item–item and popularity; c000 took o2. For strangers popularity counts twice and item–item not at all."""
+    return BlendScorer(
+        version="3",
+        offer_map=("o0", "o1", "o2"),
+        names=("item_item", "popularity"),
+        scorers=(item_item_scorer(repeats=True), popularity_scorer()),
+        linear=np.array([[1.0, 0.5], [0.0, 1.0]], np.float32),
+        root=np.array([[0.5, 0.0], [0.0, 0.0]], np.float32),
+        offer_scores=np.array([[0.1, 0.2, 0.3], [3.0, 2.0, 1.0]], np.float32),
+        category_scores={"blue": (0.25, 1.5)},
+        new_offer_score=(0.2, 2.0),
+        repeats=repeats,
+        customers={"c000": 0, "c001": 1},
+        taken_start=np.array([0, 1, 1], np.int64),
+        taken=np.array([2], np.int32),
+        taken_boost=np.array([7.0], np.float32),
+        learned={"known": {"item_item": 1.0}, "unknown": {"item_item": 0.0}},
+        learned_from=100,
     )
 
 

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from tests.training.builders import encoder, factor_scorer, item_item_scorer, offer, popularity_scorer
+from tests.training.builders import blend_scorer, encoder, factor_scorer, item_item_scorer, offer, popularity_scorer
 from tests.training.test_for_offers import MODELS
 from training.again import Moved, acceptance_again, recommender_again
 from training.scorers import AcceptanceScorer, Calibration, Classifier
@@ -52,8 +52,8 @@ def test_what_the_acceptance_model_knows_of_offers_that_stayed_is_taken_over(mod
 
 @pytest.mark.parametrize(
     "scorer",
-    [factor_scorer(repeats=True), item_item_scorer(), popularity_scorer()],
-    ids=["factors", "item_item", "popularity"],
+    [factor_scorer(repeats=True), item_item_scorer(), popularity_scorer(), blend_scorer(repeats=True)],
+    ids=["factors", "item_item", "popularity", "blend"],
 )
 @pytest.mark.parametrize("seed", range(4))
 def test_what_the_recommender_knows_of_offers_that_stayed_is_taken_over(scorer, seed):

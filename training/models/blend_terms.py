@@ -27,7 +27,7 @@ OWN_TERMS = (
     "own_fading",  # log of how often, each time fading over 90 days
     "own_overdue",  # log of days since the last time over the usual days between
     "own_again",  # log of the share of the offer's customers who took it more than once
-    *(f"own_{term}" for term in OFFER_TERMS),  # the offer's terms once more, for what the customer took before
+    *(f"own_and_{term}" for term in OFFER_TERMS),  # the offer's terms once more, for what the customer took before
 )
 FADES_DAYS = 90.0
 
