@@ -134,18 +134,20 @@ class Lane(Generic[Q, A]):
             return waiting, False
         return waiting, True
 
+    def answers(self, questions: Sequence[Q]) -> Sequence[A | None]:
+        """What the store says to these, in the thread of who asks; None for each if it fails."""
+        try:
+            return self._work(questions)
+        except Exception as error:
+            self.n_failed += len(questions)
+            logger.warning("%s: %s", self.name, error)
+            return [None] * len(questions)
+
     def _serve(self, batch: list[Waiting]) -> bool:
         """False when nobody is left who could be answered."""
         self._began = time.monotonic()
-        answers: Sequence[A | None]
-        try:
-            answers = self._work([waiting.question for waiting in batch])
-        except Exception as error:
-            self.n_failed += len(batch)
-            logger.warning("%s: %s", self.name, error)
-            answers = [None] * len(batch)
-        finally:
-            self._began = None
+        answers = self.answers([waiting.question for waiting in batch])
+        self._began = None
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(self._deliver, batch, answers)

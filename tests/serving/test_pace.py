@@ -7,14 +7,20 @@ import time
 
 import pytest
 
-from serving.answering import Until
+from serving.answering import Times
 from serving.pace import Pace
+
+
+def flat(times: Times) -> tuple[float, ...]:
+    return (*times.read, times.claimed, times.begun)
 
 
 def test_before_anything_was_measured_nothing_is_held_back():
     pace = Pace()
     assert (pace.lag_s, pace.work_s) == (0.0, 0.0)
-    assert Until.of(10.0, 0.05, pace) == pytest.approx((10.03, 10.0425, 10.05))  # 60 %, 85 % and all of 50 ms
+    assert flat(Times.of(10.0, 0.05, pace)) == pytest.approx(
+        (10.02, 10.03, 10.0425, 10.05)
+    )  # 40, 60, 85 % and all of 50 ms
 
 
 def test_work_is_judged_as_tcp_judges_a_round_trip():
@@ -57,4 +63,4 @@ def test_a_lag_is_taken_off_before_the_question_was_read_and_when_its_waiting_en
         work_s = 0.005  # type: ignore[assignment]
 
     # 50 ms - 10 before - 5 of work = 35 to begin at latest, 10 earlier where somebody must be woken; 60 % are 30
-    assert Until.of(0.0, 0.05, Late()) == pytest.approx((0.025, 0.025, 0.035))
+    assert flat(Times.of(0.0, 0.05, Late())) == pytest.approx((0.02, 0.025, 0.025, 0.035))
