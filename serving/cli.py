@@ -31,7 +31,7 @@ features_app = typer.Typer(no_args_is_help=True, help="Features: list, build, ap
 models_app = typer.Typer(no_args_is_help=True, help="Releases: list, compare, promote, rollback, history, shadow.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys: create, list, token, revoke.")
 experiment_app = typer.Typer(no_args_is_help=True, help="Experiments: list, plan, start, stop, decide, report.")
-report_app = typer.Typer(no_args_is_help=True, help="Reports: engagement.")
+report_app = typer.Typer(no_args_is_help=True, help="Reports: engagement, churn.")
 app.add_typer(features_app, name="features")
 app.add_typer(models_app, name="models")
 app.add_typer(keys_app, name="keys")
@@ -531,6 +531,21 @@ def report_engagement(
 
     with usage_errors():
         code = engagement(week=week, out=out, format=format, quotes=quotes, as_json=json)
+    raise typer.Exit(code)
+
+
+@report_app.command("churn")
+def report_churn(
+    out: Annotated[Path | None, typer.Option(help="A file .csv, .json or .parquet (left out: CSV is printed).")] = None,
+    reasons: Annotated[int, typer.Option(min=1, max=10, help="How many reasons per customer.")] = 3,
+    top: Annotated[int | None, typer.Option(min=1, help="Only so many customers, the greatest losses.")] = None,
+    json: JSON = False,
+) -> None:
+    """Who is likely to leave, why, and what is expected to go with them; one row per customer."""
+    from serving.commands.at_risk import run
+
+    with usage_errors():
+        code = run(out=out, reasons=reasons, top=top, as_json=json)
     raise typer.Exit(code)
 
 

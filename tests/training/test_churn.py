@@ -18,6 +18,7 @@ from training.models.churn import ChurnTable, Times
 from training.models.churn_horizons import learn_horizons
 from training.scorers import ChurnScorer, read_scorer, scorer_files
 from training.scorers.churn import Step, by_horizon
+from training.steps.churn import described
 
 FEATURES = feature_set((1, 7), {"age": "number", "tier": "category"})
 START_US = 20_000 * US_PER_DAY
@@ -127,6 +128,15 @@ def test_horizons_by_hand():
     assert by_horizon(30, 0.4, {90: 0.5, 7: 0.25}) == pytest.approx({7: 0.55, 30: 0.4, 90: 0.2})
     found = by_horizon(30, np.array([0.4]), {90: np.array([0.5])})
     assert found[90] == pytest.approx([0.2])
+
+
+def test_without_purchases_the_report_says_that_there_is_no_value(learned):
+    fit, table, _ = learned
+    run = described(fit, {180: "too few dates"}, None, "the log holds no purchases", 200, table)
+    assert "The horizon of 180 days is left out: too few dates." in run.fit.notes
+    assert "Customers have no value and no expected loss: the log holds no purchases." in run.fit.notes
+    assert "expected_loss" not in run.fit.tables
+    assert run.fit.tables["what_weighs"]["feature"].iloc[0] == "age"
 
 
 # What is refused

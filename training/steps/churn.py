@@ -19,7 +19,7 @@ from training.models.churn_horizons import ChurnFit, learn_horizons
 from training.models.classifier_fit import ClassifierFit
 from training.reasons import contributions
 from training.split import split_instants
-from training.steps.churn_value import ValueAtRisk, value_at_risk
+from training.steps.churn_value import ValueAtRisk, purchases_of, value_at_risk
 from training.steps.foresight import refuse_foresight
 from training.steps.inputs import MAX_ROWS, Inputs, Progress, thinned
 from training.steps.kept import logged as kept_of_classifier
@@ -99,11 +99,7 @@ def at_risk_value(inputs: Inputs, table: ChurnTable, fit: ChurnFit) -> tuple[Val
     last_us = int(table.us[fit.learned.rows].max())
     there = table.us[fit.learned.rows] == last_us
     rows = fit.learned.rows[there]
-    purchases = inputs.log.frame(
-        "SELECT who AS customer_id, us, CASE WHEN currency = $1 THEN value::DOUBLE END AS value FROM events "
-        "WHERE event_type = 'purchase' ORDER BY us, event_id",
-        inputs.settings.currency,
-    )
+    purchases = purchases_of(inputs)
     customers = [table.customers[row] for row in rows.tolist()]
     try:
         found = value_at_risk(purchases, inputs.as_of_us, last_us, rows, customers, fit.fit.p[there], inputs.seed)

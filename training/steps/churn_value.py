@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from training.models.churn import ChurnTable, slices_of
 from training.split import held_out
+from training.steps.inputs import Inputs
 from training.value import (
     ValueReport,
     Worth,
     expected_loss,
     fit_bgnbd,
-    fit_gamma_gamma,
     judge_value,
+    money_of,
     repeats_of,
     worth_of,
 )
@@ -70,6 +71,58 @@ class ValueAtRisk:
         return pd.DataFrame(found)
 
 
+@dataclass(frozen=True)
+class Valued:
+    """What customers are worth at an instant, in the order they were asked for; shapes (n,)."""
+
+    worth: Worth  # of those who bought; a customer without a purchase has none
+    p_active: NDArray[np.float64]  # NaN without a purchase
+    remaining: NDArray[np.float64]  # 0 without a purchase
+    loss: NDArray[np.float64]
+
+    @property
+    def columns(self) -> dict[str, object]:
+        unit = "currency" if self.worth.valued else "purchases"
+        return {"p_active": self.p_active, "remaining": self.remaining, "expected_loss": self.loss, "unit": unit}
+
+
+def purchases_of(inputs: Inputs) -> pd.DataFrame:
+    """customer_id, us, value: of all purchases; NaN where the value is missing or in another currency."""
+    return inputs.log.frame(
+        "SELECT who AS customer_id, us, CASE WHEN currency = $1 THEN value::DOUBLE END AS value FROM events "
+        "WHERE event_type = 'purchase' ORDER BY us, event_id",
+        inputs.settings.currency,
+    )
+
+
+def valued(purchases: pd.DataFrame, at_us: int, customers: Sequence[str], p_churn: NDArray[np.float64]) -> Valued:
+    """By models fitted on the purchases before `at_us`; without money each purchase counts 1.
+
+    `NotTrainable` where there are too few of them.
+    """
+    before = repeats_of(*_columns(sample_of(purchases)), at_us)
+    counts, (money, _) = fit_bgnbd(before), money_of(before)
+    known = purchases[purchases["customer_id"].isin(set(customers))]
+    worth = worth_of(counts, money, repeats_of(*_columns(known), at_us), days=YEAR_DAYS)
+    index, theirs = pd.Index(list(customers)), list(worth.customers)
+    p = pd.Series(p_churn, index=index).reindex(theirs).to_numpy(np.float64)
+    found = pd.DataFrame(
+        {"p_active": worth.p_active, "remaining": worth.remaining, "loss": expected_loss(p, worth)}, index=theirs
+    ).reindex(index)
+    return Valued(
+        worth,
+        found["p_active"].to_numpy(np.float64),
+        found["remaining"].fillna(0.0).to_numpy(np.float64),
+        found["loss"].fillna(0.0).to_numpy(np.float64),
+    )
+
+
+def sample_of(purchases: pd.DataFrame) -> pd.DataFrame:
+    """Those of at most about `MOST_CUSTOMERS`, the same ones every time."""
+    share = MOST_CUSTOMERS / max(purchases["customer_id"].nunique(), 1)
+    return purchases if share >= 1.0 else purchases[held_out(purchases["customer_id"].tolist(), share)]
+
+
 def value_at_risk(
     purchases: pd.DataFrame,
     until_us: int,
@@ -84,30 +137,9 @@ def value_at_risk(
     The models are judged on the last days, and fitted again on what came before `at_us` to value `customers` there.
     `NotTrainable` where there are too few purchases.
     """
-    share = MOST_CUSTOMERS / max(purchases["customer_id"].nunique(), 1)
-    sample = purchases
-    if share < 1.0:
-        sample = purchases[held_out(purchases["customer_id"].tolist(), share)]
-    report = judge_value(*_columns(sample), until_us, n_draws=N_DRAWS, seed=seed)
-    before = repeats_of(*_columns(sample), at_us)
-    counts = fit_bgnbd(before)
-    money = None if report.money is None else fit_gamma_gamma(before)
-    known = purchases[purchases["customer_id"].isin(set(customers))]
-    of_risk = repeats_of(*_columns(known), at_us)
-    worth = worth_of(counts, money, of_risk, days=YEAR_DAYS)
-    index = pd.Index(list(customers))
-    p = pd.Series(p_churn, index=index)
-    loss = pd.Series(expected_loss(p.reindex(list(worth.customers)).to_numpy(np.float64), worth), index=worth.customers)
-    remaining = pd.Series(worth.remaining, index=worth.customers)
-    return ValueAtRisk(
-        report,
-        at_us,
-        rows,
-        p_churn,
-        worth,
-        remaining.reindex(index, fill_value=0.0).to_numpy(np.float64),
-        loss.reindex(index, fill_value=0.0).to_numpy(np.float64),
-    )
+    report = judge_value(*_columns(sample_of(purchases)), until_us, n_draws=N_DRAWS, seed=seed)
+    there = valued(purchases, at_us, customers, p_churn)
+    return ValueAtRisk(report, at_us, rows, p_churn, there.worth, there.remaining, there.loss)
 
 
 def _columns(purchases: pd.DataFrame) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]]:

@@ -9,7 +9,7 @@ from training.value.bgnbd import BgNbd, fit_bgnbd
 from training.value.clv import Worth, expected_loss, worth_of
 from training.value.gamma_gamma import GammaGamma, fit_gamma_gamma
 from training.value.history import Repeats, repeats_of
-from training.value.holdout import ValueReport, by_frequency, judge_value
+from training.value.holdout import ValueReport, by_frequency, judge_value, money_of
 
 __all__ = [
     "BgNbd",
@@ -22,6 +22,7 @@ __all__ = [
     "fit_bgnbd",
     "fit_gamma_gamma",
     "judge_value",
+    "money_of",
     "repeats_of",
     "worth_of",
 ]

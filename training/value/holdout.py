@@ -69,7 +69,7 @@ def judge_value(
     cut = until_us - int(later_days) * US_PER_DAY
     before = repeats_of(customers, us, values, cut)
     counts = fit_bgnbd(before)
-    money, no_money = _money(before)
+    money, no_money = money_of(before)
     predicted = counts.purchases(before, later_days)
     actual, actual_spend = _later(before, customers, us, values, cut, until_us)
     rng = np.random.default_rng(seed)
@@ -115,7 +115,8 @@ def by_frequency(
     return pd.DataFrame(rows)
 
 
-def _money(before: Repeats) -> tuple[GammaGamma | None, str | None]:
+def money_of(before: Repeats) -> tuple[GammaGamma | None, str | None]:
+    """The size of purchases, or why it is not known."""
     try:
         return fit_gamma_gamma(before), None
     except NotTrainable as error:
