@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from features.errors import Conflict, NotFound, PromotionRefused
 from features.home import Home
 from tests.training.builders import acceptance_scorer, churn_scorer, factor_scorer, offer, popularity_scorer
 from training import registry
-from training.gates import Passage
+from training.gates import Passage, standing_of
 from training.registry import (
     CHALLENGER,
     CHAMPION,
@@ -44,6 +46,7 @@ def under(folder, scorer):
 def logged(files, verdict="beats", **metrics):
     return Logged(
         params={"chosen": "x"}, metrics={"auc": 0.7, **metrics}, tags={"verdict": verdict}, files=files,
+        tables={"slices": pd.DataFrame({"slice": ["channel"], "value": ["web"], "auc": [0.6]})},
         example=pd.DataFrame({"customer_id": ["c000"]}), output=np.zeros(1),
     )  # fmt: skip
 
@@ -54,6 +57,7 @@ def register(client, verdict="beats", acceptance=True, ndcg=0.3, known=None):
 
     recommender = {
         "offers.json": msgspec.json.encode(OFFERS),
+        "judged.npz": judged(ndcg),
         **under("scorer", factor_scorer()),
         **under("popularity", popularity_scorer()),
         **under("prior", UncalibratedAcceptance("", 0.02, 0.0, 1.0)),
@@ -71,6 +75,14 @@ def register(client, verdict="beats", acceptance=True, ndcg=0.3, known=None):
         not_trainable={}, data_digest="d", as_of="2026-03-04T12:00:00+00:00",
     )  # fmt: skip
     return registry.register_release(client, pins, FEATURES)
+
+
+def judged(ndcg):
+    """As `training.evaluation.kept` writes it, of two customers."""
+    body = io.BytesIO()
+    values = np.array([[0.9, ndcg - 0.1], [0.9, ndcg + 0.1]], np.float32)
+    np.savez(body, customers=np.array(["c0", "c1"]), cutoffs=[1, 10], exclude_seen=True, metric_ndcg=values)
+    return body.getvalue()
 
 
 def ranked(ndcg):
@@ -184,6 +196,19 @@ def test_a_promotion_gives_way_to_who_was_quicker(home):
     with pytest.raises(Conflict, match="release 2 became champion while the gates of 3 were asked"):
         promote(home, "3", judge=judge)
     assert load_champion(home.releases).number == "2"
+
+
+def test_what_gates_judge_by_is_read_back_from_the_runs(home):
+    with tracking(home) as client:
+        found = standing_of(client, home.releases / "3", "3")
+    assert (found.release, found.verdicts, found.data_digest) == ("3", {"churn": "beats"}, "d")
+    assert set(found.models) == {"recommender", "churn"}
+    recommender = found.models["recommender"]
+    assert recommender.per_customer == {"c0": pytest.approx(0.2), "c1": pytest.approx(0.4)}
+    assert (recommender.version, recommender.metrics["ndcg_at_10_low"]) == ("3", pytest.approx(0.29))
+    assert recommender.params["chosen"] == "x"
+    assert found.models["churn"].tables == {"slices": [{"slice": "channel", "value": "web", "auc": 0.6}]}
+    assert found.models["churn"].per_customer == {}
 
 
 def test_a_report_is_kept_beside_the_releases(home):
