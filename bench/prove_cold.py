@@ -28,7 +28,7 @@ from training.scorers import FittedRecommender
 
 CUTOFF, END = (to_us(datetime(2011, month, 1, tzinfo=UTC)) for month in (10, 11))
 MODELS: dict[str, dict[str, Any]] = {
-    "lightfm": {"words": True},
+    "lightfm": {},
     "als": {},
     "ease": {},
     "item_knn": {},

@@ -27,26 +27,20 @@ from training.models.base import (
 )
 from training.models.lightfm import without_factors
 from training.models.matrix import WEIGHTINGS, Weighting, matrix
-from training.models.side_information import (
-    Described,
-    customer_map,
-    described_customers,
-    described_offers,
-    token_map,
-)
+from training.models.side_information import Described, OfferMap, customer_map, described_customers
 from training.scorers import FactorScorer
 
 
 @dataclass(frozen=True, slots=True)
 class AlsSettings:
     n_factors: int = 64
-    l2: float = 10.0
-    alpha: float = 10.0  # how much more sure it is of what was taken than of what was not
+    l2: float = 1.0
+    alpha: float = 3.0  # how much more sure it is of what was taken than of what was not
     iterations: int = 15
     weighting: Weighting = "binary"
     half_life_days: float | None = None
     customer_l2: float | None = None  # customers' worth of doubt about what an attribute says; None: by those held out
-    offer_l2: float = 5.0  # offers' worth
+    offer_l2: float = 2.0  # offers' worth
     doubt: float = 5.0  # times that an offer must be taken to count half as much, when attributes are learned from it
     repeats: bool = False
 
@@ -63,18 +57,16 @@ def _fit(past: Interactions, until_us: int, params: Params, seed: int) -> Factor
     active, taken = matrix(past, until_us, settings.weighting, settings.half_life_days)
     customer_factors, offer_factors = _factors(taken, settings, seed)
     customers = described_customers([past.profiles[row] for row in active])
-    offers = described_offers(past.offers)
-    count = np.asarray(taken.getnnz(axis=0)).ravel()
+    n_taken = np.asarray(taken.getnnz(axis=0)).ravel()
     of_customer = customer_map(customers, customer_factors, taken, offer_factors.T, settings.customer_l2)
-    of_offer = token_map(offers, offer_factors, settings.offer_l2, count / (count + settings.doubt + 1e-12))
+    offers = OfferMap.of(past.offers, n_taken, settings.offer_l2, settings.doubt)
+    of_offer, offer_factors = offers.split(offer_factors)
     return replace(
         without_factors(past, active, repeats=settings.repeats),
         customer_tokens=customers.tokens,
-        offer_tokens=offers.tokens,
+        offer_tokens=offers.described.tokens,
         customer_factors=_beside(customer_factors, customers, of_customer.token),
-        offer_factors=np.where(
-            count[:, None] > 0, _beside(offer_factors, offers, of_offer.token), of_offer.mean
-        ).astype(np.float32),  # an offer that nobody took is as new
+        offer_factors=offer_factors,
         customer_token_factors=of_customer.token,
         offer_token_factors=of_offer.token,
         offer_token_biases=np.zeros(len(of_offer.token), np.float32),

@@ -22,9 +22,10 @@ from training.models.base import (
     positive_or_none,
     settings_of,
 )
+from training.models.side_information import OfferMap
 from training.scorers import FactorScorer
 from training.scorers.like import described
-from training.tokens import WORDS, Tokens, fit_tokens, fit_words
+from training.tokens import WORDS, Tokens, fit_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +40,18 @@ class LightfmSettings:
     half_life_days: float | None = 90.0  # ages the weight of an interaction
     most_weight: float = 3.0  # of one customer and offer, however often it was taken
     buckets: int = 8  # per numeric attribute
-    min_count: int = 5  # rows that a category, or a word, needs to become a token
-    words: bool = False  # whether the words of an offer's name are learned; each word is one more factor to an epoch
+    min_count: int = 5  # rows that a category needs to become a token
     n_threads: int = 1  # with one thread the same seed gives the same factors
+    offer_l2: float = 2.0  # offers' worth of doubt about what a word or attribute says of a new offer
+    doubt: float = 5.0  # times that an offer must be taken to count half as much, when that is learned
     repeats: bool = False  # whether what was taken before may be recommended again
 
     def __post_init__(self) -> None:
-        positive(self, "n_factors", "learning_rate", "max_sampled", "max_epochs", "most_weight", "n_threads")
+        positive(
+            self, "n_factors", "learning_rate", "max_sampled", "max_epochs", "most_weight", "n_threads", "offer_l2"
+        )
         positive_or_none(self, "half_life_days")
-        not_negative(self, "l2")
+        not_negative(self, "l2", "doubt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,9 @@ class LightfmTraining:
         offer_tokens = _tokens(fields, settings)
         position = np.full(len(past.customers), -1, dtype=np.int64)
         position[active] = np.arange(len(active))
-        self.n_active, self.n_threads = len(active), settings.n_threads
+        self.n_active, self.settings = len(active), settings
+        self._offers = past.offers
+        self._offer_map: OfferMap | None = None  # made when it is first asked for
         self.positives, self.weights = _matrix(past, position, len(active), until_us, settings)
         self.customer_side = _with_identity(len(active), customer_tokens, attributes)
         self.offer_side = _with_identity(len(past.offers), offer_tokens, fields)
@@ -114,31 +120,34 @@ class LightfmTraining:
             max_sampled=settings.max_sampled,
             random_state=np.random.RandomState(seed),
         )
-        self.template = replace(
-            without_factors(past, active, repeats=repeats), customer_tokens=customer_tokens, offer_tokens=offer_tokens
-        )
+        self.template = replace(without_factors(past, active, repeats=repeats), customer_tokens=customer_tokens)
 
     def epoch(self) -> None:
         self.model.fit_partial(
             self.positives, user_features=self.customer_side, item_features=self.offer_side,
-            sample_weight=self.weights, epochs=1, num_threads=self.n_threads,
+            sample_weight=self.weights, epochs=1, num_threads=self.settings.n_threads,
         )  # fmt: skip
 
     def scorer(self) -> FactorScorer:
-        model, n_offers = self.model, len(self.template.offer_map)
-        biases = model.item_biases[:n_offers].copy()
-        k = model.no_components
+        """Known offers as LightFM has them; new ones by what their words and attributes say of its factors."""
+        model, settings = self.model, self.settings
+        if self._offer_map is None:
+            n_taken = np.bincount(self.positives.col, minlength=len(self.template.offer_map))
+            self._offer_map = OfferMap.of(self._offers, n_taken, settings.offer_l2, settings.doubt)
+        trained = self.offer_side @ np.column_stack([model.item_embeddings, model.item_biases])
+        found, left = self._offer_map.split(trained)
         return replace(
             self.template,
             customer_factors=model.user_embeddings[: self.n_active].copy(),
-            offer_factors=model.item_embeddings[:n_offers].copy(),
-            offer_biases=biases,
+            offer_factors=left[:, :-1].copy(),
+            offer_biases=left[:, -1].copy(),
             customer_token_factors=model.user_embeddings[self.n_active :].copy(),
-            offer_token_factors=model.item_embeddings[n_offers:].copy(),
-            offer_token_biases=model.item_biases[n_offers:].copy(),
-            new_offer_bias=float(np.median(biases)) if n_offers else 0.0,
-            new_customer_factors=np.zeros(k, np.float32),
-            new_offer_factors=np.zeros(k, np.float32),
+            offer_tokens=self._offer_map.described.tokens,
+            offer_token_factors=found.token[:, :-1].copy(),
+            offer_token_biases=found.token[:, -1].copy(),
+            new_offer_bias=float(found.mean[-1]),
+            new_customer_factors=np.zeros(model.no_components, np.float32),
+            new_offer_factors=found.mean[:-1].copy(),
         )
 
 
@@ -170,9 +179,7 @@ def without_factors(past: Interactions, active: NDArray[np.int64], *, repeats: b
 
 def _tokens(rows: Sequence[Mapping[str, Any]], settings: LightfmSettings) -> Tokens:
     names = sorted({name for row in rows for name in row} - {WORDS})
-    min_count = min(settings.min_count, max(len(rows) // 10, 1))
-    tokens = fit_tokens(rows, names, buckets=settings.buckets, min_count=min_count)
-    return Tokens(tokens.fields, fit_words(rows, max(min_count, 2))) if settings.words else tokens
+    return fit_tokens(rows, names, buckets=settings.buckets, min_count=min(settings.min_count, max(len(rows) // 10, 1)))
 
 
 def _matrix(

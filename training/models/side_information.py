@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import linalg, sparse
 
 from features.catalogue import Offer
 from training.scorers.like import LikeOffers, described
@@ -53,30 +54,67 @@ def _described(rows: Sequence[Mapping[str, Any]], *, words: bool) -> Described:
     return Described(tokens, sparse.csr_matrix((np.ones(len(flat), np.float32), flat, start), shape=shape))
 
 
+class TokenRidge:
+    """Ridge regressions on the same tokens, prepared once; each row counts `weight` (n_rows,).
+
+    `l2` is in rows, as if so many were average. The tokens of each field have mean 0, so that a row without tokens is
+    the mean.
+    """
+
+    def __init__(self, described: Described, l2: float, weight: NDArray[Any] | None = None) -> None:
+        tokens = described.of.astype(np.float64)
+        self._described = described
+        self._weight = np.ones(tokens.shape[0]) if weight is None else np.asarray(weight, np.float64)
+        self._total = max(float(self._weight.sum()), 1e-12)
+        self._share = np.asarray(tokens.T @ self._weight).ravel() / self._total
+        self._weighted = sparse.diags(self._weight) @ tokens
+        self._factor: Any = None  # of the matrix to be inverted; None: the tokens say nothing
+        if described.tokens.n_tokens and tokens.shape[0] and np.isfinite(l2):
+            gram = (tokens.T @ self._weighted).toarray() - self._total * np.outer(self._share, self._share)
+            self._factor = linalg.cho_factor(gram + l2 * np.eye(len(gram)), overwrite_a=True)
+
+    def map(self, targets: NDArray[Any] | sparse.csr_matrix) -> TokenMap:
+        """Targets (n_rows, m) by tokens."""
+        mean = np.asarray(targets.T @ self._weight).ravel() / self._total
+        tokens = self._described.tokens
+        if self._factor is None:
+            return TokenMap(mean.astype(np.float32), np.zeros((tokens.n_tokens, len(mean)), np.float32))
+        product = self._weighted.T @ targets
+        product = np.asarray(product.todense() if sparse.issparse(product) else product)
+        found = linalg.cho_solve(self._factor, product - self._total * np.outer(self._share, mean))
+        for start, field in zip(tokens.starts, tokens.fields, strict=True):
+            part = slice(start, start + field.n_tokens)
+            if self._share[part].sum() > 0:
+                found[part] -= self._share[part] @ found[part] / self._share[part].sum()
+        return TokenMap(mean.astype(np.float32), found.astype(np.float32))
+
+
 def token_map(
     described: Described, targets: NDArray[Any] | sparse.csr_matrix, l2: float, weight: NDArray[Any] | None = None
 ) -> TokenMap:
-    """Targets (n_rows, m) by tokens, each row counting `weight` (n_rows,); `l2` is in rows, as if so many were average.
+    """One `TokenRidge`."""
+    return TokenRidge(described, l2, weight).map(targets)
 
-    The tokens of each field have mean 0, so that a row without tokens is the mean.
-    """
-    tokens = described.of.astype(np.float64)
-    weight = np.ones(tokens.shape[0]) if weight is None else np.asarray(weight, np.float64)
-    total = max(float(weight.sum()), 1e-12)
-    share = np.asarray(tokens.T @ weight).ravel() / total
-    mean = np.asarray(targets.T @ weight).ravel() / total
-    if not described.tokens.n_tokens or not tokens.shape[0] or np.isinf(l2):
-        return TokenMap(mean.astype(np.float32), np.zeros((described.tokens.n_tokens, len(mean)), np.float32))
-    weighted = sparse.diags(weight) @ tokens
-    gram = (tokens.T @ weighted).toarray() - total * np.outer(share, share)
-    product = weighted.T @ targets
-    product = np.asarray(product.todense() if sparse.issparse(product) else product) - total * np.outer(share, mean)
-    found = np.linalg.solve(gram + l2 * np.eye(len(gram)), product)
-    for start, field in zip(described.tokens.starts, described.tokens.fields, strict=True):
-        part = slice(start, start + field.n_tokens)
-        if share[part].sum() > 0:
-            found[part] -= share[part] @ found[part] / share[part].sum()
-    return TokenMap(mean.astype(np.float32), found.astype(np.float32))
+
+@dataclass(frozen=True)
+class OfferMap:
+    """What of offers' factors is in their attributes, and what is left to each: an offer that nobody took is as new."""
+
+    described: Described
+    was_taken: NDArray[np.bool_]  # (n_offers,)
+    ridge: TokenRidge
+
+    @classmethod
+    def of(cls, offers: Sequence[Offer], n_taken: NDArray[Any], l2: float, doubt: float) -> OfferMap:
+        """An offer taken `doubt` times counts half as much as one that is taken always."""
+        described = described_offers(offers)
+        return cls(described, n_taken > 0, TokenRidge(described, l2, n_taken / (n_taken + doubt + 1e-12)))
+
+    def split(self, factors: NDArray[np.float32]) -> tuple[TokenMap, NDArray[np.float32]]:
+        """The map, and what is left of `factors` (n_offers, m) beside those of the tokens."""
+        found = self.ridge.map(factors)
+        left = np.where(self.was_taken[:, None], factors - self.described.of @ found.token, found.mean)
+        return found, left.astype(np.float32)
 
 
 def customer_map(
