@@ -150,6 +150,18 @@ def test_without_a_holdout_or_a_retention_offer_the_report_says_so(tmp_path):
     facts.close()
 
 
+def test_without_decisions_that_lie_back_far_enough_the_report_says_so(world):
+    home, facts = world
+    write_lake(home, facts, [event("a", "visit", at(0))])
+    log = open_log(home, facts, at(40))
+    inputs = SimpleNamespace(
+        home=home, facts=facts, log=log, offers=(replace(offer(STAY), retention=True),), first_us=at(0),
+        settings=facts.data_settings(),
+    )  # fmt: skip
+    assert "no decision of the holdout's time lies 10 days back" in learn_from_log(inputs, lambda what: None).note
+    log.db.close()
+
+
 LOGGED = Logged(params={}, metrics={"auc": 0.7}, tags={}, files={"scorer/x": b""})
 
 

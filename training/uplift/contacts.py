@@ -22,17 +22,12 @@ from features.home import Home
 from training.dataset import Log
 
 FOREVER_US = np.iinfo(np.int64).max
-EMPTY = {
-    "exposures": "SELECT NULL::VARCHAR AS experiment_id, NULL::INTEGER AS phase, NULL::VARCHAR AS customer_id, "
-    "NULL::VARCHAR AS variant, NULL::TIMESTAMPTZ AS exposed_at WHERE FALSE",
-    "decisions": "SELECT NULL::VARCHAR AS decision_id, NULL::VARCHAR AS customer_id, "
-    "NULL::TIMESTAMPTZ AS decided_at WHERE FALSE",
-}
+COLUMNS = ("customer_id", "who", "us", "phase", "served", "shown", "stayed")
 
 
 @dataclass(frozen=True)
 class Moments:
-    """`rows`, by time: customer_id (the key that features are read under), who, us, phase, served, shown, stayed."""
+    """`rows`, by time, of `COLUMNS`; `customer_id` is the key that features are read under, `who` the person."""
 
     rows: pd.DataFrame
 
@@ -50,12 +45,10 @@ def read_moments(
 
     `retention` are ids of offers. Stayed: some activity in (t + gap, t + gap + horizon], t the end of the day.
     """
-    for dataset, empty in EMPTY.items():
-        paths = [str(home.lake / file.path) for file in facts.lake_files(dataset)]
-        if paths:
-            log.db.read_parquet(paths, hive_partitioning=False).create_view(dataset, replace=True)
-        else:
-            log.db.execute(f"CREATE OR REPLACE VIEW {dataset} AS {empty}")
+    met = [str(home.lake / file.path) for file in facts.lake_files("exposures")]
+    if not (met and log.has_decisions):
+        return Moments(pd.DataFrame(columns=list(COLUMNS)))
+    log.db.read_parquet(met, hive_partitioning=False).create_view("exposures", replace=True)
     spans = pd.DataFrame(
         [(p.number, to_us(p.starts_at), FOREVER_US if p.stops_at is None else to_us(p.stops_at)) for p in phases],
         columns=["phase", "starts_us", "stops_us"],
