@@ -222,6 +222,19 @@ def models_compare(
         compare(first, second, out=out, format=format, as_json=json)
 
 
+@models_app.command("report")
+def models_report(
+    release: Annotated[str, typer.Argument(help="A release number, or champion, challenger.")] = "challenger",
+    against: Annotated[str, typer.Option(help="The release that it is compared with.")] = "champion",
+    out: Annotated[Path | None, typer.Option(help="A folder for Markdown, JSON and pictures.")] = None,
+    json: JSON = False,
+) -> None:
+    """How a release ranks for the customers of the log: every figure with its interval, by segment."""
+    from serving.commands.models_report import report
+
+    report(release, against=against, out=out, as_json=json)
+
+
 @models_app.command("rollback")
 def models_rollback(
     to: Annotated[

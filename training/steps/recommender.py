@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import msgspec
@@ -126,8 +127,12 @@ def registered_recipe(client: Any) -> Recipe:
     number = alias_of(client, "recommender", CHALLENGER)
     if number is None:
         raise NotFound("recommender", CHALLENGER)
+    return recipe_of_version(number, files_of(client, "recommender", number))
+
+
+def recipe_of_version(number: str, files: Mapping[str, bytes]) -> Recipe:
     try:
-        return msgspec.json.decode(files_of(client, "recommender", number)["recipe.json"], type=Recipe)
+        return msgspec.json.decode(files["recipe.json"], type=Recipe)
     except msgspec.ValidationError as error:
         raise NboError(
             f"recommender {number} was registered by an earlier version ({error}): run `nbo train recommender` first"
