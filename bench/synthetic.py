@@ -295,6 +295,8 @@ def recommender(rng: np.random.Generator, offers: tuple[str, ...], n_customers: 
         offer_token_factors=_random(rng, offer_tokens.n_tokens, FACTORS),
         offer_token_biases=_random(rng, offer_tokens.n_tokens),
         new_offer_bias=0.0,
+        new_customer_factors=np.zeros(FACTORS, np.float32),
+        new_offer_factors=np.zeros(FACTORS, np.float32),
         repeats=True,
         taken_start=np.arange(0, taken + 1, 5, dtype=np.int64),
         taken=rng.integers(0, n, taken).astype(np.int32),
