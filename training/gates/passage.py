@@ -37,12 +37,14 @@ class Check(msgspec.Struct, frozen=True):
     bound: float | None = None
 
 
-def at_most(figure: float, bound: float, said: str) -> Check:
-    return Check(figure <= bound, said, figure, bound) if math.isfinite(figure) else silent(said)
+def at_most(figure: float, bound: float, said: str, shown: float | None = None) -> Check:
+    """`shown` stands in the table in place of the figure, such as an estimate in place of the end of its interval."""
+    if not math.isfinite(figure):
+        return silent(said)
+    return Check(figure <= bound, said, figure if shown is None else shown, bound)
 
 
 def at_least(figure: float, bound: float, said: str, shown: float | None = None) -> Check:
-    """`shown` stands in the table in place of the figure, such as an estimate in place of the end of its interval."""
     if not math.isfinite(figure):
         return silent(said)
     return Check(figure >= bound, said, figure if shown is None else shown, bound)

@@ -23,9 +23,9 @@ def recommender(ndcg=0.30, half=0.01, gain=0.05, *, window=JUNE, tables=None, ta
     return ModelRun("1", {**figures, **ends, **metrics}, window, tags or {}, tables or {}, judged)
 
 
-def acceptance(ece=0.01, half=0.002, n_test=5_000, slices=()):
+def acceptance(ece=0.01, half=0.002, n_test=5_000, slices=(), reliability=()):
     metrics = {"ece": ece, "ece_low": ece - half, "ece_high": ece + half, "n_test": float(n_test)}
-    return ModelRun("1", metrics, {}, {}, {"slices": list(slices)})
+    return ModelRun("1", metrics, {}, {}, {"slices": list(slices), "reliability": list(reliability)})
 
 
 def a_slice(value="web", n=2_000, rate=0.2, mean_p=None, auc=0.8):

@@ -156,6 +156,30 @@ def test_probabilities_that_are_off_on_average_are_refused(run, word):
     assert said("calibration", case(standing(acceptance=run), first=True)).passage == word
 
 
+@pytest.mark.parametrize(("ece", "word"), [(0.101, "passed"), (0.102, "refused")])
+def test_what_chance_makes_of_a_calibrated_model_on_few_rows_is_allowed_for(ece, word):
+    """Ten bins of 50 rows at p = 0.3: √(2 × 0.3 × 0.7 / (π × 50)) = 0.0517 is expected of chance alone."""
+    bins = [{"mean_p": 0.3, "rate": 0.3, "n_rows": 50}] * 10
+    run = acceptance(ece, n_test=500, reliability=bins)
+    found = said("calibration", case(standing(acceptance=run), first=True))
+    assert (found.passage, found.figure) == (word, ece)
+    assert "0.0517 of it expected by chance" in found.said
+
+
+def test_calibrated_models_are_rarely_refused_whatever_the_number_of_rows():
+    rng = np.random.default_rng(2)
+    for n in (500, 5_000):
+        p = np.sort(rng.uniform(0.05, 0.6, n)).reshape(10, -1)
+        refused = 0
+        for _ in range(100):
+            rate = (rng.random(p.shape) < p).mean(axis=1)
+            bins = [{"mean_p": float(a), "rate": float(b), "n_rows": n // 10}
+                    for a, b in zip(p.mean(axis=1), rate, strict=True)]  # fmt: skip
+            run = acceptance(float(np.abs(p.mean(axis=1) - rate).mean()), n_test=n, reliability=bins)
+            refused += said("calibration", case(standing(acceptance=run), first=True)).passage == "refused"
+        assert refused <= 1
+
+
 def test_an_error_beyond_both_intervals_of_the_champions_is_refused():
     """0.036 − 0.002 is 0.022 above 0.010 + 0.002."""
     assert said("calibration", case(standing(acceptance=acceptance(0.036)))).passage == "refused"
