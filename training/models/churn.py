@@ -96,13 +96,13 @@ def learn_churn(
         raise NotTrainable(
             what, f"no feature differs between the {int(masks['train'].sum())} rows of the training part"
         )
-    rows = encoder.rows(len(y), table.features, (), {}, {}, None)
+    rows = {name: encoded(encoder, table.features[mask]) for name, mask in masks.items()}
     ids = row_ids(list(table.customers), table.us)
-    watched = {name: Watched(rows[m], y[m], table.us[m], ids[m]) for name, m in masks.items()}
+    watched = {name: Watched(rows[name], y[m], table.us[m], ids[m]) for name, m in masks.items()}
     canaries = check_canaries(what, encoder, watched["train"], watched["validation"], seed)
     customers = codes(table.customers)
     parts = {
-        name: Sample(Part(rows[mask], y[mask]), codes(customers[mask].tolist()), table.us[mask])
+        name: Sample(Part(rows[name], y[mask]), codes(customers[mask].tolist()), table.us[mask])
         for name, mask in masks.items()
     }
     judged = np.flatnonzero(masks["test"])
@@ -138,7 +138,12 @@ def candidates_of(encoder: Encoder, train: Part, validation: Part, seed: int) ->
 
 def chances(classifier: Classifier, features: pd.DataFrame) -> NDArray[np.float64]:
     """The classifier's probability of each row of customer features, (n,)."""
-    return classifier(classifier.encoder.rows(len(features), features, (), {}, {}, None))
+    return classifier(encoded(classifier.encoder, features))
+
+
+def encoded(encoder: Encoder, features: pd.DataFrame) -> NDArray[np.float64]:
+    """Rows of customer features alone, (n, n_columns)."""
+    return encoder.rows(len(features), features, (), {}, {}, None)
 
 
 def slices_of(table: ChurnTable, rows: NDArray[np.intp]) -> dict[str, list[object]]:

@@ -17,13 +17,24 @@ from features.definitions import FeatureSet
 from features.errors import NotTrainable
 from training.columns import churn_encoder
 from training.evaluate import Interval, bootstrap, metrics, reliability, slices, verdict
-from training.models.churn import ChurnTable, Learned, Mask, Times, baselines_of, chances, learn_churn, slices_of
+from training.models.churn import (
+    ChurnTable,
+    Learned,
+    Mask,
+    Times,
+    baselines_of,
+    chances,
+    encoded,
+    learn_churn,
+    slices_of,
+)
 from training.models.classifier_fit import ClassifierFit, Tried, codes
 from training.models.classifiers import Part
 from training.scorers import Calibration, ChurnScorer
 from training.scorers.churn import Step, by_horizon
 from training.split import held_out
 
+MOST_ROWS = 100_000  # of the table, for the horizons beside the one that serves
 TimesFor = Callable[[int], Times]  # the instants for a label of so many days, gap apart; `NotTrainable` if too few
 
 
@@ -99,13 +110,13 @@ def learn_horizons(
 
     `NotTrainable` if the serving one cannot be learned; the reason of any other is in `left_out`.
     """
-    everybody = np.ones(len(table.us), np.bool_)
     times = times_for(serving_days)
-    learned = learn_churn(features, table, table.churned(serving_days), everybody, times, seed)
-    judged = [judge_horizon(features, table, serving_days, learned.rows, learned.fit.p, times, seed)]
+    learned = learn_churn(features, table, table.churned(serving_days), np.ones(len(table.us), np.bool_), times, seed)
+    judged = [served(learned, table, serving_days)]
+    kept = thinned(len(table.us))[learned.rows]
+    rows, p = learned.rows[kept], learned.fit.p[kept]
     steps: dict[int, ClassifierFit] = {}
     left_out: dict[int, str] = {}
-    known = {serving_days: learned.fit.p}
     neighbour = serving_days
     for days in sorted((d for d in set(horizons) if d < serving_days), reverse=True):
         try:
@@ -114,13 +125,13 @@ def learn_horizons(
             left_out[days] = error.reason
             continue
         steps[days], neighbour = step.fit, days
-        chained = {d: fit for d, fit in steps.items() if d < serving_days}
-        known = by_horizon(serving_days, learned.fit.p, _of_steps(chained, table, learned.rows))
-        judged.append(judge_horizon(features, table, days, learned.rows, known[days], times, seed))
+        shorter = {d: fit for d, fit in steps.items() if d < serving_days}
+        found = by_horizon(serving_days, p, _of_steps(shorter, table, rows))
+        judged.append(judge_horizon(features, table, days, rows, found[days], times, seed))
     for days in sorted(d for d in set(horizons) if d > serving_days):
         try:
-            chain, rows, p = _longer(features, table, [*(d for d in steps if d > serving_days), days], serving_days,
-                                     times_for(days), seed)  # fmt: skip
+            known = [d for d in steps if d > serving_days]
+            chain, rows, p = _longer(features, table, [*known, days], serving_days, times_for(days), seed)
         except NotTrainable as error:
             left_out[days] = error.reason
             continue
@@ -138,8 +149,7 @@ def _longer(
     Its label takes longer to be known, so that its test part lies earlier than that of the horizon that serves, whose
     classifier has learned from those very days: the whole chain is learned again for judging, before them.
     """
-    everybody = np.ones(len(table.us), np.bool_)
-    first = learn_churn(features, table, table.churned(serving_days), everybody, times, seed)
+    first = learn_churn(features, table, table.churned(serving_days), thinned(len(table.us)), times, seed)
     neighbour, steps = serving_days, {}
     for days in sorted(longer):
         steps[days], neighbour = _step(features, table, days, neighbour, times, seed).fit, days
@@ -150,14 +160,30 @@ def _longer(
 def _step(features: FeatureSet, table: ChurnTable, days: int, neighbour: int, times: Times, seed: int) -> Learned:
     """Longer than its neighbour: silence goes on, among the silent. Shorter: silence comes first, among the others."""
     churned = table.churned(neighbour)
-    among = churned if days > neighbour else ~churned
+    among = (churned if days > neighbour else ~churned) & thinned(len(table.us))
     return learn_churn(features, table, table.churned(days), among, times, seed, f"churn at {days} days")
+
+
+def thinned(n: int) -> Mask:
+    """Which rows the horizons beside the one that serves are learned from and judged on: at most `MOST_ROWS`."""
+    found = np.zeros(n, np.bool_)
+    found[np.arange(n) if n <= MOST_ROWS else (np.arange(MOST_ROWS) * n) // MOST_ROWS] = True
+    return found
 
 
 def _of_steps(
     steps: Mapping[int, ClassifierFit], table: ChurnTable, rows: NDArray[np.intp]
 ) -> dict[int, NDArray[np.float64]]:
     return {days: chances(fit.classifier, table.features.iloc[rows]) for days, fit in steps.items()}
+
+
+def served(learned: Learned, table: ChurnTable, days: int) -> HorizonFit:
+    """The horizon that serves, which is judged already."""
+    fit = learned.fit
+    return HorizonFit(
+        days, fit.y, fit.p, fit.baseline.name, fit.intervals, fit.baseline_metrics,
+        fit.slices.assign(horizon_days=days), fit.reliability.assign(horizon_days=days), fit.verdict,
+    )  # fmt: skip
 
 
 def judge_horizon(
@@ -171,11 +197,10 @@ def judge_horizon(
 ) -> HorizonFit:
     """The chances of these rows against what happened, beside recency alone, fitted directly to the same label."""
     y = table.churned(days)
-    train = table.at(times.earlier) & ~held_out(table.customers)
-    encoder = churn_encoder(features, table.features[train])
-    encoded = encoder.rows(len(y), table.features, (), {}, {}, None)
-    baseline = baselines_of(encoder, Part(encoded[train], y[train]))[-1]
-    baseline_p = Calibration()(baseline.model.raw(encoded[rows]))
+    train = np.flatnonzero(table.at(times.earlier) & ~held_out(table.customers) & thinned(len(y)))
+    encoder = churn_encoder(features, table.features.iloc[train])
+    baseline = baselines_of(encoder, Part(encoded(encoder, table.features.iloc[train]), y[train]))[-1]
+    baseline_p = Calibration()(baseline.model.raw(encoded(encoder, table.features.iloc[rows])))
     customers = codes(codes(table.customers)[rows].tolist())
     intervals = bootstrap(y[rows], p, baseline_p, customers, np.random.default_rng(seed))
     return HorizonFit(
