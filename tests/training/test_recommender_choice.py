@@ -148,6 +148,72 @@ def test_one_offer_cannot_be_ranked(past, end):
         learn_recommender(replace(past, offers=past.offers[:1]), profiles_of(past), RULES, end, 0)
 
 
+def twice(past):
+    return replace(past, customers=(*past.customers[:-1], past.customers[0]))
+
+
+def same_offer_twice(past):
+    return replace(past, offers=(*past.offers[:-1], past.offers[0]))
+
+
+def weighing(value):
+    return lambda past: replace(past, weight=np.where(np.arange(len(past)) == 3, value, past.weight).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "field"),
+    [
+        (weighing(np.nan), "weight"),
+        (weighing(np.inf), "weight"),
+        (weighing(0.0), "weight"),
+        (twice, "customers"),
+        (same_offer_twice, "offers"),
+    ],
+)
+def test_what_no_log_can_hold_is_refused_by_name_before_anything_is_fitted(past, end, spoiled, field):
+    said = []
+    with pytest.raises(BadInput) as caught:
+        learn_recommender(spoiled(past), lambda names, us: [{}] * len(names), RULES, end, 0, said.append)
+    assert caught.value.field == field
+    assert said == []
+
+
+@pytest.mark.parametrize("days", ["validation_days", "test_days"])
+def test_a_part_of_no_days_is_refused_by_name(past, end, days):
+    with pytest.raises(BadInput, match="at least 1") as caught:
+        cut(past, profiles_of(past), msgspec.structs.replace(RULES, **{days: 0}), end)
+    assert caught.value.field == days
+
+
+def test_parts_longer_than_the_log_are_not_trainable_with_the_numbers(past, end):
+    rules = msgspec.structs.replace(RULES, validation_days=400)
+    with pytest.raises(NotTrainable, match="0 interactions before the validation part"):
+        cut(past, profiles_of(past), rules, end)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{}, {"age": float("nan"), "city": None}, {"age": 40.0, "city": "Bern"}, {"age": float("inf")}],
+    ids=["none", "all missing", "all the same", "not finite"],
+)
+def test_attributes_that_say_nothing_do_no_harm(past, end, attributes):
+    recipes = (Recipe("popularity", {"repeats": True}), Recipe("lightfm", {"repeats": True, "n_factors": 4, EPOCHS: 2}))
+    parts = cut(past, lambda names, us: [dict(attributes) for _ in names], RULES, end)
+    found = learn_from(parts, Offered(recipes, {}), 0)
+    assert {c.name for c in found.candidates} == {"popularity", "lightfm"}
+    assert all(np.isfinite(c.validation["ndcg_at_10"]) for c in found.candidates)
+
+
+def test_a_model_with_too_few_data_is_left_out_with_its_reason(past, end, monkeypatch):
+    def too_few(*_):
+        raise NotTrainable("second_stage", "3 customers are too few")
+
+    monkeypatch.setitem(RECOMMENDERS, "ease", replace(RECOMMENDERS["ease"], fit=too_few))
+    recipes = (Recipe("popularity", {"repeats": True}), Recipe("ease"))
+    found = learn_from(cut(past, profiles_of(past), RULES, end), Offered(recipes, {}), 0)
+    assert found.left_out == {"ease": "3 customers are too few"}
+
+
 def test_an_unknown_model_is_named_with_those_there_are(past, end):
     with pytest.raises(BadInput, match="'svd' is no recommender; expected one of popularity") as caught:
         fit_recipe(past, end, Recipe("svd"))

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from features.data_settings import Recommender
-from features.errors import NotTrainable
+from features.errors import BadInput, NotTrainable
 from features.events import US_PER_DAY
 from training.evaluate import Interval, verdict
 from training.evaluation import RankingReport, difference, evaluate, intervals, judged_by, segment_table
 from training.evaluation.validation import ProfilesAt, Validation, known_at, validation_of
 from training.interactions import Interactions
+from training.models.base import check_interactions
 from training.models.recipes import BASELINES, Offered, Recipe, Size, default_recipes, fit_recipe
 from training.models.tried import AT, FIGURE, METRIC, Tried, tried
 from training.scorers import FittedRecommender, PopularityScorer, UncalibratedAcceptance
@@ -107,11 +108,18 @@ def cut(
     until_us: int,
     n_windows: int = N_WINDOWS,
 ) -> Parts:
-    """Up to `n_windows` validation windows, then the test part; `NotTrainable` with the numbers if one is too small."""
+    """Up to `n_windows` validation windows, then the test part; `NotTrainable` with the numbers if one is too small.
+
+    `BadInput` that names the field for what no log can hold: weights that are no numbers above 0, ids that are twice.
+    """
+    for name in ("validation_days", "test_days"):
+        if getattr(rules, name) < 1:
+            raise BadInput(f"{name} == {getattr(rules, name)}, must be at least 1", name)
     interactions = interactions.before(until_us)
     test_us = until_us - rules.test_days * US_PER_DAY
     validation_us = test_us - rules.validation_days * US_PER_DAY
     _check(interactions, rules, validation_us, test_us)
+    check_interactions(interactions, until_us, "recommender")
     n = n_windows if len(interactions) <= ONE_WINDOW_ABOVE else 1
     validation = validation_of(
         interactions, profiles_at, test_us,
