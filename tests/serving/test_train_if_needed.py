@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
+from socket import gethostname
 
 import pytest
 
@@ -89,3 +93,38 @@ def test_the_rules_are_settings_and_are_checked(home, monkeypatch):
     ):  # fmt: skip
         with pytest.raises(BadSettings, match=name):
             replace(Settings(home=home), **{name: value})
+
+
+CRON = """
+import sys, time
+from serving.commands.train_if_needed import run_if_needed
+def train():
+    print("begun", flush=True)
+    time.sleep(float(sys.argv[1]))
+sys.exit(run_if_needed(train, as_json=False))
+"""
+
+
+def cron(home, seconds):
+    """`nbo train --if-needed` in a process of its own, with a training that takes so long."""
+    return subprocess.Popen(
+        [sys.executable, "-c", CRON, str(seconds)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "NBO_HOME": str(home.root)},
+    )  # fmt: skip
+
+
+def test_two_processes_at_once_make_one_training_and_a_killed_one_is_replaced(home):
+    first = cron(home, 60)
+    assert first.stdout.readline() == "training, because nothing was ever trained\n"
+    assert first.stdout.readline() == "begun\n"
+    second = cron(home, 0)
+    out, _ = second.communicate(timeout=60)
+    assert second.returncode == 0
+    assert out.startswith(f"not training: {gethostname()}, process {first.pid}, is training since ")
+    first.kill()
+    first.communicate()
+    third = cron(home, 0)
+    out, err = third.communicate(timeout=60)
+    assert (third.returncode, out) == (0, "training, because nothing was ever trained\nbegun\n")
+    assert f"process {first.pid}, which was training since" in err
+    assert not (home.root / "train.lease").exists()
