@@ -1,8 +1,8 @@
 """The top 10 of 10,000 offers for 100,000 customers, by factors and by item–item weights.
 
 Budget: under 10 s on two cores by factors. Customers, offers and factors are made up, as their values do not matter to
-the time; item–item weights are learned by EASE's shape: 200 a column, 30 offers a customer. What is left out: reading
-the customers' features.
+the time; item–item weights have EASE's shape: 100 a column, 30 offers a customer. What is left out: reading the
+customers' features. Processor time stands beside, as seconds mean little while something else runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from training.models.lightfm import without_factors
 from training.models.matrix import matrix
 from training.scorers import FactorScorer, FittedRecommender, ItemItemScorer
 
-N_CUSTOMERS, N_OFFERS, N_FACTORS, N_TAKEN, N_NEIGHBOURS, K = 100_000, 10_000, 64, 30, 200, 10
+N_CUSTOMERS, N_OFFERS, N_FACTORS, N_TAKEN, N_NEIGHBOURS, K = 100_000, 10_000, 64, 30, 100, 10
 BUDGET_S = 10.0
 NOW_US = 1_000 * US_PER_DAY
 
@@ -39,14 +39,18 @@ def main() -> int:
     found = {}
     for name, scorer in (("factors", factors(past)), ("item_item", item_item(past))):
         top_k(scorer, past.customers[:100], past.profiles[:100], past.offers, K)  # compiled
-        seconds = []
+        seconds, processor = [], []
         for _ in range(args.repeats):
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             top_k(scorer, past.customers, past.profiles, past.offers, K)
             seconds.append(time.perf_counter() - began)
-        found[name] = {"seconds": sorted(seconds), "median_s": float(np.median(seconds))}
+            processor.append(time.process_time() - used)
+        found[name] = {"median_s": float(np.median(seconds)), "processor_s": float(np.median(processor))}
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"{name}: {np.median(seconds):.1f} s (of {args.repeats}), at most {memory:,.0f} MB in all", flush=True)
+        print(
+            f"{name}: {np.median(seconds):.1f} s, of both processors {np.median(processor):.1f} s "
+            f"(medians of {args.repeats}); at most {memory:,.0f} MB in all", flush=True,
+        )  # fmt: skip
     print(json.dumps({"n_customers": args.customers, "n_offers": args.offers, **found}))
     return int(found["factors"]["median_s"] > BUDGET_S)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from features.errors import BadInput, NotTrainable
 from features.events import US_PER_DAY
 from tests.training.builders import START_US, interactions, offer
+from training import batch
 from training.interactions import Interactions
 from training.models import RECOMMENDERS
 from training.scorers import RECOMMENDER_KINDS, read_scorer, scorer_files
@@ -64,6 +65,14 @@ def test_unknown_customers_and_offers_get_finite_answers(scorer):
 def test_many_at_once_are_answered_as_each_alone(scorer):
     together = scorer.many(*ASKED, scorer.prepare(CATALOGUE))
     np.testing.assert_allclose(together, answers(scorer), rtol=2e-5, atol=1e-5)
+
+
+def test_the_best_of_many_are_the_best_of_each(scorer, monkeypatch):
+    monkeypatch.setattr(batch, "NUMBERS", 2 * len(CATALOGUE))  # blocks of two customers, on two threads
+    best = batch.top_k(scorer, *ASKED, CATALOGUE, 4)
+    alone = answers(scorer)
+    np.testing.assert_allclose(best.scores, -np.sort(-alone, axis=1)[:, :4], rtol=2e-5, atol=1e-5)
+    np.testing.assert_allclose(np.take_along_axis(alone, best.rows, axis=1), best.scores, rtol=2e-5, atol=1e-5)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_a_fit_in_between_leaves_nothing(name, scorer):
@@ -124,6 +133,13 @@ def test_odd_attributes_are_no_trouble(name):
     side = scorer.prepare((offer("new", None, odd=float("inf")), *offers))
     for value in ODD:
         assert np.isfinite(scorer.affinity("nobody", {"odd": value}, side)).all()
+
+
+def test_attributes_that_are_constant_or_always_missing_are_left_out(name, scorer):
+    profiles = [{**of, "same": 1.0, "missing": None, "nan": float("nan")} for of in PAST.profiles]
+    offers = tuple(offer(o.offer_id, o.category, same="x", missing=None) for o in PAST.offers)
+    again = fitted(name, replace(PAST, profiles=profiles, offers=offers))
+    assert answers(again).tobytes() == answers(scorer).tobytes()
 
 
 @pytest.mark.parametrize(
