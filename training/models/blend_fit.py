@@ -47,7 +47,7 @@ def learn_weights(windows: Sequence[Choices], prior: NDArray[np.float64], l2: fl
     Pairwise Approach to Listwise Approach", https://doi.org/10.1145/1273496.1273513
     """
     spread = _spread(windows)
-    prepared = [(of.terms / spread, of.there, _shares(of.taken)) for of in windows]
+    prepared = [(of.terms / spread.astype(np.float32), of.there, _shares(of.taken)) for of in windows]
     n = sum(len(of.terms) for of in windows)
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:

@@ -40,6 +40,8 @@ from training.scorers import FittedRecommender
 from training.scorers.blend import BlendScorer, Part
 
 FIRST_STAGES: dict[str, RecommenderModel] = {model.name: model for model in (EASE, RP3BETA, ITEM_KNN, ALS, LIGHTFM)}
+UNFADED: Params = {"half_life_days": None, "n_neighbours": 200}  # the blend itself weighs what is recent
+PART_PARAMS: Mapping[str, Params] = {"ease": UNFADED, "rp3beta": UNFADED, "item_knn": UNFADED}
 LEAST_CUSTOMERS = 30  # who took something next: fewer teach nothing
 FIRST = 0.3  # prior weight of the first part, per standard deviation
 PRIOR = {"popular_30d": 0.3, "own": 1.0, "own_times": 1.0}  # and of terms; all others 0
@@ -51,7 +53,7 @@ BLOCK = 2_000_000  # scores that are held at once
 @dataclass(frozen=True, slots=True)
 class SecondStageSettings:
     parts: Sequence[str] = ("ease", "rp3beta", "item_knn")  # keys of FIRST_STAGES; the first one names candidates
-    part_params: Mapping[str, Params] = field(default_factory=dict)
+    part_params: Mapping[str, Params] = field(default_factory=dict)  # beside PART_PARAMS, or in their place
     window_days: float = 30.0  # at most; a quarter of the log's length where that is less
     n_windows: int = 2
     most_customers: int = 2000  # per window, evenly spread
@@ -119,7 +121,7 @@ def _parts(
 
 def _fit_part(name: str, past: Interactions, until_us: int, settings: SecondStageSettings, seed: int) -> Part:
     """What a customer took is for the blend to weigh: parts rank it like all else."""
-    params = {**settings.part_params.get(name, {}), "repeats": True}
+    params = {**PART_PARAMS.get(name, {}), **settings.part_params.get(name, {}), "repeats": True}
     return FIRST_STAGES[name].fit(past, until_us, params, seed)  # type: ignore[return-value]
 
 
@@ -156,7 +158,7 @@ def lessons_of(
         (_windows(past, until_us, settings), True),
         (_halves(past, until_us, settings, seed), False),
     ):
-        lessons = list(found)
+        lessons = [lesson for lesson in found if len(lesson.judged)]
         if sum(_n_known(lesson) for lesson in lessons) >= LEAST_CUSTOMERS:
             return lessons, by_time
     return [], False
@@ -205,7 +207,8 @@ def choices_of(
     past, judged = lesson.past, lesson.judged
     counted = past_of(past, lesson.until_us)
     of_offers = offer_terms(counted)
-    own, start = own_terms(counted, of_offers), counted.start
+    own = own_terms(counted, of_offers) if with_own else np.zeros((0, 0), np.float32)
+    start = counted.start
     sides = [scorer.prepare(past.offers) for scorer in scorers]
     popular = of_offers[:, OFFER_TERMS.index("popular_14d")]
     n_offers = len(past.offers)
