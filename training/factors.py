@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.compiled import compiled, reordered, unlocked
 
@@ -44,7 +45,13 @@ def boost_many(scores, rows, row_of, start, taken, by):  # type: ignore[no-untyp
             boost(scores[i], row_of, taken[part], by[part])
 
 
-def taken_last(scores, rows, row_of, start, taken):  # type: ignore[no-untyped-def]
+def taken_last(
+    scores: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    row_of: NDArray[np.int32],
+    start: NDArray[np.int64],
+    taken: NDArray[np.int32],
+) -> None:
     """What a customer took before, and is still on offer, gets the lowest of the customer's scores (n_customers, n)."""
     if scores.size:
         _set_taken(scores, scores.min(axis=1), rows, row_of, start, taken)
