@@ -101,7 +101,7 @@ class BlendScorer:
         scores = self._taste(customer_id, features, side)
         row = self.customers.get(customer_id, -1)
         if row >= 0 and not self.repeats:
-            taken_last(scores[None], np.array([row]), side.row_of_trained, self.taken_start, self.taken)  # type: ignore[no-untyped-call]
+            taken_last(scores[None], np.array([row]), side.row_of_trained, self.taken_start, self.taken)
         return scores
 
     def many(self, customers: Sequence[str], features: Sequence[Mapping[str, Any]], side: BlendSide) -> Affinity:
@@ -114,7 +114,7 @@ class BlendScorer:
         if self.repeats:
             boost_many(scores, rows, side.row_of_trained, self.taken_start, self.taken, self.taken_boost)
         else:
-            taken_last(scores, rows, side.row_of_trained, self.taken_start, self.taken)  # type: ignore[no-untyped-call]
+            taken_last(scores, rows, side.row_of_trained, self.taken_start, self.taken)
         return scores
 
     def weights(self) -> Mapping[str, Mapping[str, float]]:
