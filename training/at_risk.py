@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from features.errors import NotTrainable
-from features.events import US_PER_DAY
+from features.events import US_PER_DAY, is_anonymous
 from features.history import customer_features_at
 from training.dataset import read_risks
 from training.models.churn import chances
@@ -18,18 +18,18 @@ from training.steps.inputs import Inputs
 
 
 def customers_at_risk(inputs: Inputs, scorer: ChurnScorer, k: int = 3) -> pd.DataFrame:
-    """Who was active within the days of the settings before the last midnight, the greatest expected loss first.
+    """Known customers active within the days of the settings before the last midnight, the greatest loss first.
 
     customer_id; `p_churn_<days>` for each horizon; `reason_1` … with what the feature holds and adds to the log-odds;
     p_active, remaining, expected_loss over 360 days, NaN where purchases are too few to value anybody. Without money
     they count purchases, and `unit` says so.
     """
     midnight_us = inputs.as_of_us // US_PER_DAY * US_PER_DAY
-    rows = read_risks(inputs.log, [midnight_us], inputs.settings.churn).rows
-    customers = rows["customer_id"].tolist()
+    there = read_risks(inputs.log, [midnight_us], inputs.settings.churn).rows["customer_id"].tolist()
+    customers = [customer for customer in there if not is_anonymous(customer)]
     if not customers:
         return pd.DataFrame({"customer_id": []})
-    moment = pd.to_datetime(np.full(len(rows), midnight_us), unit="us", utc=True)
+    moment = pd.to_datetime(np.full(len(customers), midnight_us), unit="us", utc=True)
     asked = pd.DataFrame({"customer_id": customers, "event_timestamp": moment})
     features = customer_features_at(inputs.home, inputs.facts, asked)
     p = chances(scorer.classifier, features)
