@@ -133,6 +133,7 @@ def _table(proof: Proof, folder: Path) -> tuple[AcceptanceTable, Mask]:
         affinity=None,  # offers were sent by lot: popularity is the best recommender, and the offer says as much
         is_new=rows["is_new"].to_numpy(np.bool_),
         y=found.accepted,
+        first_us=int(rows["us"].min()),  # the first wave was sent in the log's first hour
     )
     return table, viewed
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from features.catalogue import Offer
 from features.definitions import Feature, FeatureSet
-from features.definitions.dsl import ByKey, CountBy, Share, Smoothed
+from features.definitions.dsl import ActiveDays, ByKey, CountBy, Share, Size, Smoothed, Total
 from features.errors import BadInput
-from training.encoder import Column, Encoder, Source, offer_fields
+from training.encoder import SINCE, Column, Encoder, Source, offer_fields
 
+MOST_GROWTH = 1.5  # of a count between training and use, by the log's age alone
 MAX_VALUES = 200  # categories per column; scikit-learn allows 255
 BY_KEY: dict[str, Source] = {
     "category": "by_category",
@@ -23,12 +25,22 @@ BY_KEY: dict[str, Source] = {
 }
 
 
-def customer_columns(features: FeatureSet, table: pd.DataFrame, *, pairs: bool, min_count: int) -> list[Column]:
-    """One column per customer feature that differs between rows; with `pairs` also keyed ones, by the row's key."""
+def customer_columns(
+    features: FeatureSet, table: pd.DataFrame, *, pairs: bool, min_count: int, without: Collection[str] = ()
+) -> list[Column]:
+    """One column per customer feature that differs between rows; with `pairs` also keyed ones, by the row's key.
+
+    Of totals ever among those to do `without`, the rate per day is taken instead.
+    """
     columns: list[Column] = []
     for feature in features.customer:
         values = table[feature.name]
-        if feature.kind == "number":
+        if feature.name in without:
+            if isinstance(feature.value, Total) and feature.value.days is None and SINCE in table:
+                columns += [
+                    Column("rate", c.key) for c in _number("customer", feature.name, values.to_numpy(np.float64))
+                ]
+        elif feature.kind == "number":
             columns += _number("customer", feature.name, values.to_numpy(np.float64))
         elif feature.kind == "category":
             columns += _category("customer", feature.name, values.tolist(), min_count)
@@ -88,18 +100,35 @@ def acceptance_encoder(
     context: Mapping[str, Any],
     *,
     affinity: bool,
+    without: Collection[str] = (),
 ) -> Encoder:
-    """Fitted on training rows alone."""
+    """`without` these customer features. Fitted on training rows alone."""
     min_count = max(20, len(shown) // 1000)
     return Encoder(
         (
-            *customer_columns(features, customers, pairs=True, min_count=min_count),
+            *customer_columns(features, customers, pairs=True, min_count=min_count, without=without),
             *offer_columns(offers, shown, min_count),
             *offer_feature_columns(features, offer_features),
             *context_columns(context, min_count),
             *((Column("affinity", ""),) if affinity else ()),
         )
     )
+
+
+def growing(features: FeatureSet, age_days: NDArray[np.float64], age_then_days: float) -> tuple[str, ...]:
+    """Customer features that are counted over longer than the log reaches back, so that they grow with its age.
+
+    `age_days`, (n,), is how old the log was at each training row, `age_then_days` how old it is where the model is
+    used. Rates, ages and attributes do not grow.
+    """
+    found = []
+    for feature in features.customer:
+        if isinstance(feature.value, Total | ActiveDays | ByKey | Size):
+            days = np.inf if feature.value.days is None else float(feature.value.days)
+            then, before = min(days, age_then_days), float(np.minimum(days, age_days).mean())
+            if then > MOST_GROWTH * before:
+                found.append(feature.name)
+    return tuple(found)
 
 
 def churn_encoder(features: FeatureSet, customers: pd.DataFrame) -> Encoder:

@@ -25,6 +25,7 @@ from features.catalogue import Offer
 
 Source = Literal[
     "customer",  # a customer feature
+    "rate",  # a customer feature per day since the first activity: unlike the count it does not grow with the log
     "by_category", "by_offer", "by_channel", "by_placement_id",  # a keyed customer feature, read under the row's key
     "offer",  # a field of `offer_fields`
     "offer_feature",
@@ -32,7 +33,8 @@ Source = Literal[
     "affinity",
 ]  # fmt: skip
 BY_CONTEXT = {"by_channel": "channel", "by_placement_id": "placement_id"}  # the context that holds the key
-SAME_FOR_ALL_OFFERS = frozenset({"customer", "context", *BY_CONTEXT})
+SAME_FOR_ALL_OFFERS = frozenset({"customer", "rate", "context", *BY_CONTEXT})
+SINCE = "days_since_first_activity"  # what rates are by, with a day added
 Rows = NDArray[np.float64]
 FEW_CATEGORIES = 50
 NUMERIC = (int, float, np.number, np.bool_)
@@ -116,6 +118,7 @@ class _Shared(NamedTuple):
     codes: tuple[tuple[str, dict[str, float]], ...]
     context: tuple[tuple[str, dict[str, float] | None], ...]
     keyed: tuple[tuple[str, str], ...]  # and the context that holds the key
+    rates: tuple[str, ...]
 
 
 class Encoder(msgspec.Struct, frozen=True, dict=True):
@@ -151,9 +154,11 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
         keyed = [
             (at, key, name) for source, name in BY_CONTEXT.items() for at, key, _ in self._by_source.get(source, [])
         ]
-        others = (*codes, *self.of("context"), *keyed)
+        rates = self.of("rate")
+        others = (*codes, *self.of("context"), *keyed, *rates)
         return _Shared(
             columns=np.array([at for at, _ in numbers] + [at for at, _, _ in others], dtype=np.int64),
+            rates=tuple(key for _, key, _ in rates),
             numbers=_numbers_of(tuple(key for _, key in numbers)),
             packed=Struct(f"{len(others)}d").pack,
             codes=tuple((key, codes) for _, key, codes in codes),
@@ -174,6 +179,7 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
             others.append(number(context.get(key), of))
         for key, name in plan.keyed:
             others.append(count(features.get(key), context.get(name)))
+        others += [per_day(features.get(key), features.get(SINCE)) for key in plan.rates]
         return np.frombuffer(plan.numbers.of(features) + plan.packed(*others))
 
     @cached_property
@@ -216,6 +222,8 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
         for source, name in BY_CONTEXT.items():
             for at, key, _ in self._by_source.get(source, []):
                 rows[:, at] = count(features.get(key), context.get(name))
+        for at, key, _ in self.of("rate"):
+            rows[:, at] = per_day(features.get(key), features.get(SINCE))
         for at, key, _ in self.of("by_category"):
             counts = features.get(key)
             by_category = np.array([count(counts, category) for category in side.categories] + [0.0])
@@ -275,6 +283,8 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
             for at, key, codes in self._by_source.get(source, []):
                 if key in values:
                     out[:, at] = numbers(values[key], codes)
+        for at, key, _ in self.of("rate"):
+            out[:, at] = [per_day(*both) for both in zip(customers[key], customers[SINCE], strict=True)]
         distinct = {offer.offer_id: offer for offer in offers}
         known = {offer_id: offer_fields(offer) for offer_id, offer in distinct.items()}
         for at, key, codes in self.of("offer"):
@@ -374,6 +384,11 @@ def number(value: Any, codes: Mapping[str, float] | None) -> float:
     if codes is not None:
         return codes.get(str(value), math.nan)
     return float(value) if isinstance(value, NUMERIC) else math.nan
+
+
+def per_day(total: Any, since_days: Any) -> float:
+    """A total by the days since it could begin, and one; NaN where either is missing."""
+    return number(total, None) / max(number(since_days, None) + 1.0, 1.0)
 
 
 def count(counts: Any, key: Any) -> float:

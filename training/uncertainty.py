@@ -19,8 +19,8 @@ from training.models.classifiers import Part, splittable
 from training.scorers.acceptance import LARGEST_SPREAD, SMALLEST_SPREAD
 from training.trees import Forest, flatten
 
-N_MODELS = 8
-MOST_CUSTOMER_ROWS = 60_000  # of the training part, that models are fitted on again
+N_MODELS = 6
+MOST_CUSTOMER_ROWS = 20_000  # of the training part, that models are fitted on again
 N_TREES, LEAVES = 40, 15
 
 Refit = Callable[[Part, int], Linear | Forest]
@@ -33,12 +33,17 @@ def fit_spread(encoder: Encoder, train: Part, customers: NDArray[np.int64], refi
     rng = np.random.default_rng(seed)
     some = _of_customers(customers, MOST_CUSTOMER_ROWS, rng)
     part, owner = train.of(some), customers[some]
-    scatter = np.stack([
-        refit(Part(part.rows, part.y, part.weights * rng.poisson(1.0, int(owner.max()) + 1)[owner]), n).raw(part.rows)
-        for n in range(N_MODELS)
-    ]).std(axis=0, ddof=1)  # fmt: skip
+    drawn = [part.taken(_drawn(owner, rng)) for _ in range(N_MODELS)]
+    scatter = np.stack([refit(one, n).raw(part.rows) for n, one in enumerate(drawn)]).std(axis=0, ddof=1)
     scatter *= np.sqrt(len(part.y) / len(train.y))  # of fewer rows than the model has seen
     return _learned(encoder, part.rows, np.log(np.clip(scatter, SMALLEST_SPREAD, LARGEST_SPREAD)), seed)
+
+
+def _drawn(owner: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Positions of the rows of customers drawn with replacement; a customer's rows come as often as the customer."""
+    n = int(owner.max()) + 1
+    times = np.bincount(rng.integers(0, n, n), minlength=n)
+    return np.repeat(np.arange(len(owner)), times[owner])
 
 
 def _of_customers(customers: NDArray[np.int64], at_most: int, rng: np.random.Generator) -> NDArray[np.bool_]:

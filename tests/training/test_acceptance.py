@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 
 from features.catalogue import Offer, Treatment
+from features.data_settings import Acceptance
 from features.definitions import feature_set
-from features.errors import NotTrainable
+from features.errors import BadInput, NotTrainable
 from features.events import US_PER_DAY
 from features.live import Instant, feature_table
 from training.models.acceptance import AcceptanceTable, learn_acceptance
-from training.split import split_with_gap
+from training.split import Split, split_with_gap
 
 FEATURES = feature_set((1, 7), {"age": "number"})
 START_US = 20_000 * US_PER_DAY
@@ -61,6 +62,14 @@ def learnt(made, split):
     return learn_acceptance(FEATURES, OFFERS, made, split, seed=0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def without_spread():
+    """What is fitted for the spread costs most of the time, and changes nothing here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.models.acceptance.fit_spread", lambda *given: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def fitted():
     made, p, split = table()
@@ -96,3 +105,45 @@ def test_one_class_is_not_trainable(fitted):
     _, made, _, split = fitted
     with pytest.raises(NotTrainable, match="0 of them positive"):
         learnt(replace(made, y=np.zeros(N, bool)), split)
+
+
+def test_an_infinite_number_is_refused_by_name(fitted):
+    _, made, _, split = fitted
+    ages = made.customer_features.assign(age=np.where(np.arange(N) == 7, np.inf, made.customer_features["age"]))
+    with pytest.raises(BadInput, match=r"customer\.age is infinite in 1 of 4000 rows") as raised:
+        learnt(replace(made, customer_features=ages), split)
+    assert raised.value.field == "customer.age"
+
+
+def test_too_few_impressions_are_not_trainable(fitted):
+    _, made, _, split = fitted
+    few = Split(split.train & (np.arange(N) < 150), split.validation, split.test, split.test_from_us)
+    with pytest.raises(NotTrainable, match=r"the training part has .* 200 rows with 20 of each class are needed"):
+        learnt(made, few)
+
+
+def test_where_no_column_differs_the_base_rate_serves_and_nothing_is_claimed(fitted):
+    """All features constant or missing, one offer: the model is the rate, and is the baseline."""
+    _, made, _, split = fitted
+    blank = replace(
+        made,
+        offers=[OFFERS[0]] * N,
+        customer_features=made.customer_features.assign(age=np.nan),
+    )
+    fit = learn_acceptance(FEATURES, OFFERS[:1], blank, split, seed=0)
+    assert (fit.chosen.name, fit.verdict, fit.spread) == ("base_rate", "is the baseline", None)
+    assert fit.p == pytest.approx(made.y[split.train | split.validation].mean(), abs=0.01)
+
+
+def test_the_same_rows_and_seed_give_the_same_model(fitted):
+    fit, made, _, split = fitted
+    np.testing.assert_array_equal(learnt(made, split).p, fit.p)
+
+
+def test_expected_directions_are_reported_with_what_they_cost(fitted):
+    """Planted: the young take offers for the young; that acceptance falls with the age is wrong for all others."""
+    _, made, _, split = fitted
+    fit = learn_acceptance(FEATURES, OFFERS, made, split, 0, Acceptance(expected={"customer.age": -1}))
+    assert any(note.startswith("Expected directions of 1 columns cost accuracy") for note in fit.notes)
+    assert fit.metrics["constraints_log_loss"] > 0.01
+    assert fit.tables["directions"].to_dict("records") == [{"column": "customer.age", "acceptance": "falls"}]

@@ -16,6 +16,8 @@ COUNTS = st.dictionaries(st.sampled_from(["red", "blue", "o0", "new", "app", "go
 CUSTOMER = st.fixed_dictionaries(
     {
         "age": NUMBER,
+        "spent_ever": NUMBER,
+        "days_since_first_activity": st.sampled_from([None, float("nan"), 0.0, 0.25, 40.0]),
         "gender": st.sampled_from([None, "F", "M", "unheard"]),
         "seen_by_category": COUNTS,
         "seen_by_offer": COUNTS,

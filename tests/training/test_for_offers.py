@@ -21,6 +21,8 @@ CUSTOMER = st.fixed_dictionaries(
     {},
     optional={
         "age": ODD,
+        "spent_ever": ODD,
+        "days_since_first_activity": ODD,
         "gender": st.sampled_from([None, "F", "M", "unheard"]) | ODD,
         "seen_by_category": COUNTS,
         "seen_by_offer": COUNTS,

@@ -44,6 +44,14 @@ def naive_rate():
     return (in_the_mood * IN_THE_MOOD[0] + at_rest * AT_REST[0]) / (in_the_mood + at_rest)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def without_spread():
+    """What is fitted for the spread costs most of the time, and changes nothing here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.models.acceptance.fit_spread", lambda *given: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def biased():
     return planted()
@@ -91,7 +99,7 @@ def test_where_the_policy_knows_nothing_more_both_ways_agree():
 
 
 def test_a_served_probability_is_that_of_the_top_position():
-    table, split, _ = planted(24_000, positions=True)
+    table, split, _ = planted(16_000, positions=True)
     fit = learnt(table, split)
     assert "context.position" not in [column.name for column in fit.classifier.encoder.columns]
     np.testing.assert_allclose(served(fit), ON_AVERAGE, atol=0.06)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from features.catalogue import Offer
 from features.data_settings import Acceptance
 from features.definitions import FeatureSet
-from training.calibration import Ahead, choose_calibration
-from training.columns import acceptance_encoder
+from features.events import US_PER_DAY
+from training.calibration import Ahead
+from training.columns import acceptance_encoder, growing
 from training.directions import directions_of, named
 from training.encoder import Encoder
 from training.linear import Linear
@@ -72,6 +73,7 @@ class AcceptanceTable:
     y: NDArray[np.bool_]
     chance: NDArray[np.float64] | None = None  # the policy's, of having shown this offer; NaN or None: not logged
     at_random: NDArray[np.bool_] | None = None  # no estimate chose it
+    first_us: int | None = None  # when the log began; None: long before
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,11 @@ def learn_acceptance(
         ahead=partial(_ahead, world),
     )
     otherwise = world.weighted(None if weighs else selection)
-    other = None if selection is None else _probabilities(otherwise, _refitted(otherwise, fit.chosen))
+    other = None if selection is None else _probabilities(otherwise, fit)
     fit = selection_noted(fit, test, selection, weighs, other, seed)
     held = named(world.encoder, world.directions)
     anyhow = replace(world, directions=np.zeros_like(world.directions))
-    free = _probabilities(anyhow, _refitted(anyhow, fit.chosen)) if held else None
+    free = _probabilities(anyhow, fit) if held else None
     return _served(constraints_noted(fit, test, held, free, seed), world)
 
 
@@ -150,6 +152,7 @@ def _world(
         table.offer_features.iloc[at],
         {name: np.asarray(values, dtype=object)[at] for name, values in table.context.items()},
         affinity=table.affinity is not None and bool(np.isfinite(table.affinity[at]).any()),
+        without=_growing(features, table, at),
     )
     rows = encoder.rows(
         len(table.y), table.customer_features, table.offers, table.offer_features, table.context, table.affinity
@@ -161,6 +164,13 @@ def _world(
         for name, mask in (("train", split.train), ("validation", split.validation), ("test", split.test))
     }
     return _World(encoder, parts, directions_of(encoder, rules.expected), seed)
+
+
+def _growing(features: FeatureSet, table: AcceptanceTable, rows: NDArray[np.int64]) -> tuple[str, ...]:
+    if table.first_us is None:
+        return ()
+    age = np.maximum(table.us - table.first_us, 0) / US_PER_DAY
+    return growing(features, age[rows], float(age.max()))
 
 
 def _baselines(world: _World) -> list[Tried]:
@@ -185,15 +195,6 @@ def _trees(world: _World, settings: TreeSettings) -> Tried:
     train, validation = world.parts["train"].part, world.parts["validation"].part
     fit = fit_trees(world.encoder, train, validation, settings, world.seed, world.directions.tolist())
     return Tried("boosted_trees", "trees", fit.forest, {**asdict(settings), "n_trees": fit.n_trees}, fit.curve)
-
-
-def _refitted(world: _World, tried: Tried) -> Tried:
-    """The same kind of model with the same settings, on the rows as this world counts them."""
-    if tried.name == "logistic":
-        return _logistic(world, tried.params["c"])
-    if tried.name == "boosted_trees":
-        return _trees(world, _settings(tried))
-    return next(one for one in _baselines(world) if one.name == tried.name)
 
 
 def _on_all_customers(world: _World, tried: Tried) -> Tried:
@@ -239,12 +240,9 @@ def _weighs(world: _World, selection: Selection, rule: str) -> bool:
     return by_weight < by_count
 
 
-def _probabilities(world: _World, tried: Tried) -> NDArray[np.float64]:
-    """Of the test part, calibrated on validation and fitted on all customers as what serves is."""
-    validation = world.parts["validation"]
-    raw = tried.model.raw(validation.part.rows)
-    calibration, _ = choose_calibration(raw, validation.part.y, validation.customers, validation.part.w)
-    return calibration(_on_all_customers(world, tried).model.raw(world.parts["test"].part.rows))
+def _probabilities(world: _World, fit: ClassifierFit) -> NDArray[np.float64]:
+    """Of the test part, by the chosen settings as this world counts rows and holds directions, calibrated as it is."""
+    return fit.classifier.calibration(_on_all_customers(world, fit.chosen).model.raw(world.parts["test"].part.rows))
 
 
 def _served(fit: ClassifierFit, world: _World) -> ClassifierFit:

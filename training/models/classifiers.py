@@ -33,7 +33,11 @@ class Part:
 
     def of(self, mask: NDArray[np.bool_]) -> Part:
         """The rows of a mask, (n,)."""
-        return Part(self.rows[mask], self.y[mask], None if self.w is None else self.w[mask])
+        return self.taken(np.flatnonzero(mask))
+
+    def taken(self, at: NDArray[np.int64]) -> Part:
+        """The rows at these positions, in their order and as often as they come."""
+        return Part(self.rows[at], self.y[at], None if self.w is None else self.w[at])
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ def learn_from_log(inputs: Inputs, interactions: Interactions, recipe: Recipe, p
         y=accepted,
         chance=rows["chance"].to_numpy(np.float64),
         at_random=rows["at_random"].to_numpy(np.bool_),
+        first_us=int(inputs.log.frame("SELECT min(us) AS us FROM events")["us"].iloc[0]),
     )
     progress("acceptance: fitting")
     fit = learn_acceptance(inputs.features, inputs.offers, table, split, inputs.seed, inputs.settings.acceptance)
