@@ -61,7 +61,7 @@ RETAIL: Models = {
     "item_knn": ("item_knn", PLAIN),
     "ease": ("ease", {**PLAIN, "l2": 500.0, "n_neighbours": 4000}),
 }
-RP3BETA: dict[str, Any] = {**PLAIN, "alpha": 1.2, "beta": 0.1, "n_neighbours": 294}
+RP3BETA: dict[str, Any] = {**PLAIN, "alpha": 1.2, "beta": 0.2, "n_neighbours": 294}
 MSWEB_PARTS: dict[str, dict[str, Any]] = {
     "rp3beta": RP3BETA,
     "ease": {**PLAIN, "l2": 500.0, "n_neighbours": 294},
