@@ -7,6 +7,7 @@ history tells how it came to be there, and is mended from the pointer where a cr
 from __future__ import annotations
 
 import fcntl
+import getpass
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -123,7 +124,7 @@ def champion_at(home: Home, moment: datetime) -> dict[str, Any] | None:
 
 
 def alias_history(home: Home) -> list[dict[str, Any]]:
-    """Each change of the champion and of the shadow, oldest first. A line that a crash cut off is left out."""
+    """Each change of champion, shadow and challenger, oldest first. A line that a crash cut off is left out."""
     try:
         lines = (home.releases / HISTORY).read_bytes().splitlines()
     except FileNotFoundError:
@@ -171,6 +172,14 @@ def remember(
             os.fsync(history.fileno())
     except OSError as error:
         raise StoreUnavailable(f"{home.releases / HISTORY} cannot be written: {error.strerror}") from error
+
+
+def user() -> str:
+    """Whose hand it is, as the history keeps it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in some containers
+        return "unknown"
 
 
 def mend(home: Home, now: datetime | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 
 import msgspec
@@ -36,6 +35,7 @@ def promote(release: str, *, force: bool, reason: str | None, as_json: bool) -> 
     from serving.commands.evaluate import promotion_gate
     from training.gates import Passage, Valued, judge_by, read_bounds, table
     from training.registry import promote as make_champion
+    from training.releases import user
 
     settings = load_settings()
     log: list[Gate] = []
@@ -50,11 +50,13 @@ def promote(release: str, *, force: bool, reason: str | None, as_json: bool) -> 
     said: Sequence[Passage] = ()
     try:
         done = make_champion(
-            settings.home, release, force=force, reason=reason, who=who(), now=settings.now(), judge=judge
+            settings.home, release, force=force, reason=reason, who=user(), now=settings.now(), judge=judge
         )
         said = done.gates
     except PromotionRefused as refusal:
         said = refusal.gates
+        if said and as_json:
+            print(msgspec.json.encode({"release": None, "refused": str(refusal), "gates": said}).decode())
         raise
     except NotFound as error:
         if (error.kind, error.name) != ("release", "challenger"):
@@ -85,9 +87,10 @@ def gates(*, as_json: bool) -> int:
 def shadow(release: str | None, *, reason: str | None, as_json: bool) -> int:
     """Exit code 0; `NotFound` if there is no such release."""
     from training.registry import shadow as set_shadow
+    from training.releases import user
 
     settings = load_settings()
-    done = set_shadow(settings.home, release, reason=reason, who=who(), now=settings.now())
+    done = set_shadow(settings.home, release, reason=reason, who=user(), now=settings.now())
     if as_json:
         print(msgspec.json.encode({"release": done.release, "before": done.before}).decode())
     elif done.release is None:
@@ -130,11 +133,3 @@ def export(release: str, *, as_json: bool) -> int:
     folder = exported(load_settings().home, release)
     print(msgspec.json.encode({"release": release, "folder": str(folder)}).decode() if as_json else folder)
     return 0
-
-
-def who() -> str:
-    """Whose hand it is, as the history keeps it."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in some containers
-        return "unknown"

@@ -10,18 +10,17 @@ import msgspec
 
 from features.errors import NboError, NotFound
 from features.events import parse_time
-from serving.commands.models import who
 from serving.settings import load_settings
 
 
 def rollback(to: str | None, *, reason: str | None, as_json: bool) -> int:
     """Moves the pointer that workers follow, says so, and only then lets MLflow's aliases follow; exit code 0."""
-    from training.releases import roll_back
+    from training.releases import roll_back, user
 
     began = time.perf_counter()
     settings = load_settings()
     try:
-        done = roll_back(settings.home, to, reason=reason, who=who(), now=settings.now())
+        done = roll_back(settings.home, to, reason=reason, who=user(), now=settings.now())
     except NotFound as error:
         if error.kind == "release" and error.name == "champion":
             raise NboError("there is no champion to go back from: nothing was ever promoted") from None
@@ -51,7 +50,7 @@ def _follow(home: Any) -> None:
 
 
 def history(*, at: str | None, as_json: bool) -> int:
-    """Every change of champion and shadow, oldest first; with `at` the one that made the champion of that moment."""
+    """Every change of an alias, oldest first; with `at` the one that made the champion of that moment."""
     from training.releases import alias_history, champion_at
 
     home = load_settings().home
@@ -77,4 +76,4 @@ def _line(line: dict[str, Any]) -> str:
     moved = f"{line['from'] or 'none'} → {line['to'] or 'none'}"
     kind = line.get("kind", line["alias"]) + (", forced" if line.get("forced") else "")
     why = f": {line['why']}" if line.get("why") else ""
-    return f"{line['at']}  {line['alias']:<9} {moved:<12} {kind} by {line['who']}{why}"
+    return f"{line['at']}  {line['alias']:<10} {moved:<12} {kind} by {line['who']}{why}"

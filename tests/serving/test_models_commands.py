@@ -11,9 +11,9 @@ import pytest
 
 from features.home import Home
 from serving import cli
-from serving.commands import models, models_history
 from tests.conftest import NOW
 from tests.training.test_releases import promoted
+from training import releases
 from training.gates import GATES
 from training.scorers import load_champion
 
@@ -120,11 +120,11 @@ def test_the_gates_are_printed_as_a_file_and_a_wrong_bound_is_named(home, nbo):
 
 
 def test_who_did_it_is_the_user_of_the_machine(monkeypatch):
-    monkeypatch.setattr(models.getpass, "getuser", lambda: "ada")
-    assert models_history.who() == "ada"
+    monkeypatch.setattr(releases.getpass, "getuser", lambda: "ada")
+    assert releases.user() == "ada"
 
     def nobody():
         raise KeyError("no such uid")
 
-    monkeypatch.setattr(models.getpass, "getuser", nobody)
-    assert models_history.who() == "unknown"
+    monkeypatch.setattr(releases.getpass, "getuser", nobody)
+    assert releases.user() == "unknown"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,9 @@ import pytest
 
 from features.definitions import feature_set
 from features.errors import Conflict, NotFound, PromotionRefused
+from features.events import to_us
 from features.home import Home
+from tests.conftest import NOW
 from tests.training.builders import acceptance_scorer, churn_scorer, factor_scorer, offer, popularity_scorer
 from training import registry
 from training.gates import Passage, standing_of
@@ -24,6 +27,7 @@ from training.registry import (
     list_models,
     shadow,
 )
+from training.releases import champion_of
 from training.scorers import (
     UncalibratedAcceptance,
     digest,
@@ -33,6 +37,7 @@ from training.scorers import (
     read_pointer,
     scorer_files,
 )
+from training.steps.release import pin_release
 from training.tracking import Logged, files_of, log_model, log_report, tracking
 
 FEATURES = feature_set((1, 7))
@@ -209,6 +214,23 @@ def test_what_gates_judge_by_is_read_back_from_the_runs(home):
     assert recommender.params["chosen"] == "x"
     assert found.models["churn"].tables == {"slices": [{"slice": "channel", "value": "web", "auc": 0.6}]}
     assert found.models["churn"].per_customer == {}
+
+
+def test_each_training_is_in_the_history_with_what_it_trained(home):
+    log = SimpleNamespace(digest="d")
+    inputs = SimpleNamespace(home=home, features=FEATURES, log=log, as_of_us=to_us(NOW))
+    with tracking(home) as client:
+        number, _ = pin_release(client, inputs, {"recommender": "1", "churn": "1"}, {})
+        (line,) = alias_history(home)
+        client.delete_model_version("release", number)
+        for name, back in (("release", "3"), ("recommender", "3"), ("churn", "3")):
+            client.set_registered_model_alias(name, CHALLENGER, back)
+    found = {name: line[name] for name in ("alias", "kind", "from", "to", "why", "at")}
+    assert found == {
+        "alias": "challenger", "kind": "training", "from": "3", "to": number, "why": "trained recommender, churn",
+        "at": NOW.isoformat(),
+    }  # fmt: skip
+    assert champion_of(home) is None
 
 
 def test_a_report_is_kept_beside_the_releases(home):

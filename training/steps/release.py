@@ -9,9 +9,10 @@ import msgspec
 
 from features.events import from_us
 from training.registry import CHALLENGER, Pins, alias_of, register_release
+from training.releases import pointer_lock, remember, user
 from training.scorers import digest, json_bytes
 from training.steps.inputs import Inputs
-from training.tracking import MODELS, files_of
+from training.tracking import MODELS, RELEASE, files_of
 
 
 def pin_release(
@@ -45,4 +46,9 @@ def pin_release(
         data_digest=inputs.log.digest,
         as_of=from_us(inputs.as_of_us).isoformat(),
     )
-    return register_release(client, pins, inputs.features), pins.calibrated
+    before = alias_of(client, RELEASE, CHALLENGER)
+    number = register_release(client, pins, inputs.features)
+    with pointer_lock(inputs.home):
+        at, why = from_us(inputs.as_of_us), f"trained {', '.join(name for name, made in trained.items() if made)}"
+        remember(inputs.home, before, number, user(), why, at, alias=CHALLENGER, kind="training")
+    return number, pins.calibrated
