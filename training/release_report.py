@@ -115,7 +115,10 @@ def report_release(
             "classifiers": {name: dict(run.metrics) for name, run in runs.items()},
             "not_trainable": dict(pins.not_trainable),
         },
-        {"ndcg_by_k.png": png(by_cutoff(reports, "ndcg")), "segments.png": png(by_segment(segments, "ndcg_at_10"))},
+        {
+            "ndcg_by_k.png": png(by_cutoff(reports, "ndcg")),
+            "segments.png": png(by_segment(segments, other="popularity")),
+        },
     )
 
 

@@ -15,7 +15,8 @@ from training.plots import new_figure
 def by_cutoff(reports: Mapping[str, RankingReport], metric: str) -> Any:
     """One line per recommender, with the band of its 95 % intervals."""
     first = next(iter(reports.values()))
-    figure, axes = new_figure(f"{metric} at k on the test part", "k", metric)
+    title = {"ndcg": "NDCG", "recall": "Recall"}.get(metric, metric)
+    figure, axes = new_figure(f"{title}@k", "k", title)
     for name, report in reports.items():
         found = [report.interval(metric, k) for k in report.cutoffs]
         (line,) = axes.plot(report.cutoffs, [one.estimate for one in found], marker="o", label=name)
@@ -39,17 +40,21 @@ def by_candidate(intervals: Mapping[str, Interval], title: str, x: str) -> Any:
     return figure
 
 
-def by_segment(table: pd.DataFrame, figure_name: str) -> Any:
-    """The figure of each segment with its interval, and the baseline's as a mark."""
-    figure, axes = new_figure(f"{figure_name} by segment", figure_name, "")
-    for at, row in enumerate(table.to_dict("records")):
+def by_segment(table: pd.DataFrame, figure_name: str = "ndcg_at_10", other: str = "baseline") -> Any:
+    """The figure of each segment with its interval, and the baseline's as a mark; the whole on top."""
+    title = figure_name.replace("ndcg_at_", "NDCG@").replace("recall_at_", "Recall@")
+    figure, axes = new_figure(f"{title} by segment", title, "")
+    rows = table.to_dict("records")[::-1]
+    for at, row in enumerate(rows):
         estimate = row[figure_name]
         error = [[estimate - row[f"{figure_name}_low"]], [row[f"{figure_name}_high"] - estimate]]
-        axes.errorbar([estimate], [at], xerr=error, marker="o", capsize=3, color="C0")
+        label = "95 % interval" if at == 0 else None
+        axes.errorbar([estimate], [at], xerr=error, marker="o", capsize=3, color="C0", label=label)
         if f"baseline_{figure_name}" in row:
-            axes.plot([row[f"baseline_{figure_name}"]], [at], marker="|", markersize=14, color="C1")
-    labels = [f"{row['value']} {row['slice']} ({row['n_customers']:,})" for row in table.to_dict("records")]
-    axes.set_yticks(range(len(labels)), labels)
+            mark = {"marker": "|", "markersize": 14, "color": "C1", "linestyle": ""}
+            axes.plot([row[f"baseline_{figure_name}"]], [at], label=other if at == 0 else None, **mark)
+    axes.set_yticks(range(len(rows)), [f"{row['value']} {row['slice']} ({row['n_customers']:,})" for row in rows])
+    axes.legend()
     return figure
 
 
