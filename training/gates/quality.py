@@ -138,10 +138,11 @@ def _by_chance(run: ModelRun) -> float:
     approximation of its binomial, √(2 p (1 − p) / (π n)); 0 where the run has no table of bins."""
     rows = run.tables.get("reliability", [])
     total = sum(row["n_rows"] for row in rows)
-    return sum(
+    by_bin = (
         row["n_rows"] / total * math.sqrt(2 * row["mean_p"] * (1 - row["mean_p"]) / (math.pi * row["n_rows"]))
         for row in rows
     )
+    return float(sum(by_bin))
 
 
 def _gaps(name: str, rows: Rows, bounds: CalibrationBounds) -> Iterator[Check]:
