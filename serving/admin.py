@@ -23,8 +23,11 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
+from features.home import Home
 from serving.metrics import BUCKETS_S, METRICS, Metric
+from serving.monitoring.prometheus import families as monitored
 from serving.snapshots import Snapshot, read_snapshots
+from training.monitoring.kept import last_watched
 
 PATIENCE_S = 10.0  # with a caller who says nothing
 TOGETHER: Mapping[str, Callable[[Sequence[float]], float]] = {"sum": sum, "max": max, "min": min}
@@ -39,11 +42,11 @@ class Answer(NamedTuple):
 class Admin:
     """Answers on a port of its own, in a thread of its own, until it is closed."""
 
-    def __init__(self, folder: Path, listening: socket.socket, n_workers: int) -> None:
-        """`folder` is where workers write; `listening` is bound already."""
+    def __init__(self, folder: Path, listening: socket.socket, n_workers: int, home: Home | None = None) -> None:
+        """`folder` is where workers write, `listening` is bound already, `home` has the last look of `nbo monitor`."""
 
         class Handler(_Handler):
-            ask = staticmethod(lambda path, accept: answer(path, accept, read_snapshots(folder), n_workers))
+            ask = staticmethod(lambda path, accept: answer(path, accept, read_snapshots(folder), n_workers, home))
 
         self._server = ThreadingHTTPServer(listening.getsockname()[:2], Handler, bind_and_activate=False)
         self._server.socket.close()
@@ -84,12 +87,13 @@ class _Handler(BaseHTTPRequestHandler):
         """Scrapes are not worth a line."""
 
 
-def answer(path: str, accept: str, snapshots: Sequence[Snapshot], n_workers: int) -> Answer:
+def answer(path: str, accept: str, snapshots: Sequence[Snapshot], n_workers: int, home: Home | None = None) -> Answer:
     """What the admin port says."""
     now = time.time()
     if path == "/metrics":
         registry = CollectorRegistry()
-        registry.register(_Collected(list(families(snapshots, now))))
+        watched = [] if home is None else list(monitored(last_watched(home), now))
+        registry.register(_Collected([*families(snapshots, now), *watched]))
         encode, media_type = choose_encoder(accept)
         return Answer(HTTPStatus.OK, media_type, encode(registry))
     alive = [one for one in snapshots if one.is_alive(now)]

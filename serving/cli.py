@@ -254,7 +254,7 @@ def models_history(
     at: Annotated[str | None, typer.Option(help="Who was champion at this time, RFC 3339.")] = None,
     json: JSON = False,
 ) -> None:
-    """Who made which release champion or shadow, when, and why."""
+    """Who made which release champion, shadow or challenger, when, and why."""
     from serving.commands.models_history import history
 
     with usage_errors():
@@ -528,6 +528,24 @@ def simulate(
             code = run_experiments(n_null=aa, lifts=planted or (), policy=True, http=http, as_json=json, **size)
         else:
             code = run(arms or (), http=http, out=out, as_json=json, **size)
+    raise typer.Exit(code)
+
+
+@app.command()
+def monitor(
+    since: Annotated[str, typer.Option(help="Such as 7d, 12h or an RFC 3339 time.")] = "7d",
+    out: Annotated[Path | None, typer.Option(help="A file .html, .md or .json, or a folder for all of them.")] = None,
+    format: Annotated[str | None, typer.Option(help="html, md or json (left out: md, or as --out ends).")] = None,
+    prometheus: Annotated[
+        Path | None, typer.Option(help="Also write the figures to this file, for the node exporter (.prom).")
+    ] = None,
+    json: JSON = False,
+) -> None:
+    """Drift, calibration on matured outcomes, coverage, headroom and ages, from the log; exit code 3 if one crossed."""
+    from serving.commands.monitor import run
+
+    with usage_errors():
+        code = run(since=since, out=out, format=format, prometheus=prometheus, as_json=json)
     raise typer.Exit(code)
 
 

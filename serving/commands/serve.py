@@ -35,20 +35,20 @@ def run(host: str, port: int, workers: int, admin_port: int | None = None) -> in
     _say(f"serving on {_address(host, listening[0])} (docs at /docs), state in {settings.home.root}")
     with ExitStack() as stack:
         if admin_port is not None:
-            stack.enter_context(_watched(listening[1], workers))
+            stack.enter_context(_watched(listening[1], workers, settings))
             _say(f"metrics on {_address(host, listening[1])}/metrics")
         _serve(listening[0], workers)
     return 0
 
 
 @contextmanager
-def _watched(listening: socket.socket, workers: int) -> Iterator[None]:
+def _watched(listening: socket.socket, workers: int, settings: Settings) -> Iterator[None]:
     """With an admin port, which reads what workers write into a folder for as long as they run."""
     from serving.admin import Admin
 
     with TemporaryDirectory(prefix="nbo-metrics-", ignore_cleanup_errors=True) as folder:
         os.environ["NBO_METRICS_FOLDER"] = folder
-        admin = Admin(Path(folder), listening, workers)
+        admin = Admin(Path(folder), listening, workers, settings.home)
         admin.start()
         try:
             yield
