@@ -56,6 +56,7 @@ def results_table(home: Home, release: str | None = None) -> str:
         }
         candidates = _table(client, "recommender", pins.versions, "candidates")
         slices = _table(client, "acceptance", pins.versions, "slices") if "acceptance" in runs else []
+        notes = {name: _notes(client, name, pins.versions) for name in runs}
     parts = []
     for name in MODELS:
         if name not in runs:
@@ -70,6 +71,7 @@ def results_table(home: Home, release: str | None = None) -> str:
             parts.append(_probabilities(data.metrics))
         if name == "acceptance":
             parts.append(_by_category(slices))
+        parts.append("".join(f"- {note}\n" for note in notes[name]))
     said = "calibrated" if pins.calibrated else "uncalibrated: `p_accept` is a stated prior times affinity"
     return "\n".join([*parts, f"Release {number}: {said}.\n"])
 
@@ -110,6 +112,14 @@ def _probabilities(m: Mapping[str, float]) -> str:
             interval = f"{m[f'{key}_low']:.4f} … {m[f'{key}_high']:.4f}" if f"{key}_low" in m else ""
             lines.append(f"| {title} | {m[key]:.4f} | {interval} | {m.get(f'baseline_{key}', float('nan')):.4f} |")
     return "\n".join(lines) + "\n"
+
+
+def _notes(client: Any, name: str, versions: Mapping[str, str | None]) -> list[str]:
+    """What a reader of the model's figures must know, as its run says; earlier runs say nothing."""
+    run_id = client.get_model_version(name, versions[name]).run_id
+    if "tables/notes.json" not in {file.path for file in client.list_artifacts(run_id, "tables")}:
+        return []
+    return [str(row["note"]) for row in _table(client, name, versions, "notes")]
 
 
 def _by_category(slices: Sequence[Mapping[str, Any]]) -> str:

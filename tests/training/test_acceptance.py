@@ -14,6 +14,7 @@ from features.definitions import feature_set
 from features.errors import BadInput, NotTrainable
 from features.events import US_PER_DAY
 from features.live import Instant, feature_table
+from training.columns import growing
 from training.models.acceptance import AcceptanceTable, learn_acceptance
 from training.split import Split, split_with_gap
 
@@ -147,3 +148,19 @@ def test_expected_directions_are_reported_with_what_they_cost(fitted):
     assert any(note.startswith("Expected directions of 1 columns cost accuracy") for note in fit.notes)
     assert fit.metrics["constraints_log_loss"] > 0.01
     assert fit.tables["directions"].to_dict("records") == [{"column": "customer.age", "acceptance": "falls"}]
+
+
+def test_counts_that_only_grow_with_the_age_of_the_log_are_left_out():
+    """Training rows of days 0, 7, 14 and 17, used on day 24: of 30 days they saw 9.5 on average, of 7 days 5.25."""
+    features = feature_set((7, 30), {"age": "number"})
+    young = growing(features, np.array([0.0, 7.0, 14.0, 17.0]), 24.0)
+    assert {"purchases_30d", "spent_ever", "active_days_30d", "seen_by_category_30d"} <= set(young)
+    assert not {"purchases_7d", "acceptance_rate_30d", "days_since_purchase", "mean_purchase_30d", "age"} & set(young)
+    assert growing(features, np.array([300.0, 380.0]), 400.0) == ()
+
+
+def test_a_young_log_is_said_to_be_one(fitted):
+    _, made, _, split = fitted
+    fit = learnt(replace(made, first_us=START_US - US_PER_DAY), split)
+    assert any("would grow with its age alone, such as" in note for note in fit.notes)
+    assert not any(c.name == "customer.purchases_ever" for c in fit.classifier.encoder.columns)

@@ -84,6 +84,7 @@ class _World:
     parts: Parts
     directions: NDArray[np.int64]  # (n_columns,)
     seed: int
+    grown: tuple[str, ...] = ()  # features that are left out, as they grow with the log's age
 
     def weighted(self, selection: Selection | None) -> _World:
         """The same rows, counted by their weights; None: all the same."""
@@ -127,6 +128,7 @@ def learn_acceptance(
     otherwise = world.weighted(None if weighs else selection)
     other = None if selection is None else _probabilities(otherwise, fit)
     fit = selection_noted(fit, test, selection, weighs, other, seed)
+    fit = replace(fit, notes=(*fit.notes, *_grown_noted(world.grown)))
     held = named(world.encoder, world.directions)
     anyhow = replace(world, directions=np.zeros_like(world.directions))
     free = _probabilities(anyhow, fit) if held else None
@@ -144,6 +146,7 @@ def _world(
     masks = {"training": split.train, "validation": split.validation, "test": split.test}
     check_parts("acceptance", {name: table.y[mask] for name, mask in masks.items()})
     at = np.flatnonzero(split.train)
+    grown = _growing(features, table, at)
     encoder = acceptance_encoder(
         features,
         table.customer_features.iloc[at],
@@ -152,7 +155,7 @@ def _world(
         table.offer_features.iloc[at],
         {name: np.asarray(values, dtype=object)[at] for name, values in table.context.items()},
         affinity=table.affinity is not None and bool(np.isfinite(table.affinity[at]).any()),
-        without=_growing(features, table, at),
+        without=grown,
     )
     rows = encoder.rows(
         len(table.y), table.customer_features, table.offers, table.offer_features, table.context, table.affinity
@@ -163,7 +166,7 @@ def _world(
         name: Sample(Part(rows[mask], table.y[mask]), codes(customers[mask].tolist()), table.us[mask])
         for name, mask in (("train", split.train), ("validation", split.validation), ("test", split.test))
     }
-    return _World(encoder, parts, directions_of(encoder, rules.expected), seed)
+    return _World(encoder, parts, directions_of(encoder, rules.expected), seed, grown)
 
 
 def _growing(features: FeatureSet, table: AcceptanceTable, rows: NDArray[np.int64]) -> tuple[str, ...]:
@@ -171,6 +174,15 @@ def _growing(features: FeatureSet, table: AcceptanceTable, rows: NDArray[np.int6
         return ()
     age = np.maximum(table.us - table.first_us, 0) / US_PER_DAY
     return growing(features, age[rows], float(age.max()))
+
+
+def _grown_noted(grown: Sequence[str]) -> list[str]:
+    if not grown:
+        return []
+    return [
+        f"{len(grown)} counts reach further back than the log and would grow with its age alone, such as {grown[0]}; "
+        "they are left out, and totals are read per day instead."
+    ]
 
 
 def _baselines(world: _World) -> list[Tried]:
