@@ -99,10 +99,10 @@ def at_risk_value(inputs: Inputs, table: ChurnTable, fit: ChurnFit) -> tuple[Val
     last_us = int(table.us[fit.learned.rows].max())
     there = table.us[fit.learned.rows] == last_us
     rows = fit.learned.rows[there]
-    purchases = purchases_of(inputs)
+    purchases, midnight_us = purchases_of(inputs), inputs.as_of_us // US_PER_DAY * US_PER_DAY
     customers = [table.customers[row] for row in rows.tolist()]
     try:
-        found = value_at_risk(purchases, inputs.as_of_us, last_us, rows, customers, fit.fit.p[there], inputs.seed)
+        found = value_at_risk(purchases, midnight_us, last_us, rows, customers, fit.fit.p[there], inputs.seed)
     except NotTrainable as error:
         return None, error.reason
     return found, found.report.no_money

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from features.events import US_PER_DAY
 from training.models.churn import ChurnTable, slices_of
 from training.split import held_out
 from training.steps.inputs import Inputs
@@ -24,7 +25,7 @@ from training.value import (
 )
 
 YEAR_DAYS = 360.0  # that are looked ahead
-MOST_CUSTOMERS = 50_000  # that the models are fitted on; the others are valued by them
+MOST_CUSTOMERS = 20_000  # that the models are fitted on; the others are valued by them
 N_DRAWS = 20  # of customers, for the intervals
 
 
@@ -87,11 +88,15 @@ class Valued:
 
 
 def purchases_of(inputs: Inputs) -> pd.DataFrame:
-    """customer_id, us, value: of all purchases; NaN where the value is missing or in another currency."""
+    """customer_id, us, value: one row per customer and UTC day with a purchase, at its first; before the last midnight.
+
+    `value` is the day's sum; NaN where none has a value in the deployment's currency.
+    """
     return inputs.log.frame(
-        "SELECT who AS customer_id, us, CASE WHEN currency = $1 THEN value::DOUBLE END AS value FROM events "
-        "WHERE event_type = 'purchase' ORDER BY us, event_id",
+        f"SELECT who AS customer_id, min(us) AS us, sum(CASE WHEN currency = $1 THEN value END)::DOUBLE AS value "
+        f"FROM events WHERE event_type = 'purchase' AND us < $2 GROUP BY who, us // {US_PER_DAY} ORDER BY us, who",
         inputs.settings.currency,
+        inputs.as_of_us // US_PER_DAY * US_PER_DAY,
     )
 
 
@@ -132,7 +137,7 @@ def value_at_risk(
     p_churn: NDArray[np.float64],
     seed: int,
 ) -> ValueAtRisk:
-    """`purchases` has customer_id, us, value (NaN where it has none), up to `until_us`; `rows` are the customers' rows.
+    """`purchases` as `purchases_of` has them, up to the midnight `until_us`; `rows` are the customers' rows.
 
     The models are judged on the last days, and fitted again on what came before `at_us` to value `customers` there.
     `NotTrainable` where there are too few purchases.
