@@ -122,6 +122,20 @@ def test_what_a_catalogue_cannot_afford_is_left_out_with_the_reason():
     assert default_recipes(huge, repeats=False, seed=0) == offered
 
 
+def test_a_catalogue_too_large_for_ease_has_a_second_stage_without_it():
+    large = Size(n_pairs=300_000, n_customers=20_000, n_offers=30_000, n_squared=10**7)
+    offered = default_recipes(large, repeats=True, seed=0)
+    assert "ease" in offered.left_out
+    second = next(recipe for recipe in offered.recipes if recipe.model == "second_stage")
+    assert second.params["parts"] == ("rp3beta", "item_knn")
+
+
+def test_a_lighter_second_stage_can_be_fitted(past, end):
+    recipe = Recipe("second_stage", {"parts": ("rp3beta", "item_knn"), "repeats": True})
+    scorer = fit_recipe(past, end, msgspec.json.decode(msgspec.json.encode(recipe), type=Recipe))
+    assert np.isfinite(scorer.many(past.customers[:3], [{}] * 3, scorer.prepare(past.offers))).all()
+
+
 def test_cheap_models_are_tried_with_drawn_parameters_too():
     small = Size(n_pairs=1000, n_customers=100, n_offers=20, n_squared=10_000)
     recipes = [r for r in default_recipes(small, repeats=True, seed=0).recipes if r.model == "recent_popularity"]
