@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,9 +21,6 @@ class Drift(msgspec.Struct, frozen=True):
     drifted: bool
     said: str  # a sentence, for who reads why a training ran
     at: datetime  # when it was looked at
-
-
-DriftVerdict = Callable[[Home], Drift | None]  # None: nothing was watched, so nothing is known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +138,6 @@ def _in_log(home: Home, facts: Facts, since: datetime, until: datetime) -> int:
 
 def drift_known(home: Home) -> Drift | None:
     """What `training.monitoring` last saw; None where nothing is watched."""
-    if importlib.util.find_spec("training.monitoring") is None:
-        return None
-    watch: DriftVerdict = importlib.import_module("training.monitoring").drift_verdict
-    return watch(home)
+    from training.monitoring import drift_verdict  # which says it with `Drift`
+
+    return drift_verdict(home)
