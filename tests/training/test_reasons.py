@@ -35,6 +35,11 @@ def encoded(n, seed=1, columns=COLUMNS):
     return rows
 
 
+ODD = st.sampled_from([0.0, 1.0, np.nan, 5.0, -3.0, 1e300, np.inf, -np.inf])
+TREES = flatten(fitted_trees(COLUMNS, n=400))
+LOGISTIC = fit_logistic(COLUMNS, Part(encoded(300), encoded(300)[:, 0] > 0), 1.0)
+
+
 def through(tree, row):
     at = 0
     while tree.left[at] >= 0:
@@ -131,18 +136,15 @@ def test_contributions_of_trees_are_shapley_values_by_their_definition(many_cate
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.lists(st.sampled_from([0.0, 1.0, np.nan, 5.0, -3.0, 1e300, np.inf, -np.inf]), min_size=11, max_size=11))
+@given(st.lists(ODD, min_size=len(COLUMNS.columns), max_size=len(COLUMNS.columns)))
 def test_odd_values_add_up_all_the_same(values):
     row = np.array(values)[None, :]
     for at, size in SIZES.items():
         row[0, at] = row[0, at] if row[0, at] in range(size) else np.nan
-    model = fit_logistic(COLUMNS, Part(encoded(300), encoded(300)[:, 0] > 0), 1.0)
+    model = LOGISTIC
     assert model.intercept[0] + linear_terms(model, row).sum() == pytest.approx(model.raw(row)[0], abs=1e-9)
     found = contributions(Classifier("trees", COLUMNS, TREES, Calibration()), row, encoded(50))
     assert found.base + found.values.sum() == pytest.approx(TREES.raw(row)[0], abs=1e-9)
-
-
-TREES = flatten(fitted_trees(COLUMNS, n=400))
 
 
 def test_reasons_name_the_features_that_weigh_most_with_their_values():
