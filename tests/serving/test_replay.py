@@ -14,6 +14,7 @@ from features.events import check_event, to_us
 from features.facts import Facts
 from features.home import Home
 from features.log import DecisionRow
+from serving.decide import NO_DECISION
 from serving.decision import DecisionRequest, PlacementRequest
 from serving.policies import POLICIES
 from serving.replay import MOST_DIFFERENCES, differences
@@ -272,7 +273,7 @@ def test_an_answer_that_no_decision_stands_behind_is_logged_and_does_not_replay(
     service = service_at()
     asked = DecisionRequest(customer_id="c0", placements=(PlacementRequest("hero", 1),))
     edition = service.decider.edition
-    decision = service.decider.nothing(edition, asked, service.decider.read(edition, "c0"))
+    decision = service.decider.nothing(edition, asked, NO_DECISION)
     keep(service, decision)
     row = msgspec.json.decode(service.log_store.decision(decision.decision_id).payload)
     assert row["placements"] == [{"placement_id": "hero", "offers": []}]
