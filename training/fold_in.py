@@ -11,7 +11,6 @@ from features.errors import BadInput
 from training.interactions import Interactions
 from training.scorers import BlendScorer, FactorScorer, ItemItemScorer, Recommender
 
-
 Kind = TypeVar("Kind", bound=Recommender)
 
 
