@@ -176,6 +176,12 @@ def hold(task: Task) -> None:
         time.sleep(60)
 
 
+def here(study, task, search, tracked, say):
+    """The trials of a search, without a process for them."""
+    work(replace(task, parent=None), 1)
+    tracked.follow()
+
+
 def test_a_search_killed_in_a_trial_goes_on_where_it_was(tmp_path, parts, monkeypatch):
     monkeypatch.setattr("training.search.run.searched", lambda validation, search, repeats: (CHEAP, {"ease": "why"}))
     home = Home(tmp_path)
@@ -213,6 +219,7 @@ def test_a_search_killed_in_a_trial_goes_on_where_it_was(tmp_path, parts, monkey
         with pytest.raises(BadInput, match="the log of its windows is not what it was in recommender-1"):
             search_recipes(home, client, of_less, go_on, **same)
         monkeypatch.setattr("training.search.run.searched", lambda validation, search, repeats: (("none-such",), {}))
+        monkeypatch.setattr("training.search.run._run", here)
         anew = Search(budget_s=200, jobs=1, at_most=1)
         with pytest.raises(NotTrainable, match=r"recommender-2 came to an end.*'none-such' is no recommender"):
             search_recipes(home, client, parts.validation, anew, **same)

@@ -157,7 +157,7 @@ def test_the_interval_of_a_mean_covers_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(1)
     inside = 0
     for _ in range(200):
-        found = mean_interval(rng.exponential(size=150), rng, 300)
+        found = mean_interval(rng.exponential(size=150), rng, 150)
         inside += found.low <= 1 <= found.high
     assert 0.89 <= inside / 200 <= 0.98  # 95 % nominal, ± 3 standard errors and the known shortfall for skewed data
 
