@@ -34,6 +34,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "item_knn": {},
     "rp3beta": {},
 }
+N_PARTS = 5  # each is held out once
 Values = NDArray[np.float64]
 Say = Callable[[str], None]
 
@@ -72,22 +73,21 @@ def cold(proof: Proof) -> None:
 
 def held_out_offers(proof: Proof) -> None:
     folds = [retail_without_offers(CUTOFF, END, fold) for fold in range(1 if proof.quick else 3)]
+    random = _per_customer(folds, [_at_random(fold, 10) for fold in folds])
     rows, gains = [], {}
     for name, params in MODELS.items():
         proof.progress(f"held-out offers: {name}")
-        of_folds = [(fold.ndcg(_fit(name, fold.past, CUTOFF, params), fold.past.profiles, 10), fold) for fold in folds]
-        with_ = np.concatenate([found for found, _ in of_folds])
-        random = np.concatenate([_at_random(fold, 10) for fold in folds])
+        found = [fold.ndcg(_fit(name, fold.past, CUTOFF, params), fold.past.profiles, 10) for fold in folds]
+        with_ = _per_customer(folds, found)
         gains[name] = gain = _interval(with_ - random)
         rows.append((name, _figure(_interval(with_)), f"{random.mean():.4f}", _figure(gain)))
-    n = sum(len(fold.rows) for fold in folds)
-    proof.table((f"held-out products ({n:,} customers)", "NDCG@10", "at random", "difference"), rows)
+    proof.table((f"held-out products ({len(random):,} customers)", "NDCG@10", "at random", "difference"), rows)
     for name, gain in gains.items():
         proof.line(gain.low > 0, f"{name} ranks products that it never saw better than chance")
 
 
 def held_out_customers(proof: Proof) -> None:
-    folds = [starbucks_without_customers(fold) for fold in range(1 if proof.quick else 5)]
+    folds = [starbucks_without_customers(fold) for fold in range(1 if proof.quick else N_PARTS)]
     rows, gains = [], {}
     for name, params in MODELS.items():
         proof.progress(f"held-out customers: {name}")
@@ -96,7 +96,7 @@ def held_out_customers(proof: Proof) -> None:
             scorer = _fit(name, fold.past, END_OF_STARBUCKS, params)
             known.append(fold.ndcg(scorer, fold.past.profiles, 3))
             unknown.append(fold.ndcg(scorer, [{}] * len(fold.past.customers), 3))
-        with_, without = np.concatenate(known), np.concatenate(unknown)
+        with_, without = _per_customer(folds, known), _per_customer(folds, unknown)
         gains[name] = gain = _interval(with_ - without)
         rows.append((name, _figure(_interval(with_)), _figure(_interval(without)), _figure(gain)))
     n = sum(len(fold.rows) for fold in folds)
@@ -104,6 +104,19 @@ def held_out_customers(proof: Proof) -> None:
     proof.table(header, rows)
     for name, gain in gains.items():
         proof.line(gain.high >= 0, f"{name} does not lose by the attributes of members whom it never saw")
+
+
+def _parts(n: int, n_parts: int) -> NDArray[np.int64]:
+    """(n,) a part of 0 … n_parts - 1 for each, drawn once."""
+    found: NDArray[np.int64] = np.random.default_rng(0).permutation(n) % n_parts
+    return found
+
+
+def _per_customer(folds: Sequence[Cold], values: Sequence[Values]) -> Values:
+    """The mean of each customer's values, who may be asked about in several folds."""
+    rows, at = np.unique(np.concatenate([fold.rows for fold in folds]), return_inverse=True)
+    found: Values = np.bincount(at, np.concatenate(values)) / np.bincount(at, minlength=len(rows))
+    return found
 
 
 def _fit(name: str, past: Interactions, until_us: int, params: Mapping[str, Any]) -> FittedRecommender:
@@ -125,11 +138,11 @@ def _figure(interval: Any) -> str:
 # Online Retail
 
 
-def retail_without_offers(cutoff_us: int, end_us: int, fold: int, share: float = 0.2) -> Cold:
-    """A share of the products is not in the past; who had taken one before is not asked about that one."""
+def retail_without_offers(cutoff_us: int, end_us: int, fold: int) -> Cold:
+    """A fifth of the products is not in the past; who had taken one before is not asked about that one."""
     everything = online_retail().everything
     everything = replace(everything, offers=_priced(everything.offers))
-    held = np.random.default_rng(fold).random(len(everything.offers)) < share
+    held = _parts(len(everything.offers), N_PARTS) == fold
     before, after = everything.before(cutoff_us), everything.between(cutoff_us, end_us)
     past = before.part(~held[before.offer])
     n = len(everything.offers)
@@ -163,10 +176,10 @@ def _priced(offers: Sequence[Offer]) -> tuple[Offer, ...]:
 END_OF_STARBUCKS = to_us(datetime(2018, 9, 1, tzinfo=UTC))
 
 
-def starbucks_without_customers(fold: int, share: float = 0.2) -> Cold:
-    """Completions of all members; those of a share are not in the past."""
+def starbucks_without_customers(fold: int) -> Cold:
+    """Completions of all members; those of a fifth are not in the past."""
     everything = starbucks_completions()
-    held = np.random.default_rng(fold).random(len(everything.customers)) < share
+    held = _parts(len(everything.customers), N_PARTS) == fold
     past = everything.part(~held[everything.customer])
     after = everything.part(held[everything.customer])
     n = len(everything.offers)
