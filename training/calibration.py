@@ -13,6 +13,7 @@ from training.evaluate import log_loss
 from training.scorers import Calibration
 
 MIN_GAIN = 1e-3  # share of the log loss that a map must save on rows it was not fitted on
+MIN_GAIN_AHEAD = 1e-2  # and on the next block of time: there are few blocks, and a step back and forth is no drift
 MIN_ROWS = 200
 KINDS = ("none", "sigmoid", "beta", "isotonic")
 N_FOLDS = 5  # of customers
@@ -104,7 +105,8 @@ def calibration_ahead(blocks: Sequence[Ahead]) -> tuple[Calibration | None, dict
     """The map that helps when time goes on, and each map's log loss on the block after the one it was fitted on.
 
     In validation on other customers of the same time a model that drifts looks calibrated; a block ahead it does not.
-    None, if no map saves `MIN_GAIN` of the log loss, or there are not two blocks of `MIN_ROWS` rows and two classes.
+    None, if no map saves `MIN_GAIN_AHEAD` of the log loss, or there are not two blocks of `MIN_ROWS` rows and both
+    classes.
     """
     usable = all(len(block.y) >= MIN_ROWS and len(np.unique(block.y)) == 2 for block in blocks)
     if len(blocks) < 2 or not usable:
@@ -117,7 +119,7 @@ def calibration_ahead(blocks: Sequence[Ahead]) -> tuple[Calibration | None, dict
             p = fit_calibration(kind, before.raw, before.y, before.w)(after.raw)
             losses[kind] += log_loss(after.y, p, w) * len(after.y) / n
     best = min(losses, key=lambda kind: losses[kind])
-    if losses["none"] - losses[best] < MIN_GAIN * losses["none"]:
+    if losses["none"] - losses[best] < MIN_GAIN_AHEAD * losses["none"]:
         return None, losses
     last = blocks[-1]
     return fit_calibration(best, last.raw, last.y, last.w), losses
