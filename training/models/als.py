@@ -27,7 +27,7 @@ from training.models.base import (
 )
 from training.models.lightfm import without_factors
 from training.models.matrix import WEIGHTINGS, Weighting, matrix
-from training.models.side_information import Described, OfferMap, customer_map, described_customers
+from training.models.side_information import CustomerMap, OfferMap
 from training.scorers import FactorScorer
 
 
@@ -40,13 +40,14 @@ class AlsSettings:
     weighting: Weighting = "binary"
     half_life_days: float | None = None
     customer_l2: float | None = None  # customers' worth of doubt about what an attribute says; None: by those held out
+    popular_half_life_days: float | None = 30.0  # of what customers without history get
     offer_l2: float = 2.0  # offers' worth
     doubt: float = 5.0  # times that an offer must be taken to count half as much, when attributes are learned from it
     repeats: bool = False
 
     def __post_init__(self) -> None:
         positive(self, "n_factors", "alpha", "iterations", "offer_l2")
-        positive_or_none(self, "half_life_days", "customer_l2")
+        positive_or_none(self, "half_life_days", "popular_half_life_days", "customer_l2")
         not_negative(self, "l2", "doubt")
         one_of(self, "weighting", WEIGHTINGS)
 
@@ -56,17 +57,19 @@ def _fit(past: Interactions, until_us: int, params: Params, seed: int) -> Factor
     check_interactions(past, until_us, "als")
     active, taken = matrix(past, until_us, settings.weighting, settings.half_life_days)
     customer_factors, offer_factors = _factors(taken, settings, seed)
-    customers = described_customers([past.profiles[row] for row in active])
+    recent = matrix(past, until_us, "binary", settings.popular_half_life_days).taken
+    customers = CustomerMap([past.profiles[row] for row in active], recent, taken, settings.customer_l2)
     n_taken = np.asarray(taken.getnnz(axis=0)).ravel()
-    of_customer = customer_map(customers, customer_factors, taken, offer_factors.T, settings.customer_l2)
     offers = OfferMap.of(past.offers, n_taken, settings.offer_l2, settings.doubt)
-    of_offer, offer_factors = offers.split(offer_factors)
+    biases = np.zeros(len(past.offers), np.float32)
+    of_customer, left_to_customers = customers.split(customer_factors, offer_factors, biases)
+    of_offer, left_to_offers = offers.split(offer_factors)
     return replace(
         without_factors(past, active, repeats=settings.repeats),
-        customer_tokens=customers.tokens,
+        customer_tokens=customers.described.tokens,
         offer_tokens=offers.described.tokens,
-        customer_factors=_beside(customer_factors, customers, of_customer.token),
-        offer_factors=offer_factors,
+        customer_factors=left_to_customers,
+        offer_factors=left_to_offers,
         customer_token_factors=of_customer.token,
         offer_token_factors=of_offer.token,
         offer_token_biases=np.zeros(len(of_offer.token), np.float32),
@@ -87,12 +90,6 @@ def _factors(taken: Any, settings: AlsSettings, seed: int) -> tuple[NDArray[np.f
         )  # fmt: skip
         model.fit(taken, show_progress=False)
     return np.asarray(model.user_factors, np.float32), np.asarray(model.item_factors, np.float32)
-
-
-def _beside(factors: NDArray[np.float32], rows: Described, token: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What is left of the factors beside those of the tokens, which the scorer adds again."""
-    found: NDArray[np.float32] = (factors - rows.of @ token).astype(np.float32)
-    return found
 
 
 def _space(suggest: Suggest) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from training.models.base import (
     positive_or_none,
     settings_of,
 )
-from training.models.side_information import OfferMap
+from training.models.matrix import matrix
+from training.models.side_information import CustomerMap, OfferMap
 from training.scorers import FactorScorer
 from training.scorers.like import described
 from training.tokens import WORDS, Tokens, fit_tokens
@@ -42,6 +43,8 @@ class LightfmSettings:
     buckets: int = 8  # per numeric attribute
     min_count: int = 5  # rows that a category needs to become a token
     n_threads: int = 1  # with one thread the same seed gives the same factors
+    customer_l2: float | None = None  # customers' worth of doubt about what an attribute says; None: by those held out
+    popular_half_life_days: float | None = 30.0  # of what customers without history get
     offer_l2: float = 2.0  # offers' worth of doubt about what a word or attribute says of a new offer
     doubt: float = 5.0  # times that an offer must be taken to count half as much, when that is learned
     repeats: bool = False  # whether what was taken before may be recommended again
@@ -50,7 +53,7 @@ class LightfmSettings:
         positive(
             self, "n_factors", "learning_rate", "max_sampled", "max_epochs", "most_weight", "n_threads", "offer_l2"
         )
-        positive_or_none(self, "half_life_days")
+        positive_or_none(self, "half_life_days", "popular_half_life_days", "customer_l2")
         not_negative(self, "l2", "doubt")
 
 
@@ -106,8 +109,9 @@ class LightfmTraining:
         position = np.full(len(past.customers), -1, dtype=np.int64)
         position[active] = np.arange(len(active))
         self.n_active, self.settings = len(active), settings
-        self._offers = past.offers
-        self._offer_map: OfferMap | None = None  # made when it is first asked for
+        self._past, self._until_us = past, until_us
+        self._customer_map: CustomerMap | None = None  # made when it is first asked for, as is the next
+        self._offer_map: OfferMap | None = None
         self.positives, self.weights = _matrix(past, position, len(active), until_us, settings)
         self.customer_side = _with_identity(len(active), customer_tokens, attributes)
         self.offer_side = _with_identity(len(past.offers), offer_tokens, fields)
@@ -129,24 +133,31 @@ class LightfmTraining:
         )  # fmt: skip
 
     def scorer(self) -> FactorScorer:
-        """Known offers as LightFM has them; new ones by what their words and attributes say of its factors."""
+        """The known as LightFM has them; who is new by what attributes say."""
         model, settings = self.model, self.settings
         if self._offer_map is None:
             n_taken = np.bincount(self.positives.col, minlength=len(self.template.offer_map))
-            self._offer_map = OfferMap.of(self._offers, n_taken, settings.offer_l2, settings.doubt)
+            self._offer_map = OfferMap.of(self._past.offers, n_taken, settings.offer_l2, settings.doubt)
         trained = self.offer_side @ np.column_stack([model.item_embeddings, model.item_biases])
         found, left = self._offer_map.split(trained)
+        if self._customer_map is None:
+            recent = matrix(self._past, self._until_us, "binary", settings.popular_half_life_days).taken
+            profiles = [self._past.profiles[row] for row in np.unique(self._past.customer)]
+            self._customer_map = CustomerMap(profiles, recent, self.positives.tocsr(), settings.customer_l2)
+        customers = self.customer_side @ model.user_embeddings
+        of_customer, left_to_customers = self._customer_map.split(customers, trained[:, :-1], trained[:, -1])
         return replace(
             self.template,
-            customer_factors=model.user_embeddings[: self.n_active].copy(),
+            customer_tokens=self._customer_map.described.tokens,
+            customer_factors=left_to_customers,
             offer_factors=left[:, :-1].copy(),
             offer_biases=left[:, -1].copy(),
-            customer_token_factors=model.user_embeddings[self.n_active :].copy(),
+            customer_token_factors=of_customer.token,
             offer_tokens=self._offer_map.described.tokens,
             offer_token_factors=found.token[:, :-1].copy(),
             offer_token_biases=found.token[:, -1].copy(),
             new_offer_bias=float(found.mean[-1]),
-            new_customer_factors=np.zeros(model.no_components, np.float32),
+            new_customer_factors=of_customer.mean,
             new_offer_factors=found.mean[:-1].copy(),
         )
 

@@ -16,6 +16,7 @@ from training.tokens import WORDS, Tokens, fit_tokens, fit_words
 
 BUCKETS, MIN_COUNT = 8, 5  # per number; rows that a category, or a word, needs to become a token
 L2S = (30.0, 300.0, 3000.0)  # customers' worth of doubt about what an attribute says
+SAMPLED = 300  # customers by whom the scale of scores is measured
 FEWEST_JUDGED, MOST_JUDGED = 10, 2000  # customers held out, to see whether attributes help
 
 
@@ -118,38 +119,62 @@ class OfferMap:
 
 
 def customer_map(
-    described: Described,
-    targets: NDArray[Any] | sparse.csr_matrix,
-    taken: sparse.csr_matrix,
-    to_offers: NDArray[np.float32] | None = None,
-    l2: float | None = None,
+    described: Described, recent: sparse.csr_matrix, taken: sparse.csr_matrix, l2: float | None = None
 ) -> TokenMap:
-    """`token_map` of customers. Without `l2` it is chosen, and what attributes say is left out unless it helps.
+    """What customers with such tokens take lately. Without `l2` it is chosen, and tokens are left out unless they help.
 
-    It helps if customers who are held out are ranked better with attributes than without: NDCG of what they took,
-    (n_rows, n_offers), by targets times `to_offers` (m, n_offers), above 0 by more than 1.96 standard errors.
+    They help if customers who are held out are ranked better with them than without: NDCG of what they took, above 0
+    by more than 1.96 standard errors. `recent`, `taken`: (n_rows, n_offers).
     """
     if l2 is not None:
-        return token_map(described, targets, l2)
+        return token_map(described, recent, l2)
     n = taken.shape[0]
-    shuffled = np.random.default_rng(0).permutation(n)
-    apart, rest = np.sort(shuffled[: min(n // 4, MOST_JUDGED)]), np.sort(shuffled[min(n // 4, MOST_JUDGED) :])
+    shuffled, n_apart = np.random.default_rng(0).permutation(n), min(n // 4, MOST_JUDGED)
+    apart, rest = np.sort(shuffled[:n_apart]), np.sort(shuffled[n_apart:])
     if described.tokens.n_tokens and len(apart) >= FEWEST_JUDGED:
         learned = Described(described.tokens, described.of[rest])
         gains = []
-        for l2 in L2S:
-            found = token_map(learned, targets[rest], l2)
+        for one in L2S:
+            found = token_map(learned, recent[rest], one)
             scores = np.asarray(found.mean + described.of[apart] @ found.token)
-            if to_offers is not None:
-                scores, mean = scores @ to_offers, found.mean @ to_offers
-            else:
-                mean = found.mean
-            gain = _ndcg(scores, taken[apart]) - _ndcg(np.tile(mean, (len(apart), 1)), taken[apart])
-            gains.append((gain.mean() - 1.96 * gain.std() / np.sqrt(len(gain)), l2))
+            without = np.tile(found.mean, (len(apart), 1))
+            gain = _ndcg(scores, taken[apart]) - _ndcg(without, taken[apart])
+            gains.append((gain.mean() - 1.96 * gain.std() / np.sqrt(len(gain)), one))
         low, best = max(gains)
         if low > 0.0:
-            return token_map(described, targets, best)
-    return token_map(described, targets, np.inf)
+            return token_map(described, recent, best)
+    return token_map(described, recent, np.inf)
+
+
+class CustomerMap:
+    """What customers with such attributes take lately, in the factors of any model that was fitted on the same log."""
+
+    def __init__(
+        self, profiles: Sequence[Mapping[str, Any]], recent: sparse.csr_matrix, taken: sparse.csr_matrix,
+        l2: float | None,
+    ) -> None:  # fmt: skip
+        """`recent` and `taken` (n_rows, n_offers), of the customers with these profiles."""
+        self.described = described_customers(profiles)
+        self._offers = customer_map(self.described, recent, taken, l2)
+
+    def split(
+        self, customers: NDArray[np.float32], offers: NDArray[np.float32], biases: NDArray[np.float32]
+    ) -> tuple[TokenMap, NDArray[np.float32]]:
+        """The map to factors (k,) whose product with the offers comes nearest, and what is left to each customer.
+
+        On the scale of the customers' scores: `customers` (n_rows, k), `offers` (n_offers, k), `biases` (n_offers,).
+        """
+        mean, token = (self._offers.mean.astype(np.float64), self._offers.token.astype(np.float64))
+        some = customers[np.linspace(0, len(customers) - 1, min(len(customers), SAMPLED)).astype(int)]
+        spread = float(np.median((some @ offers.T + biases).std(axis=1)))
+        scale = spread / max(float(mean.std()), 1e-12)
+        centred = offers.astype(np.float64) - offers.mean(axis=0)  # a shift of all scores changes no order
+        gram = centred.T @ centred
+        gram += np.eye(len(gram)) * (1e-6 * np.trace(gram) / max(len(gram), 1) + 1e-12)
+        target = np.vstack([scale * mean - biases, scale * token])
+        found = np.linalg.solve(gram, centred.T @ (target - target.mean(axis=1, keepdims=True)).T).T
+        mapped = TokenMap(found[0].astype(np.float32), found[1:].astype(np.float32))
+        return mapped, (customers - self.described.of @ mapped.token).astype(np.float32)
 
 
 def _ndcg(scores: NDArray[Any], taken: sparse.csr_matrix, k: int = 10) -> NDArray[np.float64]:
