@@ -17,6 +17,7 @@ import msgspec
 from features.attribution import watched_us, windows_us
 from features.catalogue import Offer
 from features.data_settings import DataSettings
+from features.duck import hush
 from features.errors import BadInput
 from features.facts import Facts
 from features.home import Home
@@ -137,7 +138,7 @@ def _connect(n_threads: int, folder: Path | None) -> duckdb.DuckDBPyConnection:
 
     db = duckdb.connect(config={"threads": n_threads, "memory_limit": MEMORY})
     db.execute("SET TimeZone = 'UTC'")
-    db.execute("SET enable_progress_bar = false")  # it would write to stdout
+    hush(db)
     db.execute("SET preserve_insertion_order = false")  # no question depends on it, and it costs memory
     db.execute(f"SET temp_directory = '{folder / '.spill' if folder is not None else gettempdir()}'")
     return db

@@ -14,6 +14,7 @@ import pandas as pd
 
 from features.compute import current_features
 from features.compute.files import files_of
+from features.duck import hush
 from features.errors import NboError
 from features.events import US_PER_DAY, from_us, to_us
 from features.facts import Facts
@@ -103,7 +104,7 @@ def sample(home: Home, facts: Facts, online: SqliteOnlineStore, n: int, seed: in
     files = files_of(home, online.feature_set)
     path = files.snapshot("customer", online.snapshot.day)
     with duckdb.connect() as db:
-        db.execute("SET enable_progress_bar = false")  # it would write to stdout
+        hush(db)
         rows = db.execute("SELECT customer_id FROM read_parquet(?)", [str(path)]).fetchall()
     known = sorted({row[0] for row in rows} | {row[0] for row in facts.profile_history()})
     if len(known) <= n:

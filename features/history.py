@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from features.compute import built, current_features
 from features.definitions.dsl import Entity, FeatureSet, View
+from features.duck import hush
 from features.errors import BadInput
 from features.events import US_PER_DAY, from_us, to_us
 from features.facts import Facts
@@ -213,7 +214,7 @@ def _events_of(home: Home, facts: Facts, spans: pd.DataFrame) -> pa.Table:
     if not paths:
         return pa.table({name: pa.array([], kind) for name, kind in NO_EVENTS.items()})
     with duckdb.connect() as db:
-        db.execute("SET enable_progress_bar = false")  # it would write to stdout
+        hush(db)
         db.register("spans", pa.Table.from_pandas(spans.assign(span=np.arange(len(spans))), preserve_index=False))
         query = (
             f"SELECT span, epoch_us(occurred_at) AS occurred_us, {EVENT_COLUMNS} "

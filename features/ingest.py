@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from features.catalogue import Offer, Placement
 from features.data_settings import DataSettings
+from features.duck import hush
 from features.errors import BadEvent, BadInput, BadRecipe, TooManyRefused
 from features.events import MAX_AHEAD, to_us
 from features.facts import Facts
@@ -138,7 +139,7 @@ def _engine(staged: Staging, source: Path, settings: DataSettings, memory: str) 
         con.execute(f"SET temp_directory = {quoted(str(staged.folder / 'spill'))}")
         con.execute("SET preserve_insertion_order = false")
         con.execute("SET TimeZone = 'UTC'")
-        con.execute("SET enable_progress_bar = false")
+        hush(con)
         variables = {
             "source": str(source),
             "epoch": settings.epoch,

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from features.duck import hush
 from features.facts import Facts
 from features.home import Home
 from features.lake import EVENT_SCHEMA, ROWS_PER_GROUP, Staging, place, staging, sweep, writer_lock
@@ -156,7 +157,7 @@ def _not_in_lake(home: Home, facts: Facts, table: pa.Table) -> pa.Table:
     if not files or not len(table):
         return table
     with duckdb.connect() as db:
-        db.execute("SET enable_progress_bar = false")
+        hush(db)
         db.register("fresh", table.select(["event_id"]))
         query = "SELECT DISTINCT event_id FROM read_parquet(?) SEMI JOIN fresh USING (event_id)"
         known = db.sql(query, params=[files]).to_arrow_table()["event_id"]

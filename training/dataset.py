@@ -23,6 +23,7 @@ from features.data_settings import Churn, DataSettings
 from features.definitions import FeatureSet
 from features.definitions.dsl import Attribute
 from features.definitions.profile import attribute_value
+from features.duck import hush
 from features.errors import NotTrainable
 from features.events import US_PER_DAY
 from features.facts import Facts
@@ -69,7 +70,7 @@ def open_log(home: Home, facts: Facts, as_of_us: int, n_threads: int = 2) -> Log
         text += msgspec.json.encode(joined).decode()
     db = duckdb.connect(config={"threads": n_threads})
     db.execute("SET TimeZone = 'UTC'")
-    db.execute("SET enable_progress_bar = false")
+    hush(db)
     paths = [str(home.lake / file.path) for file in files]
     read = db.read_parquet(paths, hive_partitioning=False)
     read.create_view("lake")

@@ -14,6 +14,7 @@ import numpy as np
 
 from experiments.offpolicy.logged import CLOSE, Logged, Numbers, Rows
 from experiments.offpolicy.reward_models import Fit, Shown, default_fit
+from features.duck import hush
 from features.errors import BadInput, BadRecipe
 
 MOST_LEVELS = 50  # of a column of text that becomes columns of the context
@@ -154,7 +155,8 @@ def _read(path: Path, order: str | None) -> _File:
     if not path.is_file():
         raise BadInput(f"there is no log {path}", "log")
     with duckdb.connect(config={"threads": 1}) as db:
-        db.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
+        db.execute("SET TimeZone = 'UTC'")
+        hush(db)
         try:
             table = db.sql(f"SELECT * FROM {readers[path.suffix]}", params=[str(path)]).to_arrow_table()
         except duckdb.Error as error:

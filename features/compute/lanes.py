@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from features.compute import expressions as x
 from features.definitions.dsl import Entity, FeatureSet
+from features.duck import hush
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,7 +80,7 @@ class Lane:
         self._schemas = schemas
         self._db = duckdb.connect(config={"threads": 1})
         self._db.execute("SET TimeZone = 'UTC'")
-        self._db.execute("SET enable_progress_bar = false")  # it would write to stdout
+        hush(self._db)
 
     def see(self, name: str, table: pa.Table) -> None:
         self._db.register(name, table)

@@ -17,6 +17,7 @@ import msgspec
 from features.compute import built, current_features
 from features.compute.files import files_of
 from features.copying import copying
+from features.duck import hush
 from features.errors import NboError
 from features.events import from_us, to_us
 from features.facts import Facts
@@ -117,7 +118,7 @@ def _events(paths: list[str], since: datetime, as_of: datetime) -> Iterator[LogE
     if not paths:
         return
     with duckdb.connect() as db:
-        db.execute("SET enable_progress_bar = false")  # it would write to stdout
+        hush(db)
         rows = db.execute(
             f"SELECT {TAIL_COLUMNS} FROM read_parquet(?) "
             "WHERE epoch_us(occurred_at) BETWEEN ? AND ? ORDER BY occurred_at, event_id",
