@@ -4,7 +4,7 @@ SHELL := bash
 NBO := .venv/bin/nbo
 PY := .venv/bin/python
 
-.PHONY: help setup demo test lint format lock prove-main prove-decisions prove-experiments prove-models bench bench-parts clean
+.PHONY: help setup demo test lint format lock prove-main prove-decisions prove-experiments prove-models bench bench-parts bench-retrain clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,8 +47,11 @@ prove-models: setup  ## ranking, acceptance, churn and uplift on real data, with
 bench: setup  ## the serving table of docs/explanation/performance.md, into bench/results.json
 	@$(PY) -m bench.serving
 
-bench-parts: setup  ## what is claimed of the speed of parts: a decision, rules, a change of the catalogue, policies, deadline, ingest, features, log, online reads
-	@for part in decide rules catalogue_change policies deadline ingest features log online; do echo "== $$part"; $(PY) -m bench.$$part || exit 1; done
+bench-parts: setup  ## what is claimed of the speed of parts: a decision, rules, a change of the catalogue, policies, deadline, ingest, features, log, online reads, top k, LightFM
+	@for part in decide rules catalogue_change policies deadline ingest features log online top_k lightfm_loop ranking_protocol; do echo "== $$part"; $(PY) -m bench.$$part || exit 1; done
+
+bench-retrain: setup  ## a full retraining on ten million events: features, three models, evaluation, registration
+	@$(PY) -m bench.retrain
 
 clean:  ## remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

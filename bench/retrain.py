@@ -43,11 +43,11 @@ GENERATE = """COPY (
         SELECT *, CASE WHEN u < 0.30 THEN 'visit' WHEN u < 0.50 THEN 'view' WHEN u < 0.95 THEN 'impression'
                        ELSE 'purchase' END AS kind FROM drawn
     ), followed AS (
-        SELECT id || '-a' AS event_id, 'accept' AS event_type, c, o, happened + INTERVAL 1 MINUTE AS happened,
+        SELECT id || '-a' AS event_id, 'accept' AS event_type, u, c, o, happened + INTERVAL 1 MINUTE AS happened,
                'd-' || id AS decision_id FROM typed
         WHERE kind = 'impression' AND taken < CASE WHEN o % 20 = c % 20 THEN 0.14 ELSE 0.02 END
     ), everything AS (
-        SELECT id AS event_id, kind AS event_type, c, o, happened,
+        SELECT id AS event_id, kind AS event_type, u, c, o, happened,
                CASE WHEN kind = 'impression' THEN 'd-' || id END AS decision_id FROM typed
         UNION ALL SELECT * FROM followed
     )
