@@ -1,4 +1,4 @@
-"""Maps from log-odds to probabilities: chosen on rows they were not fitted on, of other customers and of later times."""
+"""Maps from log-odds to probabilities: chosen on rows they were not fitted on, of others and of later times."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def selection_noted(
 def constraints_noted(
     fit: ClassifierFit, test: Sample, held: Mapping[str, int], free: Numbers | None, seed: int
 ) -> ClassifierFit:
-    """`held` are the columns with a direction; `free` probabilities of the test part without any; None: there is none."""
+    """`held` are the columns with a direction; `free` probabilities of the test part without any, None if none is."""
     if free is None:
         return replace(fit, notes=(*fit.notes, "No column that the model reads has an expected direction."))
     gain = bootstrap(test.part.y, fit.p, free, test.customers, np.random.default_rng(seed))["log_loss_gain"]
