@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -13,6 +13,7 @@ from features.errors import BadInput, NotTrainable
 from features.events import from_us
 from features.facts import Facts
 from features.home import Home
+from training.cards import card, description
 from training.dataset import read_interactions
 from training.interactions import Interactions
 from training.models.classifier_fit import ClassifierFit
@@ -23,7 +24,9 @@ from training.steps import acceptance, churn, recommender, uplift
 from training.steps.inputs import Inputs, Progress, read_inputs
 from training.steps.kept import logged
 from training.steps.release import pin_release
-from training.tracking import MODELS, Logged, log_model, tracking
+from training.tracking import MODELS, RUN_NAME, Data, Logged, TrainingRun, code_version, log_model, tracking
+
+FIGURES = ("ndcg_at_10", "recall_at_10", "auc", "log_loss", "brier", "ece")  # of models, shown for a training
 
 Which = Literal["recommender", "acceptance", "churn", "all"]
 
@@ -81,7 +84,14 @@ def train(
     progress("reading the log")
     inputs = read_inputs(home, facts, as_of, seed)
     reports: list[ModelReport] = []
-    with tracking(home) as client:
+    data, command = data_of(inputs), _command(which, seed, search is not None)
+    with tracking(home) as client, _run(client, inputs, data, which) as within:
+
+        def register(name: str, kept: Logged) -> str:
+            progress(f"{name}: registering")
+            page = card(name, kept, data, command, code_version())
+            return log_model(client, name, replace(kept, data=data, card=page, description=description(page)), within)
+
         recipe: Recipe | None = None
         interactions = read_interactions(inputs.log, inputs.offers, inputs.settings)
         if which in ("recommender", "all"):
@@ -92,22 +102,57 @@ def train(
             else:
                 fit, found = recommender.search_from_log(inputs, interactions, search, client, progress)
             recipe = fit.recipe
-            number = log_model(client, "recommender", recommender.logged(fit, inputs, found))
+            number = register("recommender", recommender.logged(fit, inputs, found))
             reports.append(_report("recommender", number, fit, started, () if found is None else (found.sentence,)))
         if which in ("acceptance", "all"):
             known = recipe or recommender.registered_recipe(client)
             reports.append(
-                _classifier(client, "acceptance", which, partial(_acceptance, inputs, interactions, known, progress))
+                _classifier(register, "acceptance", which, partial(_acceptance, inputs, interactions, known, progress))
             )
         if which in ("churn", "all"):
-            reports.append(_classifier(client, "churn", which, partial(_churn, inputs, progress)))
+            reports.append(_classifier(register, "churn", which, partial(_churn, inputs, progress)))
         progress("registering the release")
         versions = {report.name: report.version for report in reports}
         missing = {report.name: report.not_trainable for report in reports if report.not_trainable is not None}
-        release, calibrated = pin_release(client, inputs, versions, missing)
+        within.summarise(*summary(reports))
+        release, calibrated = pin_release(client, inputs, versions, missing, within.began)
+        within.summarise(
+            {}, {} if release is None else {"release": release, RUN_NAME: f"{within.name}, release {release}"}
+        )
     return TrainReport(
         tuple(reports), release, calibrated, inputs.log.digest, as_of.isoformat(), time.perf_counter() - began
     )
+
+
+def data_of(inputs: Inputs) -> Data:
+    """The log as of its end."""
+    found = inputs.log.frame("SELECT count(*) AS n, min(us) AS first_us, max(us) AS last_us FROM events").iloc[0]
+    instants = (int(found["first_us"]), int(found["last_us"])) if found["n"] else (inputs.as_of_us, inputs.as_of_us)
+    first, last = (from_us(us).isoformat(timespec="seconds") for us in instants)
+    return Data("events", inputs.log.digest, str(inputs.home.lake.resolve()), int(found["n"]), (first, last))
+
+
+def _command(which: Which, seed: int, searched: bool) -> str:
+    return f"nbo train {which} --seed {seed}{' --search' if searched else ''}"
+
+
+def _run(client: Any, inputs: Inputs, data: Data, which: Which) -> TrainingRun:
+    """Named after the end of the data."""
+    params = {"which": which, "n_events": data.n_rows, "data_from": data.period[0], "data_until": data.period[1]}
+    return TrainingRun(client, f"to {data.period[1][:16]}", {**inputs.tags, "which": which}, params)
+
+
+def summary(reports: Sequence[ModelReport]) -> tuple[dict[str, float], dict[str, str]]:
+    """Of the run that holds them: figures under each model's name, and what was chosen or why there is none."""
+    metrics = {
+        f"{report.name}.{name}": report.metrics[name]
+        for report in reports
+        for figure in FIGURES
+        for name in (figure, f"{figure}_low", f"{figure}_high")
+        if name in report.metrics
+    }
+    tags = {report.name: report.chosen or f"not trained: {report.not_trainable}" for report in reports}
+    return metrics, tags
 
 
 def _acceptance(
@@ -123,7 +168,12 @@ def _churn(inputs: Inputs, progress: Progress) -> tuple[ClassifierFit, Logged]:
     return replace(run.fit, notes=(*run.fit.notes, known.note)), uplift.beside(run.logged(inputs), known)
 
 
-def _classifier(client: Any, name: str, which: Which, learn: Callable[[], tuple[ClassifierFit, Logged]]) -> ModelReport:
+def _classifier(
+    register: Callable[[str, Logged], str],
+    name: str,
+    which: Which,
+    learn: Callable[[], tuple[ClassifierFit, Logged]],
+) -> ModelReport:
     started = time.perf_counter()
     try:
         fit, kept = learn()
@@ -131,7 +181,7 @@ def _classifier(client: Any, name: str, which: Which, learn: Callable[[], tuple[
         if which == name:
             raise
         return ModelReport(name, None, not_trainable=error.reason, seconds=time.perf_counter() - started)
-    number = log_model(client, name, kept)
+    number = register(name, kept)
     return _report(name, number, fit, started)
 
 

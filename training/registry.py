@@ -83,13 +83,17 @@ class Promotion:
     gates: tuple[Passage, ...] = ()  # what each said; none is asked of the champion itself
 
 
-def register_release(client: Any, pins: Pins, features: FeatureSet) -> str:
-    """A new version of `release`, with the alias challenger; so are the versions it pins."""
+def register_release(client: Any, pins: Pins, features: FeatureSet, run_id: str | None = None) -> str:
+    """A new version of `release`, with the alias challenger; so are the versions it pins.
+
+    `run_id` is the run of the training that made it; without one it has a run of its own.
+    """
     import mlflow
 
     ensure_registered(client, RELEASE)
     experiment = client.get_experiment_by_name(RELEASE)
-    with mlflow.start_run(experiment_id=experiment.experiment_id) as run:
+    of = {"experiment_id": experiment.experiment_id} if run_id is None else {"run_id": run_id}
+    with mlflow.start_run(**of) as run:
         mlflow.log_params({f"{name}_version": number for name, number in pins.versions.items() if number})
         mlflow.log_dict(msgspec.to_builtins(pins), "release/pins.json")
         mlflow.log_text(features.to_json().decode(), "release/features.json")

@@ -30,7 +30,7 @@ from training.registry import CHALLENGER, CHAMPION, alias_of, read_pins
 from training.scorers import FittedRecommender, read_scorer
 from training.steps.inputs import Inputs, read_inputs
 from training.steps.recommender import recipe_of_version
-from training.tracking import RELEASE, files_of, tracking
+from training.tracking import RELEASE, TRAINING, files_of, tracking
 
 CLASSIFIERS = ("acceptance", "churn")
 CLASSIFIER_FIGURES = (
@@ -159,9 +159,9 @@ def _served(client: Any, number: str) -> Served:
 
 def _n_same_test(client: Any, served: Served) -> int:
     """Registered recommenders that were judged on the same test part."""
-    experiment = client.get_experiment_by_name("recommender").experiment_id
+    experiments = [client.get_experiment_by_name(one).experiment_id for one in ("recommender", TRAINING)]
     where = f"params.test_from_us = '{served.test_from_us}' and params.until_us = '{served.until_us}'"
-    return len(client.search_runs([experiment], where, max_results=1000))
+    return len(client.search_runs(experiments, where, max_results=1000))
 
 
 def _judged(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 import subprocess
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,8 +23,24 @@ from features.home import Home
 
 MODELS = ("recommender", "acceptance", "churn")
 RELEASE = "release"
+TRAINING = "training"  # MLflow's experiment of trainings, the models of each nested in it
 EXPERIMENTS = "experiments"  # MLflow's experiment that holds the reports of ours
 DISTRIBUTION = "next-best-offer"
+CARD = "card.md"
+RUN_NAME = "mlflow.runName"
+DIGEST = 36  # characters of a digest that MLflow has room for
+TOP = 10  # offers that a recommender names where a data frame does not say how many
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What a model was trained on, as MLflow lists it."""
+
+    name: str
+    digest: str
+    source: str  # where it is
+    n_rows: int
+    period: tuple[str, str]  # first and last instant
 
 
 @dataclass(frozen=True)
@@ -39,8 +57,12 @@ class Logged:
     figures: Mapping[str, Any] = field(default_factory=dict)
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # metric by step
     texts: Mapping[str, str] = field(default_factory=dict)
-    example: pd.DataFrame | None = None
+    example: pd.DataFrame | None = None  # rows as the model reads them
     output: Any = None  # what the model gives for the example
+    card: str = ""  # Markdown: what the model is, from what, how good, and where not to use it
+    description: str = ""  # the same in fewer words
+    optional: tuple[str, ...] = ()  # columns that the model reads where they are there
+    data: Data | None = None
 
 
 @contextmanager
@@ -62,7 +84,7 @@ def tracking(home: Home) -> Iterator[Any]:
             with (home.mlflow / ".lock").open("w") as lock:  # two first starts at once would migrate over each other
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 client = mlflow.MlflowClient()
-                for name in (*MODELS, RELEASE, EXPERIMENTS):
+                for name in (*MODELS, TRAINING, RELEASE, EXPERIMENTS):
                     if client.get_experiment_by_name(name) is None:
                         client.create_experiment(
                             name, artifact_location=(home.mlflow / "artifacts" / name).resolve().as_uri()
@@ -87,39 +109,127 @@ def _quiet(*names: str) -> Iterator[None]:
             logger.setLevel(level)
 
 
-def log_model(client: Any, name: str, what: Logged) -> str:
-    """One run of experiment `name` and one version of the registered model `name`; the version's number."""
+class TrainingRun:
+    """One training as a run, the runs of its models nested in it.
+
+    It is there from its first model on: a training that finds nothing to learn from leaves none.
+    """
+
+    def __init__(self, client: Any, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> None:
+        self.name = name
+        self._client, self._tags, self._params = client, tags, params
+        self._began_ms = int(time.time() * 1000)
+        self.experiment_id: str = client.get_experiment_by_name(TRAINING).experiment_id
+        self.began: str | None = None  # the run's id, once there is one
+
+    @property
+    def run_id(self) -> str:
+        """Makes the run where there is none yet."""
+        if self.began is None:
+            tags = {**self._tags, RUN_NAME: self.name, "kind": "training", "code_version": code_version()}
+            run = self._client.create_run(self.experiment_id, start_time=self._began_ms, tags=tags)
+            self.began = str(run.info.run_id)
+            for key, value in self._params.items():
+                self._client.log_param(self.began, key, str(value))
+        return self.began
+
+    def __enter__(self) -> TrainingRun:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if self.began is not None:
+            self._client.set_terminated(self.began, "FINISHED" if kind is None else "FAILED")
+
+    def summarise(self, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """What came of it, once its models are registered; nothing where there is no run."""
+        if self.began is None:
+            return
+        for key, value in metrics.items():
+            self._client.log_metric(self.began, key, float(value))
+        for key, text in tags.items():
+            self._client.set_tag(self.began, key, text)
+
+
+def log_model(client: Any, name: str, what: Logged, within: TrainingRun | None = None) -> str:
+    """One run, nested in that of the training, and one version of the registered model `name`; the version's number."""
     import mlflow
 
     ensure_registered(client, name)
-    experiment = client.get_experiment_by_name(name)
-    with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(experiment_id=experiment.experiment_id) as run:
+    if within is None:
+        experiment, parent = client.get_experiment_by_name(name).experiment_id, None
+    else:
+        experiment, parent = within.experiment_id, within.run_id
+    title = f"{name}: {what.params['chosen']}" if "chosen" in what.params else name
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        mlflow.start_run(
+            experiment_id=experiment, run_name=title, parent_run_id=parent, nested=parent is not None
+        ) as run,
+    ):
         folder = Path(scratch) / "scorer"
         for path, body in what.files.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(body)
-        mlflow.set_tags({**what.tags, "code_version": code_version()})
+        mlflow.set_tags({**what.tags, "model": name, "kind": "model", "code_version": code_version()})
         mlflow.log_params({key: str(value) for key, value in what.params.items()})
         mlflow.log_metrics({key: float(value) for key, value in what.metrics.items()})
         for metric, values in what.curves.items():
             for step, value in enumerate(values):
                 mlflow.log_metric(metric, float(value), step=step)
-        for title, frame in what.tables.items():
-            mlflow.log_text(frame.to_json(orient="records", indent=1), f"tables/{title}.json")
-        for title, figure in what.figures.items():
-            mlflow.log_figure(figure, f"pictures/{title}.png")
-        for path, text in what.texts.items():
+        for table, frame in what.tables.items():
+            mlflow.log_text(frame.to_json(orient="records", indent=1), f"tables/{table}.json")
+        for picture, figure in what.figures.items():
+            mlflow.log_figure(figure, f"pictures/{picture}.png")
+        for path, text in {**what.texts, **({CARD: what.card} if what.card else {})}.items():
             mlflow.log_text(text, path)
+        if what.description:
+            mlflow.set_tag("mlflow.note.content", what.description)
+        if what.data is not None:
+            _log_data(client, run.info.run_id, what.data)
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
             artifacts={"scorer": str(folder)},
-            signature=mlflow.models.infer_signature(what.example, what.output),
+            signature=signature_of(name, what),
             input_example=what.example,
             pip_requirements=[f"{DISTRIBUTION}=={version(DISTRIBUTION)}"],
         )
-        made = client.create_model_version(name, info.model_uri, run.info.run_id, tags=dict(what.tags))
+        tags = {**what.tags, "training_run": parent} if parent is not None else dict(what.tags)
+        made = client.create_model_version(
+            name, info.model_uri, run.info.run_id, tags=tags, description=what.description or None
+        )
     return str(made.version)
+
+
+def signature_of(name: str, what: Logged) -> Any:
+    """Of the example, None without one: its columns are required, beside them is what may be there."""
+    from mlflow.models import ModelSignature, infer_signature
+    from mlflow.types.schema import AnyType, ColSpec, Schema
+
+    if what.example is None:
+        return None
+    params = {"k": TOP} if name == "recommender" else None
+    found = infer_signature(what.example, what.output, params)
+    required = [one for one in found.inputs.inputs if one.name not in what.optional]
+    required = [ColSpec(_type_of(what.example[one.name]), one.name) for one in required]
+    beside = [ColSpec(AnyType(), one, required=False) for one in what.optional]
+    return ModelSignature(Schema([*required, *beside]), found.outputs, found.params)
+
+
+def _type_of(values: pd.Series[Any]) -> str:
+    """A column may be missing in the example's rows and yet be of its kind."""
+    return "double" if values.dtype.kind in "fiub" else "string"
+
+
+def _log_data(client: Any, run_id: str, data: Data) -> None:
+    """As a dataset of the run: trainings on the same data have the same digest."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    profile = {"num_rows": data.n_rows, "first": data.period[0], "last": data.period[1], "digest": data.digest}
+    dataset = Dataset(
+        data.name, data.digest[:DIGEST], "local", json.dumps({"uri": data.source}), profile=json.dumps(profile)
+    )
+    client.log_inputs(run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
 
 def log_report(

@@ -303,7 +303,7 @@ def test_a_registered_model_answers_as_pyfunc_without_unpickling(home):
 
         model = mlflow.pyfunc.load_model("models:/recommender/1")
         found = model.predict(pd.DataFrame({"customer_id": ["c000", "nobody"]}))
-        assert [set(row) for row in found] == [{"o0", "o1", "o2"}] * 2
+        assert [set(row) for row in found["offers"]] == [{"o0", "o1", "o2"}] * 2
         assert not [name for name in files_of(client, "recommender", "1") if name.endswith((".pkl", ".pickle"))]
 
 

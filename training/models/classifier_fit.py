@@ -65,6 +65,7 @@ class ClassifierFit:
     notes: tuple[str, ...] = ()  # what a reader of the report must know, one sentence each
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # of the report, by title
     figures: Mapping[str, float] = field(default_factory=dict)  # further metrics of the run
+    example: NDArray[np.float64] | None = None  # some rows of the test part, (n, n_columns)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -152,7 +153,14 @@ def judge_and_choose(
             **{f"rate_{name}": float(sample.part.y.mean()) for name, sample in parts.items()},
         },
         verdict="is the baseline" if chosen is baseline else verdict(intervals["log_loss_gain"]),
+        example=fullest(test.part.rows),
     )
+
+
+def fullest(rows: NDArray[np.float64], n: int = 2) -> NDArray[np.float64]:
+    """The first `n` of those rows that miss the fewest columns."""
+    found: NDArray[np.float64] = rows[np.argsort(np.isnan(rows).sum(axis=1), kind="stable")[:n]]
+    return found
 
 
 def _metrics(y: Labels, p: NDArray[np.float64], w: NDArray[np.float64]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from features.errors import NotTrainable
 from features.events import US_PER_DAY
 from features.history import customer_features_at
 from training.dataset import read_risks, snapshot_instants
+from training.frame_scores import scored_by
 from training.models.churn import ChurnTable, Times
 from training.models.churn_horizons import ChurnFit, learn_horizons
 from training.models.classifier_fit import ClassifierFit
@@ -41,11 +42,13 @@ class ChurnRun:
         from training.churn_pictures import churn_figures
 
         kept = kept_of_classifier("churn", self.fit, inputs)
+        assert kept.example is not None
         held_out = None if self.value is None else self.value.report
         return replace(
             kept,
             params={**kept.params, "horizon_days": self.horizons.horizon_days},
             files=under("scorer", self.horizons.scorer),
+            output=scored_by(self.horizons.scorer).of(kept.example),
             figures={**kept.figures, **churn_figures(self.horizons, held_out)},
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from training.frame_scores import decoded, scored_by
 from training.models.classifier_fit import ClassifierFit
 from training.plots import classifier_figures
 from training.scorers import AcceptanceScorer, ChurnScorer, Scorer, json_bytes, scorer_files
@@ -49,14 +50,14 @@ def logged(name: str, fit: ClassifierFit, inputs: Inputs) -> Logged:
         figures=classifier_figures(fit),
         curves={"early_stopping_log_loss": fit.chosen.curve},
         example=example,
-        output=np.zeros(len(example)),
+        output=scored_by(scorer).of(example),
     )
 
 
 def _example(fit: ClassifierFit) -> pd.DataFrame:
-    """Two rows by column name: the first value of each category, 1.0 for each number."""
-    columns = fit.classifier.encoder.columns
-    return pd.DataFrame({c.name: [1.0, 2.0] if c.values is None else [c.values[0], c.values[-1]] for c in columns})
+    """Rows of the test part, by column name."""
+    encoder = fit.classifier.encoder
+    return decoded(encoder, np.empty((0, len(encoder.columns))) if fit.example is None else fit.example)
 
 
 def under(folder: str, scorer: Scorer) -> dict[str, bytes]:

@@ -11,6 +11,7 @@ import pandas as pd
 from features.errors import NboError, NotFound, NotTrainable
 from training.evaluation.kept import judged_bytes
 from training.evaluation.pictures import by_candidate, by_cutoff, by_epoch, by_segment
+from training.frame_scores import scored_by
 from training.interactions import Interactions
 from training.models.recipes import Offered, Recipe
 from training.models.recommender import RecommenderFit, cut, learn_from, learn_recommender
@@ -75,7 +76,8 @@ def logged(fit: RecommenderFit, inputs: Inputs, found: Found | None = None) -> L
         if values
     ]  # fmt: skip
     left_out = [{"model": name, "why": why} for name, why in fit.left_out.items()]
-    known = list(getattr(fit.scorer, "customers", {}))[:3] or [""]
+    scored = scored_by(cast(Scorer, fit.scorer), sorted(inputs.offers, key=lambda offer: offer.offer_id))
+    example = _example(fit, inputs, scored.optional)
     return Logged(
         params={
             "chosen": fit.chosen.name,
@@ -102,9 +104,19 @@ def logged(fit: RecommenderFit, inputs: Inputs, found: Found | None = None) -> L
         },
         figures=_figures(fit),
         curves={"early_stopping_ndcg_at_10": fit.curve},
-        example=pd.DataFrame({"customer_id": known}),
-        output=[["offer"] * 10] * len(known),
+        example=example,
+        output=scored.of(example),
+        optional=scored.optional,
     )  # fmt: skip
+
+
+def _example(fit: RecommenderFit, inputs: Inputs, attributes: tuple[str, ...]) -> pd.DataFrame:
+    """Customers that the model knows, as they were at the end of its data; one that nobody is where it knows none."""
+    known = list(getattr(fit.scorer, "customers", {}))[:2] or ["nobody"]
+    profiles = inputs.profiles_at(known, fit.until_us)
+    told = {name: [of.get(name) for of in profiles] for name in attributes}
+    plain = {name: of for name, of in told.items() if all(isinstance(one, str | int | float | None) for one in of)}
+    return pd.DataFrame({"customer_id": known, **{name: of for name, of in plain.items() if set(of) != {None}}})
 
 
 def _figures(fit: RecommenderFit) -> dict[str, Any]:

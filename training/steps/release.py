@@ -16,7 +16,11 @@ from training.tracking import MODELS, RELEASE, files_of
 
 
 def pin_release(
-    client: Any, inputs: Inputs, trained: Mapping[str, str | None], not_trainable: Mapping[str, str]
+    client: Any,
+    inputs: Inputs,
+    trained: Mapping[str, str | None],
+    not_trainable: Mapping[str, str],
+    run_id: str | None = None,
 ) -> tuple[str | None, bool]:
     """Register a release of the versions that were `trained` now, and of the challengers of what was not asked for.
 
@@ -47,7 +51,7 @@ def pin_release(
         as_of=from_us(inputs.as_of_us).isoformat(),
     )
     before = alias_of(client, RELEASE, CHALLENGER)
-    number = register_release(client, pins, inputs.features)
+    number = register_release(client, pins, inputs.features, run_id)
     with pointer_lock(inputs.home):
         at, why = from_us(inputs.as_of_us), f"trained {', '.join(name for name, made in trained.items() if made)}"
         remember(inputs.home, before, number, user(), why, at, alias=CHALLENGER, kind="training")

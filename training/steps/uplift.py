@@ -14,8 +14,10 @@ from features.errors import NotTrainable
 from features.history import customer_features_at
 from features.holdout import phases_of
 from training.columns import churn_encoder
+from training.encoder import Encoder
 from training.evaluate import Interval
-from training.scorers import Effect, UpliftScorer
+from training.frame_scores import decoded, scored_by
+from training.scorers import Effect, UpliftScorer, read_scorer
 from training.steps.inputs import Inputs, Progress, thinned
 from training.steps.kept import under
 from training.tracking import Logged
@@ -37,6 +39,7 @@ class Uplift:
     by_chance: Interval | None = None  # of everybody served over everybody held out, in the share that stays
     missing: str = ""
     left_out: str = ""
+    example: pd.DataFrame | None = None  # features at some of the moments
 
     @property
     def scorer(self) -> UpliftScorer | None:
@@ -95,7 +98,7 @@ def learn_from_log(inputs: Inputs, progress: Progress) -> Uplift:
         fit = learn_uplift(encoder, trial, seeds=(inputs.seed,), progress=progress)
     except NotTrainable as error:
         return Uplift(missing=error.reason, left_out=left_out)
-    return Uplift(fit, by_chance(found, inputs.seed), left_out=left_out)
+    return Uplift(fit, by_chance(found, inputs.seed), left_out=left_out, example=features.iloc[:2])
 
 
 def by_chance(found: Moments, seed: int, n_draws: int = 500) -> Interval:
@@ -126,6 +129,8 @@ def beside(churn: Logged, found: Uplift) -> Logged:
     page = pages.markdown(fit, WORDS) + f"\n{_chance_said(found)}\n"
     report = pages.as_json(fit, WORDS) | {"left_out": found.left_out, "serves": found.scorer is not None}
     scorer = found.scorer
+    if scorer is not None and found.example is not None and churn.example is not None:
+        churn = _read_by_both(churn, scorer, found.example)
     return replace(
         churn,
         metrics={**churn.metrics, **pages.metrics(fit.judged)},
@@ -135,6 +140,14 @@ def beside(churn: Logged, found: Uplift) -> Logged:
         figures={**churn.figures, **pages.figures(fit.judged)},
         texts={**churn.texts, **_texts(page, report)},
     )
+
+
+def _read_by_both(churn: Logged, scorer: UpliftScorer, features: pd.DataFrame) -> Logged:
+    """With an example that has the columns of both models, each of the same customers."""
+    scored = scored_by(read_scorer(churn.files, "scorer", ()), (), scorer)
+    encoder = Encoder(scored.required)
+    example = decoded(encoder, encoder.rows(len(features), features, (), {}, {}, None))
+    return replace(churn, example=example, output=scored.of(example))
 
 
 def _texts(page: str, report: Mapping[str, object]) -> dict[str, str]:
