@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from features.events import from_us
 from training.tracking import Data, Logged
 
 ROWS = 40  # of a table, at most; the rest is beside the card
@@ -119,7 +120,7 @@ def _what(about: About, kept: Logged) -> str:
 
 def _data(about: About, kept: Logged, data: Data) -> str:
     m = kept.metrics
-    lines = [f"{data.n_rows:,} events from {data.period[0]} to {data.period[1]}, SHA-256 `{data.digest}`."]
+    lines = [f"{data.n_rows:,} events from {data.period[0]} to {data.period[1]}; digest `{data.digest}`."]
     parts = []
     for part, what in (("train", "learn from"), ("validation", "choose by"), ("test", "judge by")):
         if f"n_{part}" in m:
@@ -229,11 +230,12 @@ def _notes(kept: Logged) -> list[str]:
 
 
 def _reproduce(kept: Logged, data: Data, command: str, code: str) -> str:
-    seed = f", seed {kept.tags['seed']}" if "seed" in kept.tags else ""
+    seed = f" with seed {kept.tags['seed']}" if "seed" in kept.tags else ""
+    until = from_us(int(kept.tags["as_of_us"])).isoformat() if "as_of_us" in kept.tags else data.period[1]
     return (
         f"```console\n$ {command}\n```\n\n"
-        f"On the same log up to {data.period[1]}{seed}; the program was at `{code}`. "
-        "The same data, seed and program give the same model."
+        f"It was trained on the log as of {until}{seed}, by the program at `{code}`; the digest above is of the log's "
+        "files and of that instant. The same data, instant, seed and program give the same model."
     )
 
 

@@ -222,7 +222,7 @@ def _type_of(values: pd.Series[Any]) -> str:
 
 
 def _log_data(client: Any, run_id: str, data: Data) -> None:
-    """As a dataset of the run: trainings on the same data have the same digest."""
+    """As a dataset of the run."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     profile = {"num_rows": data.n_rows, "first": data.period[0], "last": data.period[1], "digest": data.digest}

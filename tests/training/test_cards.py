@@ -26,7 +26,7 @@ def kept(**changed) -> Logged:
             "canary_shuffled_auc": 0.5, "canary_shuffled_auc_low": 0.45, "canary_shuffled_auc_high": 0.55,
             "canary_strongest_column_auc": 0.6, "canary_rows_made_again": 200.0,
         },
-        "tags": {"verdict": "beats", "seed": "3"},
+        "tags": {"verdict": "beats", "seed": "3", "as_of_us": "1772625600000000"},
         "files": {},
         "tables": {
             "candidates": pd.DataFrame({"model": ["recency", "logistic"], "validation_log_loss": [0.5, 0.4]}),
@@ -63,7 +63,7 @@ def test_a_card_has_every_part_with_what_the_run_found():
     assert "The horizon of 90 days is left out: too short." in found["Limits"]
     assert found["Intended use"].strip() == ABOUT["churn"].use
     assert f"$ {COMMAND}" in found["How to reproduce"]
-    assert "seed 3; the program was at `abc123`" in found["How to reproduce"]
+    assert "as of 2026-03-04T12:00:00+00:00 with seed 3, by the program at `abc123`" in found["How to reproduce"]
 
 
 def test_what_a_run_does_not_keep_is_not_in_its_card():
