@@ -117,7 +117,7 @@ def train(
         within.summarise(*summary(reports))
         release, calibrated = pin_release(client, inputs, versions, missing, within.began)
         within.summarise(
-            {}, {} if release is None else {"release": release, RUN_NAME: f"{within.name}, release {release}"}
+            {}, {} if release is None else {"release": release, RUN_NAME: f"release {release} ({within.name})"}
         )
     return TrainReport(
         tuple(reports), release, calibrated, inputs.log.digest, as_of.isoformat(), time.perf_counter() - began
@@ -139,7 +139,7 @@ def _command(which: Which, seed: int, searched: bool) -> str:
 def _run(client: Any, inputs: Inputs, data: Data, which: Which) -> TrainingRun:
     """Named after the end of the data."""
     params = {"which": which, "n_events": data.n_rows, "data_from": data.period[0], "data_until": data.period[1]}
-    return TrainingRun(client, f"to {data.period[1][:16]}", {**inputs.tags, "which": which}, params)
+    return TrainingRun(client, data.period[1][:16].replace("T", " "), {**inputs.tags, "which": which}, params, data)
 
 
 def summary(reports: Sequence[ModelReport]) -> tuple[dict[str, float], dict[str, str]]:

@@ -28,6 +28,7 @@ EXPERIMENTS = "experiments"  # MLflow's experiment that holds the reports of our
 DISTRIBUTION = "next-best-offer"
 CARD = "card.md"
 RUN_NAME = "mlflow.runName"
+MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # so that the interface shows what is for it
 DIGEST = 36  # characters of a digest that MLflow has room for
 TOP = 10  # offers that a recommender names where a data frame does not say how many
 
@@ -87,7 +88,9 @@ def tracking(home: Home) -> Iterator[Any]:
                 for name in (*MODELS, TRAINING, RELEASE, EXPERIMENTS):
                     if client.get_experiment_by_name(name) is None:
                         client.create_experiment(
-                            name, artifact_location=(home.mlflow / "artifacts" / name).resolve().as_uri()
+                            name,
+                            artifact_location=(home.mlflow / "artifacts" / name).resolve().as_uri(),
+                            tags=MODEL_TRAINING,
                         )
             yield client
         finally:
@@ -115,8 +118,10 @@ class TrainingRun:
     It is there from its first model on: a training that finds nothing to learn from leaves none.
     """
 
-    def __init__(self, client: Any, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> None:
-        self.name = name
+    def __init__(
+        self, client: Any, name: str, tags: Mapping[str, str], params: Mapping[str, Any], data: Data | None = None
+    ) -> None:
+        self.name, self._data = name, data
         self._client, self._tags, self._params = client, tags, params
         self._began_ms = int(time.time() * 1000)
         self.experiment_id: str = client.get_experiment_by_name(TRAINING).experiment_id
@@ -131,6 +136,8 @@ class TrainingRun:
             self.began = str(run.info.run_id)
             for key, value in self._params.items():
                 self._client.log_param(self.began, key, str(value))
+            if self._data is not None:
+                _log_data(self._client, self.began, self._data)
         return self.began
 
     def __enter__(self) -> TrainingRun:

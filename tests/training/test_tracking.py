@@ -33,7 +33,7 @@ def home(tmp_path_factory):
     """A training with one model and a release of it, and one that failed after its model was registered."""
     home = Home(tmp_path_factory.mktemp("home"))
     with tracking(home) as client:
-        with TrainingRun(client, "to 2026-03-04T12:00", {"data_digest": "d"}, {"which": "churn"}) as within:
+        with TrainingRun(client, "to 2026-03-04T12:00", {"data_digest": "d"}, {"which": "churn"}, DATA) as within:
             version = log_model(client, "churn", churn(), within)
             pins = Pins(
                 versions={"recommender": None, "acceptance": None, "churn": version}, calibrated=False,
@@ -105,7 +105,10 @@ def test_the_card_is_a_file_of_the_run_and_its_short_form_describes_run_and_vers
 def test_the_data_is_listed_with_its_digest_rows_and_period(client):
     import json
 
-    (listed,) = runs(client)["churn: logistic"].inputs.dataset_inputs
+    of_training, listed = (
+        runs(client)[name].inputs.dataset_inputs[0] for name in ("to 2026-03-04T12:00", "churn: logistic")
+    )
+    assert of_training.dataset.digest == listed.dataset.digest
     assert DATA.digest.startswith(listed.dataset.digest)
     assert [(tag.key, tag.value) for tag in listed.tags] == [("mlflow.data.context", "training")]
     assert json.loads(listed.dataset.profile) == {
