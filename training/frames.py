@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.catalogue import Offer
-from features.errors import BadInput
+from features.errors import BadInput, NotTrainable
 from features.events import to_us
 from features.facts import Facts
 from features.home import Home
@@ -63,14 +63,13 @@ def interactions_from(
     """
     _need(events, EVENT_COLUMNS, "events")
     when = _instants(events["occurred_at"], "occurred_at")
-    weight = _weights(events)
+    weight, names = _weights(events), _ids(events, "offer_id")
     catalogue = _offers(offers if offers is not None else events[["offer_id"]].drop_duplicates())
     row_of_offer = {offer.offer_id: row for row, offer in enumerate(catalogue)}
-    names = events["offer_id"].astype(str)
     unknown = names[~names.isin(row_of_offer)]
     if len(unknown):
         raise BadInput(f"{unknown.iloc[0]!r} is not among the {len(catalogue)} offers", "offer_id")
-    keys, row = np.unique(events["customer_id"].astype(str).to_numpy(str), return_inverse=True)
+    keys, row = np.unique(_ids(events, "customer_id").to_numpy(str), return_inverse=True)
     order = np.lexsort((row, when))
     return Interactions(
         customers=tuple(keys.tolist()),
@@ -87,6 +86,8 @@ def parts_at(interactions: Interactions, cut: datetime) -> tuple[Interactions, I
     """(before the cut, from it on). `BadInput` where either is empty: the cut lies outside of the data."""
     from training.evaluation import check_cutoff
 
+    if not isinstance(cut, datetime) or cut.tzinfo is None:
+        raise BadInput(f"cut is {cut!r}, expected a datetime with a time zone", "cut")
     cut_us = to_us(cut)
     check_cutoff(interactions, cut_us)
     return interactions.before(cut_us), interactions.part(interactions.occurred_us >= cut_us)
@@ -145,16 +146,16 @@ def fit_probabilities(
     Numbers, truth values and text are taken as they are. The last fifth by `when` is the test part (without it a fifth
     of the customers); of the rest a quarter of the customers chooses and calibrates. Rows of one of `customers` stay
     together; without them every row is somebody else. `NotTrainable` where a part is too small or of one class,
-    `BadInput` naming a column that cannot be used.
+    `Leakage` naming a column that tells y alone, `BadInput` naming a column that cannot be used.
     """
+    from training.canaries import Watched, check_canaries
     from training.columns import frame_encoder
     from training.models.churn import baselines_of, candidates_of
     from training.models.classifier_fit import Sample, check_parts, check_rows, codes, judge_and_choose
     from training.models.classifiers import Part
 
-    labels = np.asarray(y)
-    if labels.dtype != np.bool_:
-        raise BadInput(f"y is of kind {labels.dtype}, expected truth values", "y")
+    labels = _flags(y, "y")
+    _sound(table)
     for name, given in (("y", labels), ("customers", customers), ("when", when)):
         if given is not None and len(given) != len(table):
             raise BadInput(f"{len(given)} values of {len(table)} rows", name)
@@ -167,9 +168,13 @@ def fit_probabilities(
     parts = {"train": ~test & ~aside, "validation": aside, "test": test}
     check_parts("probabilities", {name: labels[mask] for name, mask in parts.items()})
     encoder = frame_encoder(table[parts["train"]])
+    if not encoder.columns:
+        raise NotTrainable("probabilities", "every column is constant, or missing everywhere, in the training part")
     rows = encoder.rows(len(table), table, (), {}, {}, None)
     check_rows(encoder, rows)
-    us = np.zeros(len(table), np.int64)
+    us = np.zeros(len(table), np.int64) if when is None else _instants(pd.Series(list(when)), "when")
+    watched = {name: Watched(rows[mask], labels[mask], us[mask], np.flatnonzero(mask)) for name, mask in parts.items()}
+    check_canaries("probabilities", encoder, watched["train"], watched["validation"], seed)
     samples = {name: Sample(Part(rows[mask], labels[mask]), whose[mask], us[mask]) for name, mask in parts.items()}
     train, validation = samples["train"].part, samples["validation"].part
     baselines = baselines_of(encoder, train)
@@ -181,7 +186,12 @@ def probabilities(fit: ClassifierFit, table: pd.DataFrame) -> NDArray[np.float64
     """P(y) of each row, (n,). `BadInput` names a column that the model reads and the frame lacks."""
     from training.models.churn import chances
 
-    _need(table, [column.key for column in fit.classifier.encoder.columns], "table")
+    columns = fit.classifier.encoder.columns
+    _need(table, [column.key for column in columns], "table")
+    _sound(table)
+    for column in columns:
+        if column.values is None and table[column.key].dtype.kind not in "fiub":
+            raise BadInput(f"column {column.key} is of kind {table[column.key].dtype}, was a number", column.key)
     return chances(fit.classifier, table)
 
 
@@ -201,8 +211,10 @@ def customer_value(
 
     _need(purchases, ("customer_id", "occurred_at", "value"), "purchases")
     us = _instants(purchases["occurred_at"], "occurred_at")
-    values = pd.to_numeric(purchases["value"]).to_numpy(np.float64)
-    of = repeats_of(purchases["customer_id"].astype(str).tolist(), us, values, to_us(until))
+    values = pd.to_numeric(purchases["value"], errors="coerce").to_numpy(np.float64)
+    if (np.isnan(values) & purchases["value"].notna().to_numpy()).any() or (values < 0).any():
+        raise BadInput("value holds what is no amount of 0 or more; a purchase without one is missing", "value")
+    of = repeats_of(_ids(purchases, "customer_id").tolist(), us, values, to_us(until))
     money, _ = money_of(of)
     worth = worth_of(fit_bgnbd(of), money, of, days=days, margin=margin, discount=discount)
     return pd.DataFrame(
@@ -229,10 +241,11 @@ def fit_uplift(
     from training.uplift import Trial
     from training.uplift.learn import learn_uplift
 
+    _sound(table)
     encoder = frame_encoder(table)
     rows = encoder.rows(len(table), table, (), {}, {}, None)
     shares = None if propensity is None else np.full(len(table), propensity)
-    trial = Trial(rows, np.asarray(y), np.asarray(treated), np.arange(len(table)), shares)
+    trial = Trial(rows, _flags(y, "y"), _flags(treated, "treated"), np.arange(len(table)), shares)
     return learn_uplift(encoder, trial, seeds=seeds)
 
 
@@ -240,6 +253,8 @@ def fit_uplift(
 
 
 def _need(frame: pd.DataFrame, columns: Sequence[str], name: str) -> None:
+    if not isinstance(frame, pd.DataFrame):
+        raise BadInput(f"{name} is a {type(frame).__name__}, expected a DataFrame", name)
     missing = [column for column in columns if column not in frame]
     if missing:
         raise BadInput(
@@ -247,8 +262,37 @@ def _need(frame: pd.DataFrame, columns: Sequence[str], name: str) -> None:
         )
 
 
+def _ids(frame: pd.DataFrame, column: str) -> pd.Series[Any]:
+    missing = int(frame[column].isna().sum())
+    if missing:
+        raise BadInput(f"{column} is missing in {missing} rows", column)
+    return frame[column].astype(str)
+
+
+def _flags(values: Sequence[Any] | NDArray[Any], name: str) -> NDArray[np.bool_]:
+    """Truth values, or 0 and 1."""
+    found = np.asarray(values)
+    if found.dtype != np.bool_ and not (found.dtype.kind in "iuf" and np.isin(found, (0, 1)).all()):
+        raise BadInput(f"{name} is of kind {found.dtype}, expected truth values, or 0 and 1", name)
+    return found.astype(np.bool_)
+
+
+def _sound(table: pd.DataFrame) -> None:
+    """`BadInput` where a column is there twice, or holds infinities."""
+    if not isinstance(table, pd.DataFrame):
+        raise BadInput(f"table is a {type(table).__name__}, expected a DataFrame", "table")
+    if not table.columns.is_unique:
+        twice = table.columns[table.columns.duplicated()][0]
+        raise BadInput(f"the column {twice!r} is there twice; expected each once", str(twice))
+    for name in table.columns:
+        if table[name].dtype.kind == "f" and np.isinf(table[name].to_numpy(np.float64)).any():
+            raise BadInput(f"column {name} holds infinities; missing is NaN", str(name))
+
+
 def _instants(values: pd.Series[Any], name: str) -> NDArray[np.int64]:
     """Microseconds since 1970 UTC; times without a zone are UTC."""
+    if values.dtype.kind in "iufb":
+        raise BadInput(f"{name} is of kind {values.dtype}, expected times", name)
     try:
         when = pd.to_datetime(values, utc=True)
     except (ValueError, TypeError) as error:
@@ -272,7 +316,11 @@ def _weights(events: pd.DataFrame) -> NDArray[np.float32]:
 def _offers(table: pd.DataFrame) -> tuple[Offer, ...]:
     """The catalogue, ordered by id."""
     _need(table, ("offer_id",), "offers")
-    ids = table["offer_id"].astype(str)
+    ids = _ids(table, "offer_id")
+    value = pd.to_numeric(table["value"], errors="coerce") if "value" in table else pd.Series(1.0, index=table.index)
+    if not np.isfinite(value.to_numpy(np.float64)).all():
+        raise BadInput("value holds what is no finite number", "value")
+    _sound(table)
     if ids.duplicated().any():
         raise BadInput(f"{ids[ids.duplicated()].iloc[0]!r} is there twice; expected each id once", "offer_id")
     own = {"offer_id", "name", "value", "category"}

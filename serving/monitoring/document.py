@@ -20,6 +20,7 @@ TITLES = {
     "fallback": "Coverage", "held_back": "Headroom", "inventory_left": "Headroom", "budget_left": "Headroom",
     "degraded": "Answers", "late": "Answers", "model_age_days": "Age of the model",
 }  # fmt: skip
+MOST_NAMED = 8  # in the verdict, each feature once, the worst first
 MOST_ROWS = 12  # of one section that are neither crossed nor among the nearest to their bound
 
 
@@ -28,7 +29,9 @@ def document_of(watched: Watched, seen: Seen | None) -> Document:
     found = crossed(watched.lines)
     n_known = sum(line.verdict != "unknown" for line in watched.lines)
     title = f"{len(found)} of {n_known} figures crossed their threshold" if found else "No threshold was crossed"
-    items = tuple(f"{_name(line)}: {_told(line.figure)} against {_told(line.bound)}; {line.said}" for line in found[:8])
+    worst = {line.of or line.check: line for line in sorted(found, key=_nearness)}  # of what has several, the worst
+    named = sorted(worst.values(), key=lambda line: -_nearness(line))[:MOST_NAMED]
+    items = tuple(f"{_name(line)}: {_told(line.figure)} against {_told(line.bound)}; {line.said}" for line in named)
     verdict = Callout(title=title, tone="warn" if found else "good", items=items)
     missing = [line for line in watched.lines if line.verdict == "unknown"]
     blocks: list[Block] = [verdict]
@@ -76,9 +79,11 @@ def _table(name: str, lines: Sequence[Line]) -> tuple[Table, tuple[Block, ...]]:
 
 
 def _nearness(line: Line) -> float:
+    """Of 1 and more it is crossed; 0 where nothing is held against it."""
     if line.bound is None or line.figure is None or not line.bound:
         return 0.0
-    return abs(line.figure / line.bound)
+    ratio = abs(line.figure / line.bound)
+    return 1.0 / max(ratio, 1e-9) if line.check == "offers_shown" else ratio  # where less is worse
 
 
 def _name(line: Line) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import training
-from features.errors import BadInput, NotTrainable
+from features.errors import BadInput, Leakage, NotTrainable
 from training.frames import (
     customer_value,
     fit_probabilities,
@@ -79,6 +79,10 @@ def test_attributes_of_offers_and_customers_come_along(events):
         (lambda e: e.drop(columns="offer_id"), "lacks the column 'offer_id'"),
         (lambda e: e.assign(occurred_at="soon"), "occurred_at holds what is no time"),
         (lambda e: e.assign(occurred_at=pd.NaT), "occurred_at is missing in 3000 rows"),
+        (lambda e: e.assign(occurred_at=20260101), "occurred_at is of kind int64, expected times"),
+        (lambda e: e.assign(customer_id=None), "customer_id is missing in 3000 rows"),
+        (lambda e: e.assign(offer_id=e["offer_id"].where(e.index > 1)), "offer_id is missing in 2 rows"),
+        (lambda e: e["offer_id"].tolist(), "events is a list, expected a DataFrame"),
         (lambda e: e.assign(weight=0.0), "finite number above 0"),
         (lambda e: e.assign(weight=float("inf")), "finite number above 0"),
         (lambda e: e.assign(weight="much"), "finite number above 0"),
@@ -135,10 +139,36 @@ def test_rows_of_one_customer_stay_together_and_one_class_is_too_little():
     assert all(fit.counts[f"n_{part}"] % 4 == 0 for part in ("train", "validation", "test"))
     with pytest.raises(NotTrainable):
         fit_probabilities(table, np.zeros(2_000, bool))
-    with pytest.raises(BadInput, match="expected truth values"):
-        fit_probabilities(table, y.astype(float))
+    with pytest.raises(BadInput, match="expected truth values, or 0 and 1"):
+        fit_probabilities(table, y.astype(float) * 2)
     with pytest.raises(BadInput, match="10 values of 2000 rows"):
         fit_probabilities(table, y[:10])
+
+
+def test_a_column_that_is_made_of_the_label_is_refused_by_its_name():
+    table, y, _ = planted(2_000)
+    with pytest.raises(Leakage, match="leak alone tells the label"):
+        fit_probabilities(table.assign(leak=y.astype(float)), y.astype(int))
+
+
+def test_columns_that_say_nothing_or_are_there_twice_are_refused():
+    table, y, _ = planted(2_000)
+    with pytest.raises(NotTrainable, match="every column is constant"):
+        fit_probabilities(pd.DataFrame({"x": np.ones(2_000), "z": np.full(2_000, np.nan)}), y)
+    with pytest.raises(BadInput, match="the column 'x' is there twice"):
+        fit_probabilities(pd.concat([table, table[["x"]]], axis=1), y)
+
+
+def test_an_offer_without_a_sound_value_a_purchase_of_no_amount_and_a_cut_without_a_zone_are_refused(events):
+    with pytest.raises(BadInput, match="value holds what is no finite number"):
+        interactions_from(events, pd.DataFrame({"offer_id": list("abcdefghij"), "value": ["x"] * 10}))
+    purchases = pd.DataFrame({"customer_id": ["c"], "occurred_at": [FIRST], "value": ["much"]})
+    for value in ("much", -1.0):
+        with pytest.raises(BadInput, match="no amount of 0 or more"):
+            customer_value(purchases.assign(value=value), FIRST + timedelta(days=9))
+    for cut in (datetime(2026, 1, 20), "2026-01-20"):
+        with pytest.raises(BadInput, match="expected a datetime with a time zone"):
+            parts_at(interactions_from(events), cut)
 
 
 def test_infinities_are_refused_and_a_missing_column_is_named():
@@ -147,6 +177,8 @@ def test_infinities_are_refused_and_a_missing_column_is_named():
         fit_probabilities(table.assign(x=table["x"].where(np.arange(2_000) % 2 == 0, np.inf)), y)
     with pytest.raises(BadInput, match="lacks the column 'x'"):
         probabilities(fit_probabilities(table, y), table.drop(columns="x"))
+    with pytest.raises(BadInput, match="column x is of kind object, was a number"):
+        probabilities(fit_probabilities(table, y), table.assign(x="q"))
 
 
 def test_who_buys_often_and_lately_is_worth_more():

@@ -17,14 +17,17 @@ DAYS, MOST = 28, 2_000  # before the end of the training's data, and customers
 def features_before(
     home: Home, facts: Facts, log: Log, trained_us: int, activity: tuple[str, ...]
 ) -> pd.DataFrame | str:
-    """One row per customer, of features as of one of their activities in the days before the training, drawn by its
+    """One row per customer, of features as of what began one of their active days before the training, drawn by its
     hash; or what is missing.
+
+    The beginning of a day, because decisions mostly begin a visit: a moment later its own events would count.
 
     Rebuilt instead of kept with the model, so that whoever was erased since is not in it.
     """
     found = log.frame(
-        "SELECT customer_id, arg_min(us, hash(event_id)) AS us FROM events "
-        "WHERE us >= $1 AND us < $2 AND list_contains($3, event_type) "
+        f"WITH begun AS (SELECT customer_id, min(us) AS us FROM events WHERE us >= $1 AND us < $2 "
+        f"AND list_contains($3, event_type) GROUP BY customer_id, us // {US_PER_DAY}) "
+        "SELECT customer_id, arg_min(us, hash(us, customer_id)) AS us FROM begun "
         "GROUP BY customer_id ORDER BY hash(customer_id), customer_id LIMIT $4",
         trained_us - DAYS * US_PER_DAY,
         trained_us,

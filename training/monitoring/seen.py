@@ -53,6 +53,7 @@ class Seen:
     first: pd.DataFrame  # decisions of the champion's first days, before the window
     first_shown: pd.DataFrame
     reference: pd.DataFrame | str  # features of customers before the training, or why there are none
+    log_age_days: tuple[float, float] = (365.0, 365.0)  # where the reference is from, and now
     levels: Sequence[Any] = field(default_factory=tuple)  # of inventory and budgets, as the state has them
 
     @property

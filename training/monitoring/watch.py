@@ -10,14 +10,14 @@ import pandas as pd
 
 from features.compute import current_features
 from features.errors import NboError
-from features.events import from_us, parse_time, to_us
+from features.events import US_PER_DAY, from_us, parse_time, to_us
 from features.facts import Facts
 from features.home import Home
 from training.dataset import Log, open_log
 from training.monitoring.checks import CHECKS
 from training.monitoring.kept import Watched
 from training.monitoring.line import Line, unknown
-from training.monitoring.reference import features_before
+from training.monitoring.reference import DAYS, features_before
 from training.monitoring.seen import Seen, longest_window_us, read_decisions, read_features, read_outcomes, shown_of
 from training.monitoring.thresholds import Thresholds
 from training.scorers import Release, load_champion
@@ -69,8 +69,20 @@ def look(
         first=first,
         first_shown=shown_of(first),
         reference=reference,
+        log_age_days=_ages(log, champion, until_us),
         levels=levels,
     )
+
+
+def _ages(log: Log, champion: Release | None, until_us: int) -> tuple[float, float]:
+    """How old the log was in the middle of the reference's days, and is now."""
+    first = log.frame("SELECT min(us) AS us FROM events")["us"]
+    if champion is None or first.isna().any():
+        return 0.0, 0.0
+    trained_us = to_us(parse_time(champion.manifest["as_of"], "as_of"))
+    first_us = int(first[0])
+    then_us = max(trained_us - DAYS * US_PER_DAY // 2, (first_us + trained_us) // 2)
+    return max(then_us - first_us, 0) / US_PER_DAY, max(until_us - first_us, 0) / US_PER_DAY
 
 
 def _first_days(log: Log, champion: Release | None, since_us: int, until_us: int) -> tuple[int | None, pd.DataFrame]:

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from features.definitions import FeatureSet
+from features.definitions.dsl import Count, Family, Feature, Total, Where
 from features.events import US_PER_DAY
 from tests.training.monitoring.planted import NOW_US, champion, customers, offers, outcomes, seen, shown
 from training.monitoring.checks import CHECKS
@@ -37,6 +39,23 @@ def test_where_nothing_is_wrong_no_threshold_is_crossed_and_the_auc_is_as_plante
 def test_a_feature_that_moved_is_named_and_the_others_are_not():
     lines = crossed(lines_of("feature drift", seen(features=customers(1_000, age=50.0))).values())
     assert {(line.check, line.of) for line in lines} == {("psi", "age"), ("ks", "age")}
+
+
+def test_what_grows_with_a_young_log_is_shown_and_not_judged():
+    counted = Feature(name="purchases_ever", value=Total("purchases", None), unit="count", description="planted")
+    daily = {"purchases": Count(Where(event_types=("purchase",)))}
+    features = FeatureSet(
+        (Family(name="spending", description="planted", features=(counted,), daily=daily),), "EUR"
+    )  # fmt: skip
+    rng = np.random.default_rng(1)
+    before = pd.DataFrame({"purchases_ever": rng.poisson(2.0, 1_000).astype(object)})
+    after = pd.DataFrame({"purchases_ever": rng.poisson(5.0, 1_000).astype(object)})
+    young = seen(feature_set=features, reference=before, features=after, log_age_days=(16.0, 40.0))
+    (line,) = lines_of("feature drift", young).values()
+    assert (line.verdict, line.bound) == ("ok", None)
+    assert "16 days old then and 40 now" in line.said
+    old = seen(feature_set=features, reference=before, features=after, log_age_days=(400.0, 430.0))
+    assert lines_of("feature drift", old)["psi", "purchases_ever"].verdict == "crossed"
 
 
 def test_a_feature_that_went_missing_is_named():

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from training.columns import MOST_GROWTH, growing
 from training.monitoring.drift import category_histograms, histograms, ks, null_rate, psi, unseen
 from training.monitoring.line import Line, above, shown, unknown
 from training.monitoring.seen import Seen
@@ -16,10 +17,14 @@ from training.monitoring.thresholds import Thresholds
 from training.scorers import AcceptanceScorer
 
 US_PER_HOUR = 3_600_000_000
+SINCE = "days_since_first_activity"  # as old as the log, at most
 
 
 def feature_drift(seen: Seen, held: Thresholds) -> Iterator[Line]:
-    """PSI of every feature, KS of numbers, and the share of the missing."""
+    """PSI of every feature, KS of numbers, and the share of the missing.
+
+    What grows with the age of a young log, by that alone, is shown and not judged.
+    """
     before = seen.reference
     if isinstance(before, str):
         yield unknown("feature_drift", "", before)
@@ -33,10 +38,18 @@ def feature_drift(seen: Seen, held: Thresholds) -> Iterator[Line]:
             f"{n:,} customers before the training and {m:,} now, {held.min_customers} each are needed",
         )
         return
+    then, now = seen.log_age_days
+    grown = {*growing(seen.feature_set, np.array([then]), now), *((SINCE,) if now > MOST_GROWTH * then else ())}
     for feature in seen.feature_set.customer:
-        if feature.kind == "keyed" or feature.name not in before or feature.name not in after:
-            continue
         name = feature.name
+        if feature.kind == "keyed" or name not in before or name not in after:
+            continue
+        if name in grown:
+            moved = psi(*histograms(_numbers(before[name]), _numbers(after[name])))
+            yield shown(
+                "psi", name, moved, f"grows with the log, {then:.0f} days old then and {now:.0f} now: not judged"
+            )
+            continue
         if feature.kind == "category":
             b, a = _texts(before[name]), _texts(after[name])
             yield above("psi", name, psi(*category_histograms(b, a)), held.psi, "PSI between training and now")
