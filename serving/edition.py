@@ -163,10 +163,10 @@ class Edition:
 
 
 def context_of(now_us: int, channel: str, placement_id: str) -> dict[str, Any]:
-    """The context that models are trained with: hour and weekday in UTC, Monday is 0."""
+    """The context that models are trained with: hour and weekday in UTC, Monday is 0, and the instant itself."""
     days, rest = divmod(now_us, US_PER_DAY)
     hour, weekday = rest // US_PER_HOUR, (days + 3) % 7  # 1970 began on a Thursday
-    return {"channel": channel, "placement_id": placement_id, "hour": hour, "weekday": weekday}
+    return {"channel": channel, "placement_id": placement_id, "hour": hour, "weekday": weekday, "us": now_us}
 
 
 def _acceptance_rate(features: Mapping[str, Any] | None) -> float:

@@ -13,9 +13,10 @@ from features.catalogue import Offer
 from features.definitions import Feature, FeatureSet
 from features.definitions.dsl import ActiveDays, ByKey, CountBy, Share, Size, Smoothed, Total
 from features.errors import BadInput
-from training.encoder import SINCE, Column, Encoder, Source, offer_fields
+from training.encoder import Column, Encoder, Source, offer_fields
 
 MOST_GROWTH = 1.5  # of a count between training and use, by the log's age alone
+YOUNG_DAYS = 28.0  # a log younger than this has too few days to tell what is of a weekday and what of its dates
 MAX_VALUES = 200  # categories per column; scikit-learn allows 255
 BY_KEY: dict[str, Source] = {
     "category": "by_category",
@@ -26,20 +27,25 @@ BY_KEY: dict[str, Source] = {
 
 
 def customer_columns(
-    features: FeatureSet, table: pd.DataFrame, *, pairs: bool, min_count: int, without: Collection[str] = ()
+    features: FeatureSet,
+    table: pd.DataFrame,
+    *,
+    pairs: bool,
+    min_count: int,
+    without: Collection[str] = (),
+    since_us: int | None = None,
 ) -> list[Column]:
     """One column per customer feature that differs between rows; with `pairs` also keyed ones, by the row's key.
 
-    Of totals ever among those to do `without`, the rate per day is taken instead.
+    Of totals ever among those to do `without`, the rate per day since the log began, at `since_us`, is taken instead.
     """
     columns: list[Column] = []
     for feature in features.customer:
         values = table[feature.name]
         if feature.name in without:
-            if isinstance(feature.value, Total) and feature.value.days is None and SINCE in table:
-                columns += [
-                    Column("rate", c.key) for c in _number("customer", feature.name, values.to_numpy(np.float64))
-                ]
+            if isinstance(feature.value, Total) and feature.value.days is None and since_us is not None:
+                differs = _number("customer", feature.name, values.to_numpy(np.float64))
+                columns += [Column("rate", c.key, since_us=since_us) for c in differs]
         elif feature.kind == "number":
             columns += _number("customer", feature.name, values.to_numpy(np.float64))
         elif feature.kind == "category":
@@ -79,11 +85,11 @@ def offer_feature_columns(features: FeatureSet, table: pd.DataFrame) -> list[Col
     ]
 
 
-def context_columns(context: Mapping[str, Any], min_count: int) -> list[Column]:
+def context_columns(context: Mapping[str, Any], min_count: int, *, young: bool = False) -> list[Column]:
     columns: list[Column] = []
     for name in ("channel", "placement_id"):
         columns += _category("context", name, list(context[name]), min_count)
-    for name in ("hour", "weekday"):
+    for name in ("hour",) if young else ("hour", "weekday"):
         columns += _number("context", name, np.asarray(context[name], dtype=np.float64))
     position = np.asarray(context.get("position", ()), dtype=np.float64)
     if len(np.unique(position[np.isfinite(position)])) > 1:
@@ -101,15 +107,21 @@ def acceptance_encoder(
     *,
     affinity: bool,
     without: Collection[str] = (),
+    since_us: int | None = None,
+    young: bool = False,
 ) -> Encoder:
-    """`without` these customer features. Fitted on training rows alone."""
+    """`without` these customer features; `since_us`: when the log began. Fitted on training rows alone.
+
+    In a `young` log, statistics of offers and weekdays tell the date of a row, which never comes again: they are left
+    out.
+    """
     min_count = max(20, len(shown) // 1000)
     return Encoder(
         (
-            *customer_columns(features, customers, pairs=True, min_count=min_count, without=without),
+            *customer_columns(features, customers, pairs=True, min_count=min_count, without=without, since_us=since_us),
             *offer_columns(offers, shown, min_count),
-            *offer_feature_columns(features, offer_features),
-            *context_columns(context, min_count),
+            *([] if young else offer_feature_columns(features, offer_features)),
+            *context_columns(context, min_count, young=young),
             *((Column("affinity", ""),) if affinity else ()),
         )
     )

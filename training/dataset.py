@@ -229,13 +229,14 @@ def _touches(
 
 
 def context_of(rows: pd.DataFrame) -> dict[str, Any]:
-    """The context columns of impressions; hour and weekday in UTC, Monday is 0."""
+    """The context of impressions: hour and weekday in UTC, Monday is 0, and the instant itself."""
     us = rows["us"].to_numpy(np.int64)
     return {
         "channel": rows["channel"].to_numpy(object),
         "placement_id": rows["placement_id"].to_numpy(object),
         "hour": (us // 3_600_000_000 % 24).astype(np.float64),
         "weekday": ((us // US_PER_DAY + 3) % 7).astype(np.float64),  # 1970-01-01 was a Thursday
+        "us": us,
     }
 
 

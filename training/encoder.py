@@ -22,10 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import Offer
+from features.events import US_PER_DAY
 
 Source = Literal[
     "customer",  # a customer feature
-    "rate",  # a customer feature per day since the first activity: unlike the count it does not grow with the log
+    "rate",  # a customer feature per day since the log began: unlike the count it does not grow with the log
     "by_category", "by_offer", "by_channel", "by_placement_id",  # a keyed customer feature, read under the row's key
     "offer",  # a field of `offer_fields`
     "offer_feature",
@@ -34,7 +35,7 @@ Source = Literal[
 ]  # fmt: skip
 BY_CONTEXT = {"by_channel": "channel", "by_placement_id": "placement_id"}  # the context that holds the key
 SAME_FOR_ALL_OFFERS = frozenset({"customer", "rate", "context", *BY_CONTEXT})
-SINCE = "days_since_first_activity"  # what rates are by, with a day added
+NOW = "us"  # of the context: the instant of the row, for rates
 Rows = NDArray[np.float64]
 FEW_CATEGORIES = 50
 NUMERIC = (int, float, np.number, np.bool_)
@@ -46,6 +47,7 @@ class Column(msgspec.Struct, frozen=True):
     source: Source
     key: str  # the name in its source
     values: tuple[str, ...] | None = None
+    since_us: int | None = None  # of a rate: when the log began
 
     @property
     def name(self) -> str:
@@ -118,7 +120,7 @@ class _Shared(NamedTuple):
     codes: tuple[tuple[str, dict[str, float]], ...]
     context: tuple[tuple[str, dict[str, float] | None], ...]
     keyed: tuple[tuple[str, str], ...]  # and the context that holds the key
-    rates: tuple[str, ...]
+    rates: tuple[tuple[str, int | None], ...]  # and since when
 
 
 class Encoder(msgspec.Struct, frozen=True, dict=True):
@@ -158,7 +160,7 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
         others = (*codes, *self.of("context"), *keyed, *rates)
         return _Shared(
             columns=np.array([at for at, _ in numbers] + [at for at, _, _ in others], dtype=np.int64),
-            rates=tuple(key for _, key, _ in rates),
+            rates=tuple((key, self.columns[at].since_us) for at, key, _ in rates),
             numbers=_numbers_of(tuple(key for _, key in numbers)),
             packed=Struct(f"{len(others)}d").pack,
             codes=tuple((key, codes) for _, key, codes in codes),
@@ -179,7 +181,7 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
             others.append(number(context.get(key), of))
         for key, name in plan.keyed:
             others.append(count(features.get(key), context.get(name)))
-        others += [per_day(features.get(key), features.get(SINCE)) for key in plan.rates]
+        others += [per_day(features.get(key), context.get(NOW), since_us) for key, since_us in plan.rates]
         return np.frombuffer(plan.numbers.of(features) + plan.packed(*others))
 
     @cached_property
@@ -223,7 +225,7 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
             for at, key, _ in self._by_source.get(source, []):
                 rows[:, at] = count(features.get(key), context.get(name))
         for at, key, _ in self.of("rate"):
-            rows[:, at] = per_day(features.get(key), features.get(SINCE))
+            rows[:, at] = per_day(features.get(key), context.get(NOW), self.columns[at].since_us)
         for at, key, _ in self.of("by_category"):
             counts = features.get(key)
             by_category = np.array([count(counts, category) for category in side.categories] + [0.0])
@@ -284,7 +286,8 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
                 if key in values:
                     out[:, at] = numbers(values[key], codes)
         for at, key, _ in self.of("rate"):
-            out[:, at] = [per_day(*both) for both in zip(customers[key], customers[SINCE], strict=True)]
+            instants, since_us = context.get(NOW, [None] * n), self.columns[at].since_us
+            out[:, at] = [per_day(total, us, since_us) for total, us in zip(customers[key], instants, strict=True)]
         distinct = {offer.offer_id: offer for offer in offers}
         known = {offer_id: offer_fields(offer) for offer_id, offer in distinct.items()}
         for at, key, codes in self.of("offer"):
@@ -386,9 +389,12 @@ def number(value: Any, codes: Mapping[str, float] | None) -> float:
     return float(value) if isinstance(value, NUMERIC) else math.nan
 
 
-def per_day(total: Any, since_days: Any) -> float:
-    """A total by the days since it could begin, and one; NaN where either is missing."""
-    return number(total, None) / max(number(since_days, None) + 1.0, 1.0)
+def per_day(total: Any, us: Any, since_us: int | None) -> float:
+    """A total by the days since the log began; NaN where one is missing, and before a day has been observed."""
+    if us is None or since_us is None:
+        return math.nan
+    days = (number(us, None) - since_us) / US_PER_DAY
+    return number(total, None) / days if days >= 1.0 else math.nan
 
 
 def count(counts: Any, key: Any) -> float:

@@ -146,7 +146,7 @@ def encoder() -> Encoder:
             Column("context", "channel", ("app", "web")),
             Column("context", "hour"),
             Column("affinity", ""),
-            Column("rate", "spent_ever"),
+            Column("rate", "spent_ever", since_us=START_US),
         )
     )
 

@@ -164,3 +164,23 @@ def test_a_young_log_is_said_to_be_one(fitted):
     fit = learnt(replace(made, first_us=START_US - US_PER_DAY), split)
     assert any("would grow with its age alone, such as" in note for note in fit.notes)
     assert not any(c.name == "customer.purchases_ever" for c in fit.classifier.encoder.columns)
+    assert not any(note.startswith("The log is younger than 28 days") for note in fit.notes)
+
+
+def test_in_a_log_of_less_than_four_weeks_nothing_is_learned_that_tells_the_date(fitted):
+    """Impressions of 20 days, whose weekday and whose offers' statistics differ by the date alone."""
+    _, made, _, split = fitted
+    day = (made.us - START_US) // US_PER_DAY
+    dated = replace(
+        made,
+        us=START_US + day // 2 * US_PER_DAY,
+        context={**made.context, "weekday": (day % 7).astype(float)},
+        offer_features=made.offer_features.assign(offer_acceptance_rate_7d=day / 40.0),
+    )
+
+    def sources(first_us):
+        return {c.name for c in learnt(replace(dated, first_us=first_us), split).classifier.encoder.columns}
+
+    telling = {"context.weekday", "offer_feature.offer_acceptance_rate_7d"}
+    assert not telling & sources(START_US)
+    assert telling <= sources(START_US - 100 * US_PER_DAY)

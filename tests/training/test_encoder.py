@@ -7,8 +7,10 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.events import US_PER_DAY
+from tests.training.builders import START_US as BEGAN_US
 from tests.training.builders import encoder, offer
-from training.encoder import relative
+from training.encoder import per_day, relative
 
 OFFERS = (offer("o0", "red", reward=5), offer("o1", "blue", reward=True), offer("new", None))
 NUMBER = st.sampled_from([None, float("nan"), 0.0, -1.5, 1e12])
@@ -17,7 +19,6 @@ CUSTOMER = st.fixed_dictionaries(
     {
         "age": NUMBER,
         "spent_ever": NUMBER,
-        "days_since_first_activity": st.sampled_from([None, float("nan"), 0.0, 0.25, 40.0]),
         "gender": st.sampled_from([None, "F", "M", "unheard"]),
         "seen_by_category": COUNTS,
         "seen_by_offer": COUNTS,
@@ -30,6 +31,7 @@ CONTEXT = st.fixed_dictionaries(
         "placement_id": st.just("p"),
         "hour": st.integers(0, 23),
         "weekday": st.integers(0, 6),
+        "us": st.sampled_from([None, BEGAN_US - 1, BEGAN_US, BEGAN_US + 90_000_000_000, BEGAN_US + 10**15]),
     }
 )
 
@@ -64,6 +66,14 @@ def test_relative_affinity_has_mean_zero_and_spread_one_and_is_zero_without_diff
     np.testing.assert_allclose(found[0].mean(), 0.0, atol=1e-12)
     np.testing.assert_allclose(found[0].std(), 1.0)
     np.testing.assert_array_equal(found[1], 0.0)
+
+
+def test_a_rate_is_by_the_days_since_the_log_began_and_unknown_before_one_has_passed():
+    """30 in 4 days are 7.5 a day, and 15 in 2; of half a day nothing is said."""
+    assert per_day(30.0, BEGAN_US + 4 * US_PER_DAY, BEGAN_US) == 7.5
+    assert per_day(15.0, BEGAN_US + 2 * US_PER_DAY, BEGAN_US) == 7.5
+    assert np.isnan(per_day(30.0, BEGAN_US + US_PER_DAY // 2, BEGAN_US))
+    assert np.isnan(per_day(30.0, None, BEGAN_US))
 
 
 def test_an_empty_catalogue_has_no_rows():

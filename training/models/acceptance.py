@@ -16,7 +16,7 @@ from features.data_settings import Acceptance
 from features.definitions import FeatureSet
 from features.events import US_PER_DAY
 from training.calibration import Ahead
-from training.columns import acceptance_encoder, growing
+from training.columns import YOUNG_DAYS, acceptance_encoder, growing
 from training.directions import directions_of, named
 from training.encoder import Encoder
 from training.linear import Linear
@@ -67,7 +67,7 @@ class AcceptanceTable:
     us: NDArray[np.int64]
     customer_features: pd.DataFrame
     offer_features: pd.DataFrame
-    context: Mapping[str, Any]  # channel, placement_id, hour, weekday; position where decisions are logged
+    context: Mapping[str, Any]  # channel, placement_id, hour, weekday, us; position where decisions are logged
     affinity: NDArray[np.float64] | None  # relative, from a recommender that saw only what came before the row's block
     is_new: NDArray[np.bool_]  # the customer's first event
     y: NDArray[np.bool_]
@@ -85,6 +85,7 @@ class _World:
     directions: NDArray[np.int64]  # (n_columns,)
     seed: int
     grown: tuple[str, ...] = ()  # features that are left out, as they grow with the log's age
+    young: bool = False  # whether the log is too young for what goes by the date
 
     def weighted(self, selection: Selection | None) -> _World:
         """The same rows, counted by their weights; None: all the same."""
@@ -128,7 +129,7 @@ def learn_acceptance(
     otherwise = world.weighted(None if weighs else selection)
     other = None if selection is None else _probabilities(otherwise, fit)
     fit = selection_noted(fit, test, selection, weighs, other, seed)
-    fit = replace(fit, notes=(*fit.notes, *_grown_noted(world.grown)))
+    fit = replace(fit, notes=(*fit.notes, *_grown_noted(world.grown), *_young_noted(world.young)))
     held = named(world.encoder, world.directions)
     anyhow = replace(world, directions=np.zeros_like(world.directions))
     free = _probabilities(anyhow, fit) if held else None
@@ -146,7 +147,7 @@ def _world(
     masks = {"training": split.train, "validation": split.validation, "test": split.test}
     check_parts("acceptance", {name: table.y[mask] for name, mask in masks.items()})
     at = np.flatnonzero(split.train)
-    grown = _growing(features, table, at)
+    grown, young = _growing(features, table, at), _young(table)
     encoder = acceptance_encoder(
         features,
         table.customer_features.iloc[at],
@@ -156,6 +157,8 @@ def _world(
         {name: np.asarray(values, dtype=object)[at] for name, values in table.context.items()},
         affinity=table.affinity is not None and bool(np.isfinite(table.affinity[at]).any()),
         without=grown,
+        since_us=table.first_us,
+        young=young,
     )
     rows = encoder.rows(
         len(table.y), table.customer_features, table.offers, table.offer_features, table.context, table.affinity
@@ -166,7 +169,7 @@ def _world(
         name: Sample(Part(rows[mask], table.y[mask]), codes(customers[mask].tolist()), table.us[mask])
         for name, mask in (("train", split.train), ("validation", split.validation), ("test", split.test))
     }
-    return _World(encoder, parts, directions_of(encoder, rules.expected), seed, grown)
+    return _World(encoder, parts, directions_of(encoder, rules.expected), seed, grown, young)
 
 
 def _growing(features: FeatureSet, table: AcceptanceTable, rows: NDArray[np.int64]) -> tuple[str, ...]:
@@ -181,7 +184,20 @@ def _grown_noted(grown: Sequence[str]) -> list[str]:
         return []
     return [
         f"{len(grown)} counts reach further back than the log and would grow with its age alone, such as {grown[0]}; "
-        "they are left out, and totals are read per day instead."
+        "they are left out, and totals are read per day of the log instead."
+    ]
+
+
+def _young(table: AcceptanceTable) -> bool:
+    return table.first_us is not None and float(table.us.max() - table.first_us) < YOUNG_DAYS * US_PER_DAY
+
+
+def _young_noted(young: bool) -> list[str]:
+    if not young:
+        return []
+    return [
+        f"The log is younger than {YOUNG_DAYS:.0f} days: statistics of offers and the weekday would tell the date of "
+        "an impression, and are left out."
     ]
 
 
