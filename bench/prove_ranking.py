@@ -120,7 +120,6 @@ def online_retail_ranking(proof: Proof) -> None:
     retail = online_retail()
     past = retail.everything.before(retail.test_us)
     future = retail.everything.between(retail.test_us, retail.end_us)
-    future = future.part(np.isin(future.offer, past.offer))  # what was on sale when the lists are made
     both = {
         name: _fitted(proof, "online_retail", past, retail.test_us, model, {**params, "repeats": True})
         for name, (model, params) in RETAIL.items()

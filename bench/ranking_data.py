@@ -30,7 +30,11 @@ class Retail(NamedTuple):
 
 
 def online_retail() -> Retail:
-    """Purchases as the recipe of the project reads them; the catalogue holds every product that was ever sold."""
+    """Purchases as the recipe of the project reads them, of the products that were sold before the test part begins.
+
+    A product that is first sold later is in no catalogue of that day: that it is in the file is knowledge of the
+    future, as an offer that nobody ever took would be one that is about to be taken.
+    """
     db = duckdb.connect(config={"threads": 1})
     db.execute("SET TimeZone = 'UTC'")
     for name, value in (
@@ -45,7 +49,9 @@ def online_retail() -> Retail:
         f"SELECT customer_id, offer_id, epoch_us(occurred_at) AS us FROM ({(folder / 'events.sql').read_text()}) "
         "ORDER BY us, event_id"
     ).df()
-    catalogue = [_offer(str(row.offer_id), str(row.name)) for row in offers.itertuples(index=False)]
+    sold = set(events.loc[events["us"] < to_us(TEST), "offer_id"])
+    events = events[events["offer_id"].isin(sold)]
+    catalogue = [_offer(str(row.offer_id), str(row.name)) for row in offers[offers["offer_id"].isin(sold)].itertuples()]
     everything = interactions(
         events["customer_id"].tolist(), events["offer_id"].tolist(), events["us"].to_numpy(np.int64), catalogue
     )
