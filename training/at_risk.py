@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -13,22 +15,31 @@ from training.models.churn import chances
 from training.reasons import churn_reasons
 from training.scorers import ChurnScorer
 from training.scorers.churn import by_horizon
-from training.steps.churn_value import purchases_of, valued
+from training.steps.churn_value import purchases_of, valued, without_value
 from training.steps.inputs import Inputs
 
 
-def customers_at_risk(inputs: Inputs, scorer: ChurnScorer, k: int = 3) -> pd.DataFrame:
+@dataclass(frozen=True, slots=True)
+class AtRisk:
+    """The list, one row per customer, and what has to be known to read it."""
+
+    customers: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+
+def customers_at_risk(inputs: Inputs, scorer: ChurnScorer, k: int = 3) -> AtRisk:
     """Known customers active within the days of the settings before the last midnight, the greatest loss first.
 
     customer_id; `p_churn_<days>` for each horizon; `reason_1` … with what the feature holds and adds to the log-odds;
-    p_active, remaining, expected_loss over 360 days, NaN where purchases are too few to value anybody. Without money
-    they count purchases, and `unit` says so.
+    p_active, remaining, if_staying, expected_loss over 360 days, NaN where purchases are too few to value anybody.
+    Without money they count purchases, and `unit` says so. Where purchases do not show that anybody leaves, p_active
+    and remaining are NaN, and a note says so.
     """
     midnight_us = inputs.as_of_us // US_PER_DAY * US_PER_DAY
     there = read_risks(inputs.log, [midnight_us], inputs.settings.churn).rows["customer_id"].tolist()
     customers = [customer for customer in there if not is_anonymous(customer)]
     if not customers:
-        return pd.DataFrame({"customer_id": []})
+        return AtRisk(pd.DataFrame({"customer_id": []}))
     moment = pd.to_datetime(np.full(len(customers), midnight_us), unit="us", utc=True)
     asked = pd.DataFrame({"customer_id": customers, "event_timestamp": moment})
     features = customer_features_at(inputs.home, inputs.facts, asked)
@@ -42,13 +53,15 @@ def customers_at_risk(inputs: Inputs, scorer: ChurnScorer, k: int = 3) -> pd.Dat
     for rank in range(1, k + 1):
         found[f"reason_{rank}"] = _said(reasons[reasons["rank"] == rank]).reindex(range(len(found)))
     try:
-        found = found.assign(**valued(purchases_of(inputs), midnight_us, customers, p).columns)
-    except NotTrainable:
-        found = found.assign(p_active=np.nan, remaining=np.nan, expected_loss=np.nan, unit=None)
+        worth = valued(purchases_of(inputs), midnight_us, customers, p)
+        found, notes = found.assign(**worth.columns), worth.notes
+    except NotTrainable as error:
+        found = found.assign(p_active=np.nan, remaining=np.nan, if_staying=np.nan, expected_loss=np.nan, unit=None)
+        notes = (without_value(error.reason),)
     by = (
         found["expected_loss"].fillna(0.0) if found["expected_loss"].notna().any() else found[f"p_churn_{serving_days}"]
     )
-    return found.iloc[np.argsort(-by.to_numpy(np.float64), kind="stable")].reset_index(drop=True)
+    return AtRisk(found.iloc[np.argsort(-by.to_numpy(np.float64), kind="stable")].reset_index(drop=True), notes)
 
 
 def _said(reasons: pd.DataFrame) -> pd.Series:

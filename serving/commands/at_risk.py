@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from features.errors import BadInput, NboError
 from serving.settings import load_settings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMATS = (".csv", ".json", ".parquet")
 
@@ -15,6 +21,7 @@ FORMATS = (".csv", ".json", ".parquet")
 def run(*, out: Path | None, reasons: int, top: int | None, as_json: bool) -> int:
     """Writes or prints one row per customer at risk, the greatest expected loss first; exit code 0.
 
+    What has to be known to read the list is said on stderr, and in JSON under `notes` beside `customers`.
     `NboError` before a release with a churn model serves; `BadInput` for a file of another kind.
     """
     from features.facts import Facts
@@ -31,18 +38,25 @@ def run(*, out: Path | None, reasons: int, top: int | None, as_json: bool) -> in
     with closing(Facts(settings.home.facts_db)) as facts:
         inputs = read_inputs(settings.home, facts, settings.now(), 0)
         try:
-            table = customers_at_risk(inputs, release.churn, reasons)
+            found = customers_at_risk(inputs, release.churn, reasons)
         finally:
             inputs.log.db.close()
-    table = table if top is None else table.head(top)
+    table = found.customers if top is None else found.customers.head(top)
+    for note in found.notes:
+        print(note, file=sys.stderr)
     if out is None:
-        print(table.to_json(orient="records", indent=1) if as_json else table.to_csv(index=False), end="")
+        print(_as_json(table, found.notes) if as_json else table.to_csv(index=False), end="")
         return 0
     if out.suffix == ".parquet":
         table.to_parquet(out, index=False)
     elif out.suffix == ".json":
-        out.write_text(table.to_json(orient="records", indent=1))
+        out.write_text(_as_json(table, found.notes))
     else:
         table.to_csv(out, index=False)
     print(f"{len(table):,} customers at risk: {out}", file=sys.stderr)
     return 0
+
+
+def _as_json(table: pd.DataFrame, notes: Sequence[str]) -> str:
+    rows = json.loads(table.to_json(orient="records", double_precision=15))
+    return json.dumps({"notes": list(notes), "customers": rows}, indent=1, ensure_ascii=False) + "\n"

@@ -25,7 +25,9 @@ from training.canaries import refuse_future
 from training.dataset import open_log, read_risks
 from training.models.churn import Times
 from training.steps.churn import instants_for, learn_from_log
+from training.steps.churn_value import purchases_of, value_at_risk
 from training.steps.inputs import read_inputs
+from training.value import BgNbd
 
 N_DAYS, N_CUSTOMERS = 38, 700
 RULES = Churn(horizon_days=4, horizons=(2, 4, 6, 90), every_days=1, active_within_days=14)
@@ -144,13 +146,17 @@ def test_a_run_keeps_value_expected_loss_and_canaries_and_names_no_customer(run,
 
 
 def test_customers_at_risk_come_with_horizons_reasons_and_what_goes_with_them(run, inputs):
-    found = customers_at_risk(inputs, run.horizons.scorer, k=2)
+    at_risk = customers_at_risk(inputs, run.horizons.scorer, k=2)
+    found = at_risk.customers
+    assert at_risk.notes == ()
     assert found["customer_id"].is_unique
     assert not found["customer_id"].str.startswith("\x1f").any()  # who cannot be written to
     assert len(found) > 50
     assert (found["p_churn_2"] >= found["p_churn_4"]).all()
     assert (found["p_churn_4"] >= found["p_churn_6"]).all()
     assert found["expected_loss"].is_monotonic_decreasing
+    np.testing.assert_allclose(found["expected_loss"], found["p_churn_4"] * found["if_staying"])
+    np.testing.assert_allclose(found["remaining"], (found["p_active"] * found["if_staying"]).fillna(0.0))
     assert found["reason_1"].str.contains(r" = .* \([+-]", regex=True).all()
     features = {column.name.removeprefix("customer.") for column in run.fit.classifier.encoder.columns}
     assert set(found["reason_1"].str.split(" = ").str[0]) <= features
@@ -174,9 +180,57 @@ def test_the_command_writes_the_list_in_the_format_that_is_asked_for(serving, tm
     assert len(written) == 10
     assert {"customer_id", "p_churn_4", "reason_2", "expected_loss"} <= set(written.columns)
     at_risk.run(out=None, reasons=1, top=3, as_json=True)
-    assert [row["customer_id"] for row in json.loads(capsys.readouterr().out)] == written["customer_id"][:3].tolist()
+    told = json.loads(capsys.readouterr().out)
+    assert [row["customer_id"] for row in told["customers"]] == written["customer_id"][:3].tolist()
+    assert told["notes"] == []
     with pytest.raises(BadInput, match=r"\.csv, \.json, \.parquet"):
         at_risk.run(out=tmp_path / "list.xlsx", reasons=1, top=None, as_json=False)
+
+
+NOBODY_LEAVES = BgNbd(1.0, 10.0, 1e-4, 1e4)  # a and b at their limits, as where nobody falls silent for good
+
+
+def test_where_purchases_do_not_show_leaving_the_list_says_so_and_claims_nobody_to_be_active(
+    serving, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr("training.steps.churn_value.fit_bgnbd", lambda of: NOBODY_LEAVES)
+    at_risk.run(out=None, reasons=1, top=None, as_json=True)
+    printed = capsys.readouterr()
+    told = json.loads(printed.out)
+    assert len(told["notes"]) == 1
+    assert "no finite a, b" in told["notes"][0]
+    assert "p_active and remaining are left empty" in told["notes"][0]
+    assert told["notes"][0] in printed.err
+    for row in told["customers"]:
+        assert row["p_active"] is None
+        assert row["remaining"] is None
+        assert row["expected_loss"] == pytest.approx(row["p_churn_4"] * row["if_staying"], rel=1e-6)
+    at_risk.run(out=tmp_path / "list.csv", reasons=1, top=None, as_json=False)
+    assert told["notes"][0] in capsys.readouterr().err
+    assert pd.read_csv(tmp_path / "list.csv")["p_active"].isna().all()
+    at_risk.run(out=tmp_path / "list.json", reasons=1, top=5, as_json=False)
+    assert json.loads((tmp_path / "list.json").read_text())["notes"] == told["notes"]
+
+
+def test_a_run_whose_purchases_do_not_show_leaving_has_no_remaining_value(inputs, run, monkeypatch):
+    monkeypatch.setattr("training.steps.churn_value.fit_bgnbd", lambda of: NOBODY_LEAVES)
+    customers = [f"c{n:03}" for n in range(100)]
+    value = value_at_risk(
+        purchases_of(inputs), at(N_DAYS), at(30), np.arange(100), customers, np.full(100, 0.5), seed=0
+    )
+    assert "remaining_value" not in value.metrics
+    assert value.metrics["expected_loss"] > 0
+    assert any("do not show that customers leave" in note for note in value.notes)
+
+
+def test_with_too_few_purchases_the_list_says_that_nobody_is_valued(inputs, run, monkeypatch):
+    def few(of):
+        raise NotTrainable("customer value", "3 customers bought")
+
+    monkeypatch.setattr("training.steps.churn_value.fit_bgnbd", few)
+    found = customers_at_risk(inputs, run.horizons.scorer, k=1)
+    assert found.notes == ("Customers have no value and no expected loss: 3 customers bought.",)
+    assert found.customers["expected_loss"].isna().all()
 
 
 def test_without_a_churn_model_the_command_says_what_to_do(serving):

@@ -20,7 +20,7 @@ from training.models.churn_horizons import ChurnFit, learn_horizons
 from training.models.classifier_fit import ClassifierFit
 from training.reasons import contributions
 from training.split import split_instants
-from training.steps.churn_value import ValueAtRisk, purchases_of, value_at_risk
+from training.steps.churn_value import ValueAtRisk, purchases_of, value_at_risk, without_value
 from training.steps.foresight import refuse_foresight
 from training.steps.inputs import MAX_ROWS, Inputs, Progress, thinned
 from training.steps.kept import logged as kept_of_classifier
@@ -108,7 +108,7 @@ def at_risk_value(inputs: Inputs, table: ChurnTable, fit: ChurnFit) -> tuple[Val
         found = value_at_risk(purchases, midnight_us, last_us, rows, customers, fit.fit.p[there], inputs.seed)
     except NotTrainable as error:
         return None, error.reason
-    return found, found.report.no_money
+    return found, None
 
 
 def described(
@@ -130,9 +130,10 @@ def described(
             f"Purchases say no finite {', '.join(value.report.counts.at_limit)} of BG/NBD: a customer's chance to have "
             f"left for good after a purchase is {value.report.counts.leaving:.4f} on average."
         )
+    if value is not None:
+        notes += value.notes
     if unvalued is not None:
-        notes.append(f"Expected loss is counted in purchases, not money: {unvalued}." if value is not None
-                     else f"Customers have no value and no expected loss: {unvalued}.")  # fmt: skip
+        notes.append(without_value(unvalued))
     tables = {
         "horizons": pd.DataFrame([horizon_row(fit, one.horizon_days) for one in fit.horizons]),
         "slices_by_horizon": pd.concat([one.slices for one in fit.horizons], ignore_index=True),

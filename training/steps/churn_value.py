@@ -14,6 +14,7 @@ from training.models.churn import ChurnTable, slices_of
 from training.split import held_out
 from training.steps.inputs import Inputs
 from training.value import (
+    BgNbd,
     ValueReport,
     Worth,
     expected_loss,
@@ -38,17 +39,19 @@ class ValueAtRisk:
     rows: NDArray[np.intp]  # of the table of churn
     p_churn: NDArray[np.float64]
     worth: Worth  # of those who bought; a customer without a purchase has none
-    remaining: NDArray[np.float64]  # 0 without a purchase
+    remaining: NDArray[np.float64]  # 0 without a purchase; NaN where purchases do not show leaving
     loss: NDArray[np.float64]
+    notes: tuple[str, ...] = ()  # what purchases do not show
 
     @property
     def metrics(self) -> dict[str, float]:
-        return {
+        found = {
             **self.report.metrics,
             "expected_loss": float(self.loss.sum()),
             "remaining_value": float(self.remaining.sum()),
             "value_days": self.worth.days,
         }
+        return {name: value for name, value in found.items() if np.isfinite(value)}
 
     def by_segment(self, table: ChurnTable) -> pd.DataFrame:
         """segment, value, n_customers, mean_p_churn, remaining, expected_loss: sums over the customers at risk."""
@@ -79,12 +82,19 @@ class Valued:
     worth: Worth  # of those who bought; a customer without a purchase has none
     p_active: NDArray[np.float64]  # NaN without a purchase
     remaining: NDArray[np.float64]  # 0 without a purchase
+    if_staying: NDArray[np.float64]  # `remaining` of who has not left; 0 without a purchase
     loss: NDArray[np.float64]
+    notes: tuple[str, ...] = ()
 
     @property
     def columns(self) -> dict[str, object]:
-        unit = "currency" if self.worth.valued else "purchases"
-        return {"p_active": self.p_active, "remaining": self.remaining, "expected_loss": self.loss, "unit": unit}
+        return {
+            "p_active": self.p_active,
+            "remaining": self.remaining,
+            "if_staying": self.if_staying,
+            "expected_loss": self.loss,
+            "unit": "currency" if self.worth.valued else "purchases",
+        }
 
 
 def purchases_of(inputs: Inputs) -> pd.DataFrame:
@@ -103,23 +113,52 @@ def purchases_of(inputs: Inputs) -> pd.DataFrame:
 def valued(purchases: pd.DataFrame, at_us: int, customers: Sequence[str], p_churn: NDArray[np.float64]) -> Valued:
     """By models fitted on the purchases before `at_us`; without money each purchase counts 1.
 
-    `NotTrainable` where there are too few of them.
+    Where purchases do not show that anybody leaves, `p_active` and `remaining` would say that nobody does: both are
+    NaN, and leaving is P(churn)'s alone. `NotTrainable` where there are too few purchases.
     """
     before = repeats_of(*_columns(sample_of(purchases)), at_us)
-    counts, (money, _) = fit_bgnbd(before), money_of(before)
+    counts, (money, no_money) = fit_bgnbd(before), money_of(before)
     known = purchases[purchases["customer_id"].isin(set(customers))]
     worth = worth_of(counts, money, repeats_of(*_columns(known), at_us), days=YEAR_DAYS)
     index, theirs = pd.Index(list(customers)), list(worth.customers)
     p = pd.Series(p_churn, index=index).reindex(theirs).to_numpy(np.float64)
     found = pd.DataFrame(
-        {"p_active": worth.p_active, "remaining": worth.remaining, "loss": expected_loss(p, worth)}, index=theirs
+        {
+            "p_active": worth.p_active,
+            "remaining": worth.remaining,
+            "if_staying": worth.if_active,
+            "loss": expected_loss(p, worth),
+        },
+        index=theirs,
     ).reindex(index)
+    known_to_leave = 1.0 if counts.knows_leaving else np.nan
     return Valued(
         worth,
-        found["p_active"].to_numpy(np.float64),
-        found["remaining"].fillna(0.0).to_numpy(np.float64),
+        found["p_active"].to_numpy(np.float64) * known_to_leave,
+        found["remaining"].fillna(0.0).to_numpy(np.float64) * known_to_leave,
+        found["if_staying"].fillna(0.0).to_numpy(np.float64),
         found["loss"].fillna(0.0).to_numpy(np.float64),
+        tuple(said for said in (leaving_unknown(counts), money_unknown(no_money)) if said is not None),
     )
+
+
+def leaving_unknown(counts: BgNbd) -> str | None:
+    """What follows where purchases do not show that anybody leaves for good."""
+    if counts.knows_leaving:
+        return None
+    return (
+        f"Purchases do not show that customers leave for good (BG/NBD has no finite "
+        f"{', '.join(name for name in counts.at_limit if name in 'ab')}): p_active and remaining are left empty; "
+        f"expected loss is P(churn) times purchases at each customer's rate so far, as if who stays never leaves."
+    )
+
+
+def without_value(reason: str) -> str:
+    return f"Customers have no value and no expected loss: {reason}."
+
+
+def money_unknown(no_money: str | None) -> str | None:
+    return None if no_money is None else f"Expected loss is counted in purchases, not money: {no_money}."
 
 
 def sample_of(purchases: pd.DataFrame) -> pd.DataFrame:
@@ -144,7 +183,7 @@ def value_at_risk(
     """
     report = judge_value(*_columns(sample_of(purchases)), until_us, n_draws=N_DRAWS, seed=seed)
     there = valued(purchases, at_us, customers, p_churn)
-    return ValueAtRisk(report, at_us, rows, p_churn, there.worth, there.remaining, there.loss)
+    return ValueAtRisk(report, at_us, rows, p_churn, there.worth, there.remaining, there.loss, there.notes)
 
 
 def _columns(purchases: pd.DataFrame) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]]:

@@ -19,6 +19,7 @@ MIN_CUSTOMERS, MIN_REPEATERS = 100, 30
 MOST_TERMS, SMALL = 500, 1e-12  # of a series, and of what is left out of it
 # Where a likelihood still rises, a parameter stands for its limit: all customers alike, or nobody who ever leaves.
 LEAST, MOST = 1e-4, {"r": 1e4, "alpha": 1e7, "a": 50.0, "b": 1e4}
+LITTLE = 0.01  # a mean chance to leave that a and b at their limits may have made: 50 of 10,050 is the most
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,11 @@ class BgNbd:
     def at_limit(self) -> tuple[str, ...]:
         """The parameters for which the data know no finite value above 0."""
         return tuple(name for name, most in MOST.items() if not LEAST * 1.001 < getattr(self, name) < most * 0.999)
+
+    @property
+    def knows_leaving(self) -> bool:
+        """Whether purchases show that customers leave for good; if not, `p_active` is 1 for anybody's silence."""
+        return self.leaving >= LITTLE or not {"a", "b"} & set(self.at_limit)
 
     def p_active(self, of: Repeats) -> Numbers:
         """The chance that the customer has not dropped out, (n,); 1 for who bought once, as that follows a repeat."""

@@ -312,12 +312,22 @@ def test_where_nobody_ever_leaves_the_limit_is_named_and_the_rate_goes_on():
     fit = fit_bgnbd(of)
     assert "a" in fit.at_limit
     assert fit.leaving < 1e-4
+    assert not fit.knows_leaving
     assert fit.p_active(of) == pytest.approx(np.ones(300), abs=1e-3)
     assert fit.purchases(of, 50.0) == pytest.approx(np.full(300, 50.0), rel=0.02)
 
 
 def test_no_parameter_of_a_planted_truth_is_at_its_limit(cdnow):
-    assert fit_bgnbd(cdnow[0]).at_limit == ()
+    fit = fit_bgnbd(cdnow[0])
+    assert fit.at_limit == ()
+    assert fit.knows_leaving
+
+
+def test_one_chance_of_leaving_for_all_is_at_a_limit_and_is_knowledge_all_the_same():
+    """a and b grow without end at a ratio where everybody leaves alike, here after one purchase in three."""
+    assert BgNbd(1.0, 10.0, 50.0, 100.0).at_limit == ("a",)
+    assert BgNbd(1.0, 10.0, 50.0, 100.0).knows_leaving
+    assert not BgNbd(1.0, 10.0, 50.0, 1e4).knows_leaving  # the least chance that their limits allow
 
 
 def test_a_range_that_makes_no_sense_is_named():
