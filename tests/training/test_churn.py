@@ -14,7 +14,7 @@ from features.events import US_PER_DAY
 from features.live import Instant, feature_table
 from tests.contracts.test_scorers import FEATURES as ODD_FEATURES
 from tests.training.builders import churn_scorer
-from training.models.churn import ChurnTable, Times
+from training.models.churn import ChurnTable, Times, slices_of
 from training.models.churn_horizons import learn_horizons
 from training.scorers import ChurnScorer, read_scorer, scorer_files
 from training.scorers.churn import Step, by_horizon
@@ -93,7 +93,26 @@ def test_the_metrics_of_each_horizon_and_the_canaries_are_kept(learned):
         assert np.isfinite(metrics[name])
     assert metrics["h30_auc"] == pytest.approx(metrics["auc"])
     assert metrics["h7_rate"] > metrics["h30_rate"] > metrics["h90_rate"]
-    assert set(learned[0].horizons[0].slices["slice"]) == {"tenure", "purchases", "customer"}
+
+
+def test_a_slice_that_holds_everybody_is_left_out_and_said(learned):
+    """Nobody in this world ever bought or was active: the three segments have one value each."""
+    fit, table, _ = learned
+    assert not len(fit.horizons[0].slices)
+    assert not len(fit.fit.slices)
+    run = described(fit, {}, None, None, 200, table)
+    assert not len(run.fit.tables["slices_by_horizon"])
+    assert "No slice by tenure: all of the test part are '30 days or more'." in run.fit.notes
+    assert "No slice by purchases: all of the test part are 'none'." in run.fit.notes
+
+
+def test_the_slices_that_tell_customers_apart_stay(learned):
+    """By hand: tenure 5 and 40 days, no purchase in either row."""
+    table = learned[1]
+    features = table.features.assign(days_since_first_activity=40.0, purchases_ever=0.0, active_days_7d=1.0)
+    features.loc[1, "days_since_first_activity"] = 5.0
+    found = slices_of(changed(table, features=features), np.array([0, 1]))
+    assert found == {"tenure": ["30 days or more", "under 30 days"], "customer": ["light", "new"]}
 
 
 def test_a_scorer_with_horizons_comes_back_from_its_files_the_same(learned):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -147,6 +147,18 @@ def encoded(encoder: Encoder, features: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def slices_of(table: ChurnTable, rows: NDArray[np.intp]) -> dict[str, list[object]]:
+    """The segments that tell customers apart: one that holds everybody says nothing beside the whole."""
+    by = segments_of(table, rows)
+    alike = same_for_all(by)
+    return {name: values for name, values in by.items() if name not in alike}
+
+
+def same_for_all(by: Mapping[str, Sequence[object]]) -> dict[str, object]:
+    """The columns with one value, and that value."""
+    return {name: values[0] for name, values in by.items() if len(set(values)) == 1}
+
+
+def segments_of(table: ChurnTable, rows: NDArray[np.intp]) -> dict[str, list[object]]:
     """By tenure, purchases, and new, light or heavy: active on more days than the median of who is not new."""
     tenure = table.features["days_since_first_activity"].to_numpy(np.float64)[rows]
     bought = table.features["purchases_ever"].to_numpy(np.float64)[rows]

@@ -15,7 +15,7 @@ from features.events import US_PER_DAY
 from features.history import customer_features_at
 from training.dataset import read_risks, snapshot_instants
 from training.frame_scores import scored_by
-from training.models.churn import ChurnTable, Times
+from training.models.churn import ChurnTable, Times, same_for_all, segments_of
 from training.models.churn_horizons import ChurnFit, learn_horizons
 from training.models.classifier_fit import ClassifierFit
 from training.reasons import contributions
@@ -120,6 +120,7 @@ def described(
     table: ChurnTable,
 ) -> ChurnRun:
     """Tables, figures and sentences for the run."""
+    alike = same_for_all(segments_of(table, fit.learned.rows))
     notes = [
         "Churned means silent: no activity for the horizon. A longer silence is never more likely than a shorter one.",
         *(f"The horizon of {days} days is left out: {reason}." for days, reason in sorted(left_out.items())),
@@ -134,6 +135,7 @@ def described(
         notes += value.notes
     if unvalued is not None:
         notes.append(without_value(unvalued))
+    notes += [f"No slice by {kind}: all of the test part are {only!r}." for kind, only in alike.items()]
     tables = {
         "horizons": pd.DataFrame([horizon_row(fit, one.horizon_days) for one in fit.horizons]),
         "slices_by_horizon": pd.concat([one.slices for one in fit.horizons], ignore_index=True),
