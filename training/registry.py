@@ -22,6 +22,7 @@ from features.definitions import FeatureSet
 from features.errors import BrokenRelease, Conflict, NotFound, PromotionRefused
 from features.home import Home
 from training.gates import Passage, judge_by, read_bounds
+from training.read_back import read_back
 from training.releases import (
     CHALLENGER,
     CHAMPION,
@@ -37,6 +38,7 @@ from training.releases import (
     write_through,
 )
 from training.scorers import FORMAT, digest, json_bytes, load_release, read_pointer
+from training.stored import stored
 from training.tracking import MODELS, RELEASE, ensure_registered, files_of, tracking
 
 __all__ = [
@@ -108,16 +110,19 @@ def register_release(client: Any, pins: Pins, features: FeatureSet, run_id: str 
 
 
 def read_pins(client: Any, number: str) -> tuple[Pins, bytes]:
-    """What release `number` pins, and its feature set as JSON; `NotFound` if there is no such release."""
-    from mlflow.artifacts import load_text
+    """What release `number` pins, and its feature set as JSON.
+
+    `NotFound` if there is no such release, `BrokenRelease` if its pins cannot be read.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
         source = client.get_model_version(RELEASE, number).source
     except MlflowException as error:
         raise NotFound("release", number) from error
-    pins = msgspec.json.decode(load_text(f"{source}/pins.json"), type=Pins)
-    return pins, load_text(f"{source}/features.json").encode()
+    pinned, features = stored(f"{source}/pins.json"), stored(f"{source}/features.json")
+    with read_back(f"release {number}", "pins.json"):
+        return msgspec.json.decode(pinned, type=Pins), features
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +276,8 @@ def export(client: Any, home: Home, number: str, pins: Pins, features: bytes) ->
             write_through(path, body)
         for folder in {path.parent for path in staged.rglob("*")} | {staged}:
             flush_folder(folder)
-        load_release(staged, digest(manifest))  # what cannot be loaded is never pointed at
+        with read_back(f"release {number}", "one of its files"):
+            load_release(staged, digest(manifest))  # what cannot be loaded is never pointed at
         if target.exists():
             os.replace(target, old)
         os.replace(staged, target)
@@ -286,19 +292,21 @@ def release_files(client: Any, number: str, pins: Pins, features: bytes) -> dict
     """Every file of a release with its manifest; the same release gives the same bytes."""
     versions = {RELEASE: number, **pins.versions}
     recommender = files_of(client, "recommender", _needed(pins, "recommender"))
-    offers = json_bytes([offer["offer_id"] for offer in json.loads(recommender["offers.json"])])
+    with read_back(f"recommender {pins.versions['recommender']}", "offers.json"):
+        offers = json_bytes([offer["offer_id"] for offer in json.loads(recommender["offers.json"])])
     files = {"offers.json": offers, "features.json": features}
-    files |= _folder(recommender, "scorer", "recommender", pins.versions["recommender"])
-    files |= _folder(recommender, "popularity", "popularity", pins.versions["recommender"])
+    ranks = pins.versions["recommender"]
+    files |= _folder(recommender, "scorer", "recommender", f"recommender {ranks}", ranks)
+    files |= _folder(recommender, "popularity", "popularity", f"recommender {ranks}", ranks)
     if pins.versions["acceptance"] is None:
-        files |= _folder(recommender, "prior", "acceptance", None)
+        files |= _folder(recommender, "prior", "acceptance", f"recommender {ranks}", None)
     for name in ("acceptance", "churn"):
         pinned = pins.versions[name]
         if pinned is not None:
             found = files_of(client, name, pinned)
-            files |= _folder(found, "scorer", name, pinned)
+            files |= _folder(found, "scorer", name, f"{name} {pinned}", pinned)
             if "uplift/scorer.json" in found:  # of the churn model, where a holdout told who is moved by an offer
-                files |= _folder(found, "uplift", "uplift", pinned)
+                files |= _folder(found, "uplift", "uplift", f"{name} {pinned}", pinned)
     manifest = {
         "format": FORMAT,
         "release": number,
@@ -326,11 +334,12 @@ def _needed(pins: Pins, name: str) -> str:
     return pinned
 
 
-def _folder(files: Mapping[str, bytes], source: str, target: str, number: str | None) -> dict[str, bytes]:
-    """The files of one scorer under another name, its version filled in."""
+def _folder(files: Mapping[str, bytes], source: str, target: str, version: str, number: str | None) -> dict[str, bytes]:
+    """The files of one scorer under another name, its version filled in. `version` is that of the model, in words."""
     found = {name.replace(source, target, 1): body for name, body in files.items() if name.startswith(f"{source}/")}
     head = f"{target}/scorer.json"
-    found[head] = json_bytes({**json.loads(found[head]), "version": number or ""})
+    with read_back(version, f"{source}/scorer.json"):
+        found[head] = json_bytes({**json.loads(found[head]), "version": number or ""})
     return found
 
 

@@ -26,6 +26,7 @@ from training.evaluation.validation import known_at
 from training.interactions import Interactions
 from training.models.recipes import Recipe, fit_recipe
 from training.models.recommender import MIN_JUDGED
+from training.read_back import read_back
 from training.registry import CHALLENGER, CHAMPION, alias_of, read_pins
 from training.scorers import FittedRecommender, read_scorer
 from training.steps.inputs import Inputs, read_inputs
@@ -142,14 +143,22 @@ def _served(client: Any, number: str) -> Served:
     version = pins.versions["recommender"]
     assert version is not None  # a release always has one
     files = files_of(client, "recommender", version)
-    offers = tuple(offer["offer_id"] for offer in msgspec.json.decode(files["offers.json"]))
+    of = f"recommender {version}"
+    with read_back(of, "offers.json"):
+        offers = tuple(offer["offer_id"] for offer in msgspec.json.decode(files["offers.json"]))
+    with read_back(of, "recipe.json"):
+        recipe = recipe_of_version(version, files)
+    with read_back(of, "scorer"):
+        scorer = cast(FittedRecommender, read_scorer(files, "scorer", offers))
+    with read_back(of, "popularity"):
+        popularity = cast(FittedRecommender, read_scorer(files, "popularity", offers))
     run = client.get_run(client.get_model_version("recommender", version).run_id).data
     return Served(
         release=number,
         version=version,
-        recipe=recipe_of_version(version, files),
-        scorer=cast(FittedRecommender, read_scorer(files, "scorer", offers)),
-        popularity=cast(FittedRecommender, read_scorer(files, "popularity", offers)),
+        recipe=recipe,
+        scorer=scorer,
+        popularity=popularity,
         offers=offers,
         test_from_us=int(run.params["test_from_us"]),
         until_us=int(run.params["until_us"]),

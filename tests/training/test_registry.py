@@ -63,6 +63,7 @@ def register(client, verdict="beats", acceptance=True, ndcg=0.3, known=None):
     recommender = {
         "offers.json": msgspec.json.encode(OFFERS),
         "judged.npz": judged(ndcg),
+        "recipe.json": b'{"model": "als"}',
         **under("scorer", factor_scorer()),
         **under("popularity", popularity_scorer()),
         **under("prior", UncalibratedAcceptance("", 0.02, 0.0, 1.0)),

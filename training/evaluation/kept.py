@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.evaluation.ranking import RankingReport
+from training.read_back import read_back
+
+JUDGED = "judged.npz"  # the file of it, beside the scorer
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,17 @@ def judged_bytes(report: RankingReport) -> bytes:
     return buffer.getvalue()
 
 
-def judged_from(body: bytes) -> KeptJudged:
-    with np.load(io.BytesIO(body), allow_pickle=False) as read:
-        return KeptJudged(
+def judged_from(body: bytes, version: str) -> KeptJudged:
+    """`BrokenRelease` names the version and the file, where the bytes are cut, garbled, or of other customers."""
+    with read_back(version, JUDGED), np.load(io.BytesIO(body), allow_pickle=False) as read:
+        kept = KeptJudged(
             customers=tuple(read["customers"].tolist()),
             cutoffs=tuple(read["cutoffs"].tolist()),
             exclude_seen=bool(read["exclude_seen"]),
             values={name.removeprefix("metric_"): read[name] for name in read.files if name.startswith("metric_")},
         )
+        expected = len(kept.customers), len(kept.cutoffs)
+        for name, values in kept.values.items():
+            if values.shape != expected:
+                raise ValueError(f"{name} has shape {values.shape}, expected {expected}")
+        return kept

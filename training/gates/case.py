@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,10 +12,12 @@ import msgspec
 
 from features.catalogue import Offer
 from training.gates.measure import Lists, Measured, Times, measure
+from training.read_back import read_back
+from training.stored import stored
 
 Rows = list[dict[str, Any]]
 TABLES = ("slices", "reliability", "candidates")  # of a run, where it has them
-JUDGED, FIGURE, AT = "judged.npz", "ndcg", 10  # of a recommender: what each customer's list was worth
+FIGURE, AT = "ndcg", 10  # of a recommender: what each customer's list was worth
 
 
 class Valued(msgspec.Struct, frozen=True):
@@ -94,12 +95,11 @@ def standing_of(client: Any, folder: Path, number: str) -> Standing:
 
 
 def run_of(client: Any, name: str, version: str) -> ModelRun:
-    from mlflow.artifacts import load_text
-
+    """`BrokenRelease` names the version and the file of the run that cannot be read."""
     run = client.get_run(client.get_model_version(name, version).run_id)
     held = {Path(one.path).name for one in client.list_artifacts(run.info.run_id, "tables")}
     tables = {
-        title: msgspec.json.decode(load_text(f"{run.info.artifact_uri}/tables/{title}.json"))
+        title: _rows(f"{name} {version}", f"tables/{title}.json", run.info.artifact_uri)
         for title in TABLES
         if f"{title}.json" in held
     }
@@ -108,19 +108,23 @@ def run_of(client: Any, name: str, version: str) -> ModelRun:
     return ModelRun(version, dict(data.metrics), dict(data.params), dict(data.tags), tables, judged)
 
 
+def _rows(version: str, path: str, uri: str) -> Rows:
+    body = stored(f"{uri}/{path}")
+    with read_back(version, path):
+        return msgspec.json.decode(body, type=Rows)
+
+
 def _per_customer(version: str) -> dict[str, float]:
     """NDCG@10 by customer, as the training kept it; empty where it kept none."""
-    from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    from training.evaluation.kept import judged_from
+    from training.evaluation.kept import JUDGED, judged_from
 
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            uri = f"models:/recommender/{version}/artifacts/scorer/{JUDGED}"
-            kept = judged_from(Path(download_artifacts(uri, dst_path=scratch)).read_bytes())
-        except (MlflowException, OSError):
-            return {}
+    try:
+        body = stored(f"models:/recommender/{version}/artifacts/scorer/{JUDGED}")
+    except (MlflowException, OSError):
+        return {}
+    kept = judged_from(body, f"recommender {version}")
     if AT not in kept.cutoffs or FIGURE not in kept.values:
         return {}
     values = kept.values[FIGURE][:, kept.cutoffs.index(AT)].tolist()

@@ -5,9 +5,13 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from features.errors import BrokenRelease
+from training.read_back import DAMAGE
 from training.release_files import json_bytes
 from training.scorers.acceptance import AcceptanceScorer, UncalibratedAcceptance
 from training.scorers.blend import BlendScorer
@@ -39,8 +43,16 @@ def scorer_files(scorer: Scorer) -> dict[str, bytes]:
 
 
 def read_scorer(files: Mapping[str, bytes], folder: str, offer_map: tuple[str, ...]) -> Scorer:
-    """The scorer under `folder` of already checked files."""
+    """The scorer under `folder` of already checked files. `BrokenRelease` names an array that cannot be read."""
     prefix = f"{folder}/" if folder else ""
     meta = json.loads(files[f"{prefix}scorer.json"])
-    arrays = {name: np.load(io.BytesIO(files[f"{prefix}{name}.npy"]), allow_pickle=False) for name in meta["arrays"]}
+    arrays = {name: _array(files, f"{prefix}{name}.npy") for name in meta["arrays"]}
     return SCORERS[meta["kind"]].made_of(meta, arrays, offer_map)
+
+
+def _array(files: Mapping[str, bytes], name: str) -> NDArray[Any]:
+    try:
+        found: NDArray[Any] = np.load(io.BytesIO(files[name]), allow_pickle=False)
+    except DAMAGE as error:
+        raise BrokenRelease(f"{name}: {type(error).__name__}: {error}") from error
+    return found
