@@ -57,6 +57,7 @@ __all__ = [
     "read_pins",
     "register_release",
     "shadow",
+    "shadow_since",
 ]
 
 
@@ -228,6 +229,13 @@ def _shadow_of(home: Home) -> str | None:
         lines = [line for line in alias_history(home) if line["alias"] == SHADOW]
         return lines[-1]["to"] if lines else None
     return None if pointer is None else pointer.release
+
+
+def shadow_since(home: Home) -> tuple[str | None, str | None]:
+    """The shadow there is, and since when, where the history tells."""
+    number = _shadow_of(home)
+    lines = [line for line in alias_history(home) if line["alias"] == SHADOW]
+    return number, (lines[-1]["at"] if number is not None and lines and lines[-1]["to"] == number else None)
 
 
 def _number(client: Any, release: str) -> str:

@@ -105,6 +105,7 @@ def shadow_report(*, as_json: bool) -> int:
     """How the shadow's answers compare with those that were shown, from the log."""
     from features.sqlite_log import SqliteLog
     from serving.shadowed import compared
+    from training.registry import shadow_since
 
     settings = load_settings()
     log = SqliteLog(settings.home.log_db)
@@ -116,7 +117,11 @@ def shadow_report(*, as_json: bool) -> int:
         print(msgspec.json.encode(found).decode())
         return 0
     if not found:
-        print("no decision was scored by a shadow yet: run `nbo models shadow RELEASE` and let customers come")
+        standing, at = shadow_since(settings.home)
+        if standing is None:
+            print("no decision was scored by a shadow yet: run `nbo models shadow RELEASE` and let customers come")
+        else:
+            print(f"release {standing} is the shadow{f' since {at}' if at else ''}, no decision was scored yet")
     for one in found:
         print(
             f"release {one.release} beside {one.served}: {one.n_decisions:,} decisions, "

@@ -107,6 +107,19 @@ def test_without_promotions_the_history_says_so(home, nbo):
     assert nbo("models", "history") == (0, "no release was promoted yet\n", "")
 
 
+def test_a_shadow_that_has_scored_nothing_yet_is_named_with_its_moment(home, nbo):
+    before = "no decision was scored by a shadow yet: run `nbo models shadow RELEASE` and let customers come\n"
+    assert nbo("models", "shadow") == (0, before, "")
+    home.releases.mkdir(parents=True)
+    with releases.pointer_lock(home):
+        releases.point(home, "shadow", "3", "00")
+        releases.remember(home, None, "3", "ada", None, NOW, alias="shadow", kind="shadow", sha256="00")
+    said = f"release 3 is the shadow since {NOW.isoformat()}, no decision was scored yet\n"
+    assert nbo("models", "shadow") == (0, said, "")
+    (home.releases / "history.jsonl").unlink()
+    assert nbo("models", "shadow") == (0, "release 3 is the shadow, no decision was scored yet\n", "")
+
+
 def test_the_gates_are_printed_as_a_file_and_a_wrong_bound_is_named(home, nbo):
     assert set(tomllib.loads(nbo("models", "gates")[1])) == set(GATES)
     home.root.mkdir(exist_ok=True)
