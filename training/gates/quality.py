@@ -169,7 +169,10 @@ class SliceBounds(Bounds, frozen=True, kw_only=True, forbid_unknown_fields=True)
 def slices(case: Case, bounds: SliceBounds) -> Iterator[Check]:
     """Slices that both runs have and that are large enough; chance is allowed for, the more the more there are."""
     assert case.champion is not None
-    pairs = list(_common(case, bounds.min_rows))
+    every = list(_common(case))
+    pairs = [one for one in every if min(map(_size, one[2:])) >= bounds.min_rows]
+    small = len(every) - len(pairs)
+    left_out = f"; {small} more, of fewer than {bounds.min_rows:,} rows, were not judged" if small else ""
     z = _z_of(len(pairs))
     for name, metric, new, old in pairs:
         allowed = bounds.max_auc_drop if metric == "auc" else bounds.max_ndcg_drop * old[FIGURE]
@@ -180,17 +183,17 @@ def slices(case: Case, bounds: SliceBounds) -> Iterator[Check]:
         if drop - noise > allowed:
             yield Check(False, said, drop, allowed)
     if pairs:
-        yield Check(True, f"{len(pairs)} slices of both releases were compared")
+        yield Check(True, f"{len(pairs)} slices of both releases were compared{left_out}")
     else:
-        yield silent(f"no slice of both releases has {bounds.min_rows} rows")
+        yield silent(f"no slice of both releases has {bounds.min_rows:,} rows{left_out.replace(' more', '')}")
 
 
-def _common(case: Case, min_rows: int) -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any]]]:
+def _common(case: Case) -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any]]]:
     """Model, metric, and the slice of each; rankings of other days by their gain over the baseline, as over all."""
     assert case.champion is not None
     for name in ("recommender", *CLASSIFIERS):
         runs = [one.models.get(name) for one in (case.challenger, case.champion)]
-        new, old = (_slices_of(run, min_rows) for run in runs)
+        new, old = (_slices_of(run) for run in runs)
         metric = "auc"
         if name == "recommender" and runs[0] is not None and runs[1] is not None:
             metric = FIGURE if _same_days(runs[0], runs[1]) else f"{FIGURE}_gain"
@@ -199,9 +202,9 @@ def _common(case: Case, min_rows: int) -> Iterator[tuple[str, str, dict[str, Any
                 yield name, metric, new[key], old[key]
 
 
-def _slices_of(run: ModelRun | None, min_rows: int) -> Mapping[tuple[str, str], dict[str, Any]]:
+def _slices_of(run: ModelRun | None) -> Mapping[tuple[str, str], dict[str, Any]]:
     rows = run.tables.get("slices", []) if run is not None else []
-    return {(str(row["slice"]), str(row["value"])): row for row in rows if _size(row) >= min_rows}
+    return {(str(row["slice"]), str(row["value"])): row for row in rows}
 
 
 def _size(row: Mapping[str, Any]) -> float:

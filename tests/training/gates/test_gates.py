@@ -215,6 +215,19 @@ def test_a_slice_that_only_one_release_has_is_not_compared():
     assert said("slices", both([a_slice("new", auc=0.5)], [a_slice("old", auc=0.9)])).passage == "no verdict"
 
 
+def test_slices_too_small_to_judge_are_counted():
+    rows = [a_slice("web", 500), a_slice("app", 499), a_slice("shop", 12)]
+    assert said("slices", both(rows, rows)).said == (
+        "1 slices of both releases were compared; 2 more, of fewer than 500 rows, were not judged"
+    )
+    one_is_small = both([a_slice("web", 500)], [a_slice("web", 499)])
+    found = said("slices", one_is_small)
+    assert (found.passage, found.said) == (
+        "no verdict", "no slice of both releases has 500 rows; 1, of fewer than 500 rows, were not judged",
+    )  # fmt: skip
+    assert said("slices", both(rows[:1], rows[:1])).said == "1 slices of both releases were compared"
+
+
 def test_many_slices_that_only_chance_moves_refuse_in_few_of_many_trials():
     """Equal releases, 20 slices: whether any is refused is asked at 5 % at most; no drop is allowed for."""
     rng = np.random.default_rng(1)
