@@ -155,6 +155,23 @@ def pictures_of(document: Document) -> dict[str, Picture]:
     return found
 
 
+def without_pictures(document: Document) -> Document:
+    """The same for where no picture can be seen; sections of nothing else go too. Its data are whole."""
+    return msgspec.structs.replace(document, blocks=_unpictured(document.blocks))
+
+
+def _unpictured(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+    kept: list[Block] = []
+    for block in blocks:
+        if isinstance(block, Fold | Section):
+            left = _unpictured(block.blocks)
+            if left or not block.blocks:
+                kept.append(msgspec.structs.replace(block, blocks=left))
+        elif not isinstance(block, Picture):
+            kept.append(block)
+    return tuple(kept)
+
+
 def _pictures(blocks: tuple[Block, ...]) -> list[Picture]:
     held = []
     for block in blocks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.report.document import Bullets, Cell, Column, Document, Section, Table, Tone
+from experiments.report.document import Bullets, Cell, Column, Document, Section, Table, Tone, without_pictures
 from serving.commands.documents import hand_over, wanted_format
 from serving.settings import Settings, load_settings
 from training.comparison import Comparison, Figure, Made, Metric
@@ -18,6 +18,8 @@ def compare(
     """Prints or writes the comparison; exit code 0. `NotFound` names a release or alias that there is not."""
     wanted = wanted_format(out, format, as_json=as_json)
     document = made(load_settings(), first, second)
+    if out is None and wanted == "md":
+        document = without_pictures(document)  # their words alone lead nowhere in a terminal
     hand_over(document, out, "comparison", wanted, as_json=as_json)
     return 0
 
@@ -50,9 +52,12 @@ def document_of(found: Comparison, first: Standing, second: Standing, drawn: Seq
         *drawn,
         Section(title="How to read it", blocks=(Bullets(NOTES),)),
     ]
+    lede = f"Differences are release {b} minus release {a}, with 95 % intervals."
+    if a == b:
+        lede = f"Both are one release, {a}: there is nothing to compare, and what differs in time or memory is chance."
     return Document(
         title=f"Release {b} against release {a}",
-        lede=f"Differences are release {b} minus release {a}, with 95 % intervals.",
+        lede=lede,
         blocks=tuple(blocks),
         data=found,
     )

@@ -9,6 +9,7 @@ import pytest
 
 from experiments.report.document import pictures_of
 from experiments.report.render import as_files, render
+from serving.commands import models_compare
 from serving.commands.models_compare import document_of
 from serving.commands.models_compare_pictures import pictures
 from tests.training.gates.cases import ALIKE, JULY, a_slice, recommender, standing
@@ -96,6 +97,28 @@ def test_the_document_has_every_figure_and_its_pictures(both):
     data = msgspec.json.decode(files["comparison.json"])
     assert data["serving"][1]["p99_ms"] == 1.0
     assert data["metrics"][0]["name"] == "ndcg_at_10"
+
+
+def test_one_release_beside_itself_is_said_to_be_one(both):
+    found = compared((both[0], both[0]))
+    assert document_of(found, both[0], both[0], []).lede == (
+        "Both are one release, 1: there is nothing to compare, and what differs in time or memory is chance."
+    )
+    assert "minus" in str(document_of(compared(both), *both, []).lede)
+
+
+@pytest.mark.parametrize(("given", "there"), [({}, False), ({"format": "html"}, True), ({"out": "made.md"}, True)])
+def test_pictures_are_told_of_only_where_they_can_be_looked_at(both, monkeypatch, tmp_path, capsys, given, there):
+    found = compared(both)
+    document = document_of(found, *both, pictures(found, *both))
+    monkeypatch.setattr(models_compare, "load_settings", lambda: None)
+    monkeypatch.setattr(models_compare, "made", lambda *_: document)
+    where = {"out": tmp_path / given["out"]} if "out" in given else {}
+    models_compare.compare("1", "2", **{**given, **where})
+    said = where["out"].read_text() if where else capsys.readouterr().out
+    assert "NDCG@10 0.3200" in said or not there
+    assert ("Picture" in said or "<svg" in said) == there
+    assert "0.3200 (0.3100" in said
 
 
 def test_releases_without_tables_have_no_pictures():
