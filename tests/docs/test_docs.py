@@ -40,6 +40,12 @@ def test_every_relative_link_leads_somewhere(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_holds_a_placeholder_for_a_figure(page):
+    found = re.findall(r"\b(?:TODO|TBD|FIXME|XXX|[A-Z]+_(?:SAID|RANK|FIGURE))\b", page.read_text())
+    assert not found, found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_nbo_command_in_the_docs_exists(page, commands):
     for text in COMMAND.findall(page.read_text()):
         words = [word for word in shlex.split(text.replace("…", "")) if not word.startswith("-")]
