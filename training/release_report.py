@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -86,7 +86,7 @@ def report_release(
     reports = {name: evaluate(scorer, judged) for name, scorer in _scorers(judged, served, other, again).items()}
     ours = f"release {number}"
     text, data = comparison(reports, ours, seed)
-    sentences = _sentences(reports, ours, seed)
+    sentences = _sentences(reports, ours, _same_recipe(served, other) if again else (), seed)
     read = (
         f"{same_test} registered candidates have been judged on this test part, this one among them: the more there "
         "are, the more the best of them is flattered."
@@ -210,15 +210,31 @@ def _scorers(judged: Judged, served: Served, other: Served | None, again: bool) 
 
     found = {
         f"release {served.release}": fitted(served.recipe),
-        "popularity": fitted(Recipe("popularity", {"repeats": served.recipe.repeats})),
+        "popularity": fitted(_popularity(served.recipe.repeats)),
     }
     return found | ({f"release {other.release}": fitted(other.recipe)} if other is not None else {})
 
 
-def _sentences(reports: Mapping[str, RankingReport], ours: str, seed: int) -> list[str]:
+def _popularity(repeats: bool) -> Recipe:
+    return Recipe("popularity", {"repeats": repeats})
+
+
+def _same_recipe(served: Served, other: Served | None) -> tuple[str, ...]:
+    """Who is fitted again by the very recipe of this release."""
+    others = {"popularity": _popularity(served.recipe.repeats)}
+    if other is not None:
+        others[f"release {other.release}"] = other.recipe
+    return tuple(name for name, recipe in others.items() if recipe == served.recipe)
+
+
+def _sentences(reports: Mapping[str, RankingReport], ours: str, same: Collection[str], seed: int) -> list[str]:
     said = []
     for name, report in reports.items():
-        if name != ours:
+        if name in same:
+            said.append(
+                f"{ours.capitalize()} has the same recipe as {name}: fitted again, there is nothing to compare."
+            )
+        elif name != ours:
             gain = difference(reports[ours], report, "ndcg", 10, seed)
             word = "better" if gain.low > 0 else "worse" if gain.high < 0 else "not better"
             said.append(f"{ours.capitalize()} is {word} than {name}: NDCG@10 {shown(gain, signed=True)}.")

@@ -117,6 +117,14 @@ def test_a_release_is_beside_popularity_and_the_champion_pair_by_pair(reported):
     assert "release 2" not in reported("2").data["recommender"]["differences"]  # it is the champion itself
 
 
+def test_a_recipe_like_its_own_leaves_nothing_to_compare_when_both_are_fitted_again(reported):
+    again = reported("2").data["sentences"]
+    assert again == ["Release 2 has the same recipe as popularity: fitted again, there is nothing to compare."]
+    assert all("the same recipe" not in one for one in reported("1").data["sentences"])
+    served = reported("2", days=LATER_DAYS).data["sentences"]  # what was learned differs in days, whatever the recipe
+    assert all("the same recipe" not in one for one in served)
+
+
 def test_the_flag_segments_lists_and_missing_models_are_in_the_report(reported):
     report = reported()
     assert report.data["recommender"]["exclude_seen"] is False
