@@ -149,7 +149,9 @@ def train(
     search: Annotated[
         bool, typer.Option("--search", help="Search for the best recommender and its parameters first.")
     ] = False,
-    budget: Annotated[str | None, typer.Option(help="Of the search: 90s, 10m, 2h (10m).")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Of the search, beyond what a plain training tries: 90s, 10m, 2h (10m).")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(help="Processes of the search (2).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the last search.")] = False,
     json: JSON = False,

@@ -103,7 +103,7 @@ def train(
                 fit, found = recommender.search_from_log(inputs, interactions, search, client, progress)
             recipe = fit.recipe
             number = register("recommender", recommender.logged(fit, inputs, found))
-            reports.append(_report("recommender", number, fit, started, () if found is None else (found.sentence,)))
+            reports.append(_report("recommender", number, fit, started, () if found is None else found.notes))
         if which in ("acceptance", "all"):
             known = recipe or recommender.registered_recipe(client)
             reports.append(

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import optuna
 import pytest
 
 from features.data_settings import Recommender
@@ -21,9 +22,20 @@ from training.models.base import RecommenderModel
 from training.models.recipes import Offered, Recipe
 from training.models.recommender import cut, learn_from
 from training.search import Search, resumable, search_recipes, seconds_of
-from training.search.run import searched
-from training.search.study import About, data_digest, loaded, new_study, only_search, storage_of, take_up
-from training.search.trial import DEFAULTS, ERROR, MODEL, recipe_from
+from training.search.run import _ended_early, _fail_orphans, _progress, searched
+from training.search.study import (
+    About,
+    about_of,
+    data_digest,
+    loaded,
+    new_study,
+    offer,
+    only_search,
+    plain_in,
+    storage_of,
+    take_up,
+)
+from training.search.trial import DEFAULTS, ERROR, MODEL, PLAIN, WORKER, recipe_from
 from training.search.worker import Task, work
 from training.tracking import tracking
 
@@ -43,11 +55,11 @@ def begun(tmp_path, parts):
     return lambda models, at_most: begin(tmp_path, parts, models, at_most)
 
 
-def begin(folder, parts, models, at_most):
+def begin(folder, parts, models, at_most, plain=()):
     about = About(data_digest(parts.validation), 17, 5, True, models)
     with storage_of(folder) as storage:
-        name = new_study(storage, about)
-    return Task(folder, name, parts.validation, models, True, 5, time.time() + 600, 1, at_most=at_most)
+        name = new_study(storage, about, plain)
+    return Task(folder, name, parts.validation, models, True, 5, 1, at_most=at_most)
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +159,92 @@ def test_what_a_crash_left_running_is_taken_up_and_tried_again(begun):
         assert take_up(study) == 0
 
 
+def plain_of(name, **params):
+    return Recipe(name, {**RECOMMENDERS[name].defaults, **params, "repeats": True}, 5)
+
+
+def test_what_a_plain_training_tries_is_tried_first_and_never_pruned(tmp_path, parts, monkeypatch):
+    best = RECOMMENDERS["own_frequency"]
+
+    def upside_down(past, until_us, params, seed):
+        scorer = RECOMMENDERS["popularity"].fit(past, until_us, {}, seed)
+        return replace(scorer, scores=-scorer.scores)
+
+    monkeypatch.setitem(RECOMMENDERS, "worst", RecommenderModel("worst", upside_down, lambda suggest: {}, {}))
+    plain = (*[Recipe(best.name, {**best.defaults, "repeats": True}, seed) for seed in range(6)], Recipe("worst"))
+    task = begin(tmp_path, parts, ("own_frequency", "recent_popularity"), 8, plain)
+    work(task, 1)
+    found = trials(task)
+    assert [recipe_from(trial) for trial in found[:7]] == list(plain)
+    assert recipe_from(found[7]).model == "recent_popularity"
+    assert [trial.state.name for trial in found[:7]] == ["COMPLETE"] * 7
+    assert found[6].params == {}  # no choice of the sampler's: it is not among what is varied
+
+
+def test_what_a_plain_training_tries_comes_to_its_end_whatever_the_budget(tmp_path, parts, monkeypatch):
+    monkeypatch.setattr("training.search.run.searched", lambda validation, search, repeats: (CHEAP, {"ease": "dear"}))
+    plain = tuple(plain_of(name) for name in ("popularity", "own_frequency", "ease", "als"))
+    home, said = Home(tmp_path), []
+    with tracking(home) as client:
+        found = search_recipes(
+            home, client, parts.validation, Search(budget_s=1, jobs=1),
+            plain=plain, as_of_us=17, repeats=True, seed=5, say=said.append,
+        )  # fmt: skip
+    with storage_of(home.search) as storage:
+        tried = loaded(storage, found.study).trials
+    first = [trial for trial in tried if PLAIN in trial.user_attrs]
+    assert {recipe_from(trial).model for trial in first} == {recipe.model for recipe in plain}
+    assert [trial.state.name for trial in first] == ["COMPLETE"] * 4
+    assert found.figure >= max(trial.value for trial in first)
+    assert "ease was tried as it is, not varied: dear." in found.notes
+    assert not found.left_out
+    assert "4 defaults to begin before the budget" in said[0]
+
+
+def test_models_whose_trials_did_not_end_are_named_with_the_reason(begun, monkeypatch):
+    monkeypatch.setitem(RECOMMENDERS, "broken", RecommenderModel("broken", broken, lambda suggest: {}, {}))
+    task = begun(("broken", "own_frequency", "popularity", "recent_popularity"), 1)
+    work(task, 1)
+    with storage_of(task.folder) as storage:
+        study = loaded(storage, task.study)
+        for worker in (1, 2):
+            trial = study.ask()
+            trial.suggest_categorical(MODEL, list(about_of(study).models))
+            trial.set_user_attr(WORKER, worker)
+        _fail_orphans(study, {2: "alive"})
+        study.tell(2, state=optuna.trial.TrialState.PRUNED)
+        assert _ended_early(study) == [
+            "broken: 1 of 1 trials failed; MemoryError: no room for it.",
+            "own_frequency: 1 of 1 trials failed; its process died, as for lack of memory.",
+            "popularity: 1 of 1 trials pruned; the median trial had been better so far.",
+            "recent_popularity: 1 trials not begun; the search ended before.",
+        ]
+
+
+def test_a_recipe_of_a_plain_training_that_a_crash_stopped_is_tried_again_as_such(tmp_path, parts):
+    plain = (plain_of("own_frequency"),)
+    task = begin(tmp_path, parts, CHEAP, None, plain)
+    with storage_of(task.folder) as storage:
+        study = loaded(storage, task.study)
+        study.ask()
+        take_up(study)
+        assert plain_in(study, "WAITING") == 1
+        offer(study, about_of(study), plain)
+        assert plain_in(study, "WAITING") == 1
+        offer(study, about_of(study), (*plain, plain_of("popularity")))
+        assert plain_in(study, "WAITING") == 2
+
+
+def test_progress_is_told_also_between_the_last_default_and_the_start_of_the_clock(tmp_path, parts):
+    task = begin(tmp_path, parts, CHEAP, None, (plain_of("popularity"),))
+    with storage_of(task.folder) as storage:
+        study = loaded(storage, task.study)
+        study.ask()
+        assert _progress(study).endswith(", 0 defaults to begin before the budget")
+        study.set_user_attr("until", time.time() - 1)
+        assert _progress(study).endswith(", 0:00 left")
+
+
 def test_there_is_nothing_to_resume_before_the_first_search(tmp_path):
     with pytest.raises(BadInput, match="no search to go on with") as caught:
         resumable(Home(tmp_path))
@@ -195,7 +293,7 @@ def test_a_search_killed_in_a_trial_goes_on_where_it_was(tmp_path, parts, monkey
     process.close()
     assert (resumable(home).name, resumable(home).as_of_us, resumable(home).seed) == (task.study, 17, 5)
     said: list[str] = []
-    same = {"as_of_us": 17, "repeats": True, "seed": 5}
+    same = {"plain": (), "as_of_us": 17, "repeats": True, "seed": 5}
     go_on = Search(budget_s=200, jobs=1, resume=True, at_most=6)
     with tracking(home) as client:
         found = search_recipes(home, client, parts.validation, go_on, say=said.append, **same)

@@ -27,7 +27,7 @@ def seconds_of(text: str) -> float:
 class Search:
     """What was asked for."""
 
-    budget_s: float = 600.0  # of trials; the choice, the test part and the last fit come after it
+    budget_s: float = 600.0  # of trials beyond those of a plain training; choice, test and last fit come after
     jobs: int = 2  # processes
     resume: bool = False  # go on with the newest study instead of a new one
     at_most: int | None = None  # trials that end, with those of before a resume; None: as many as there is time for

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,10 +18,12 @@ import numpy as np
 from features.errors import BadInput, Conflict
 from features.home import Home
 from training.evaluation.validation import Validation
-from training.search.trial import DEFAULTS, ERROR, MODEL
+from training.models.recipes import Recipe
+from training.search.trial import DEFAULTS, ERROR, MODEL, PLAIN
 
 STUDY = "recommender"
 STOPPED = "it was stopped before it ended"
+UNTIL = "until"  # user attribute of a study: as of time.time(); no trial begins later
 
 
 class About(msgspec.Struct, frozen=True):
@@ -96,17 +99,42 @@ def loaded(storage: Any, name: str, seed: int = 0) -> Any:
     return optuna.load_study(study_name=name, storage=storage, sampler=sampler, pruner=pruner)
 
 
-def new_study(storage: Any, about: About) -> str:
-    """Its name; every model is waiting to be tried as it is first, the cheap ones before the dear."""
+def new_study(storage: Any, about: About, plain: Sequence[Recipe] = ()) -> str:
+    """Its name; `plain` is waiting to be tried first, then every other model as it is, the cheap before the dear."""
     import optuna
 
     taken = {int(name.rpartition("-")[2]) for name in _names(storage)}
     name = f"{STUDY}-{max(taken, default=0) + 1}"
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
     study.set_user_attr("about", msgspec.json.encode(about).decode())
+    offer(study, about, plain)
     for model in about.models:
-        study.enqueue_trial({MODEL: model}, user_attrs={DEFAULTS: True})
+        if all(recipe.model != model for recipe in plain):
+            study.enqueue_trial({MODEL: model}, user_attrs={DEFAULTS: True})
     return name
+
+
+def offer(study: Any, about: About, plain: Sequence[Recipe]) -> None:
+    """What a training without a search tries waits to be tried, unless the study has it already."""
+    known = {trial.user_attrs.get(PLAIN) for trial in study.get_trials(deepcopy=False)}
+    order = {model: at for at, model in enumerate(about.models)}  # the cheap before the dear
+    for recipe in sorted(plain, key=lambda recipe: order.get(recipe.model, len(order))):
+        text = msgspec.json.encode(recipe).decode()
+        if text not in known:
+            fixed = {MODEL: recipe.model} if recipe.model in order else {}
+            study.enqueue_trial(fixed, user_attrs={PLAIN: text})
+
+
+def until_of(study: Any) -> float:
+    """When the last trial may begin; infinity while the clock does not run yet."""
+    until = study.user_attrs.get(UNTIL)
+    return math.inf if until is None else float(until)
+
+
+def plain_in(study: Any, *states: str) -> int:
+    """How many trials of what a training without a search tries are in one of these states."""
+    trials = study.get_trials(deepcopy=False)
+    return sum(PLAIN in trial.user_attrs and trial.state.name in states for trial in trials)
 
 
 def newest(storage: Any) -> str | None:
@@ -162,4 +190,4 @@ def fail(study: Any, trial: Any, why: str) -> None:
 
 
 def _defaults(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {DEFAULTS: True} if attributes.get(DEFAULTS) else {}
+    return {name: attributes[name] for name in (DEFAULTS, PLAIN) if name in attributes}

@@ -10,7 +10,7 @@ import msgspec
 
 from training.evaluation.validation import Validation
 from training.models.tried import FIGURE
-from training.search.trial import BY_WINDOW, CURVE, ERROR, INTERVAL, METRICS, RECIPE, SECONDS
+from training.search.trial import BY_WINDOW, CURVE, ERROR, INTERVAL, METRICS, RECIPE, SECONDS, model_name
 from training.tracking import code_version
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Tracked:
     def _log(self, trial: Any) -> None:
         attributes = trial.user_attrs
         recipe = json.loads(attributes[RECIPE]) if RECIPE in attributes else {}
-        model = recipe.get("model", trial.params.get("model", "unknown"))
+        model = model_name(trial)
         began = int(trial.datetime_start.timestamp() * 1000)
         ended = int(trial.datetime_complete.timestamp() * 1000)
         run = self._client.create_run(

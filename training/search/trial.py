@@ -17,6 +17,8 @@ from training.models.tried import AT, METRIC, tried
 
 MODEL = "model"
 DEFAULTS = "defaults"  # user attribute of a trial that takes a model as it is
+PLAIN = "plain"  # user attribute: the recipe, one that a training without a search tries, and so comes to its end
+WORKER = "worker"  # user attribute: the number of the process that runs it
 RECIPE, METRICS, INTERVAL, BY_WINDOW, CURVE, SECONDS, ERROR = (
     "recipe", "metrics", "interval", "by_window", "curve", "seconds", "error",
 )  # fmt: skip
@@ -40,14 +42,22 @@ class Prefixed:
 
 
 def suggested(trial: Any, models: Sequence[str], *, repeats: bool, seed: int) -> Recipe:
-    """The recipe of a trial: a model at its defaults where the study wants that, else from its space."""
+    """The recipe of a trial: what the study asks for, or a model at its defaults, or one of its space."""
+    if PLAIN in trial.user_attrs:
+        recipe = msgspec.json.decode(trial.user_attrs[PLAIN], type=Recipe)
+        if recipe.model in models:  # else it is too dear to be varied, and nothing the sampler could learn from
+            trial.suggest_categorical(MODEL, list(models))
+        return recipe
     model = model_of(trial.suggest_categorical(MODEL, list(models)))
     params = {} if trial.user_attrs.get(DEFAULTS) else model.space(Prefixed(trial, model.name))
     return recipe_of(model, params, repeats=repeats, seed=seed)
 
 
 def run_trial(trial: Any, validation: Validation, models: Sequence[str], *, repeats: bool, seed: int) -> float:
-    """NDCG@10 over the windows; `TrialPruned` where the first windows leave little hope, whatever a fit raises else."""
+    """NDCG@10 over the windows; `TrialPruned` where the first windows leave little hope, whatever a fit raises else.
+
+    What a training without a search tries is never pruned.
+    """
     import optuna
 
     started = time.perf_counter()
@@ -60,7 +70,8 @@ def run_trial(trial: Any, validation: Validation, models: Sequence[str], *, repe
         trial.set_user_attr(BY_WINDOW, by_window)
         trial.set_user_attr(SECONDS, time.perf_counter() - started)
         trial.report(by_window[-1], window)
-        if window + 1 < len(validation.windows) and trial.should_prune():
+        may_prune = PLAIN not in trial.user_attrs and window + 1 < len(validation.windows)
+        if may_prune and trial.should_prune():
             raise optuna.TrialPruned
 
     found = tried(validation, recipe, after)
@@ -71,6 +82,15 @@ def run_trial(trial: Any, validation: Validation, models: Sequence[str], *, repe
     trial.set_user_attr(CURVE, list(found.curve))
     trial.set_user_attr(SECONDS, time.perf_counter() - started)
     return found.figure
+
+
+def model_name(trial: Any) -> str:
+    """Also of a trial that has no recipe yet."""
+    for known in (RECIPE, PLAIN):
+        if known in trial.user_attrs:
+            return str(msgspec.json.decode(trial.user_attrs[known])["model"])
+    waiting = trial.system_attrs.get("fixed_params", {})
+    return str(trial.params.get(MODEL) or waiting.get(MODEL, "unknown"))
 
 
 def recipe_from(trial: Any) -> Recipe:

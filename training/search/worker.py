@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from training.evaluation.validation import Validation
-from training.search.study import loaded, storage_of
-from training.search.trial import ERROR, run_trial
+from training.search.study import loaded, storage_of, until_of
+from training.search.trial import ERROR, WORKER, run_trial
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,6 @@ class Task:
     models: tuple[str, ...]
     repeats: bool
     seed: int
-    until: float  # as of time.time(); no trial begins later
     n_threads: int  # of BLAS, in each process
     parent: int | None = None  # the process without which nobody waits for results
     at_most: int | None = None  # trials of the whole study; None: as many as there is time for
@@ -40,11 +39,13 @@ def work(task: Task, number: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     with storage_of(task.folder) as storage, threadpool_limits(task.n_threads), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        while time.time() < task.until and (task.parent is None or os.getppid() == task.parent):
-            known = loaded(storage, task.study).get_trials(deepcopy=False)
-            if task.at_most is not None and n_asked(known) >= task.at_most:
+        while task.parent is None or os.getppid() == task.parent:
+            study = loaded(storage, task.study)
+            known = study.get_trials(deepcopy=False)
+            enough = task.at_most is not None and n_asked(known) >= task.at_most
+            if enough or time.time() >= until_of(study):
                 return
-            try_one(loaded(storage, task.study, task.seed + 7919 * number + len(known)), task)
+            try_one(loaded(storage, task.study, task.seed + 7919 * number + len(known)), task, number)
 
 
 def n_asked(trials: Sequence[Any]) -> int:
@@ -52,11 +53,12 @@ def n_asked(trials: Sequence[Any]) -> int:
     return sum(trial.state.name != "WAITING" for trial in trials)
 
 
-def try_one(study: Any, task: Task) -> None:
+def try_one(study: Any, task: Task, number: int) -> None:
     """One trial, told to the study as complete, pruned or failed."""
     import optuna
 
     trial = study.ask()
+    trial.set_user_attr(WORKER, number)
     try:
         figure = run_trial(trial, task.validation, task.models, repeats=task.repeats, seed=task.seed)
     except optuna.TrialPruned:

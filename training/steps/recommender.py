@@ -13,7 +13,7 @@ from training.evaluation.kept import judged_bytes
 from training.evaluation.pictures import by_candidate, by_cutoff, by_epoch, by_segment
 from training.frame_scores import scored_by
 from training.interactions import Interactions
-from training.models.recipes import Offered, Recipe
+from training.models.recipes import Offered, Recipe, Size, default_recipes
 from training.models.recommender import RecommenderFit, cut, learn_from, learn_recommender
 from training.registry import CHALLENGER, alias_of
 from training.scorers import Scorer, json_bytes
@@ -37,8 +37,9 @@ def search_from_log(
     end, say, rules = _until(inputs, interactions), _told(progress), inputs.settings.recommender
     say("reading the windows")
     parts = cut(interactions, inputs.profiles_at, rules, end, SEARCH_WINDOWS)
+    plain = default_recipes(Size.of(parts.interactions), repeats=rules.repeats, seed=inputs.seed)
     found = search_recipes(
-        inputs.home, client, parts.validation, search,
+        inputs.home, client, parts.validation, search, plain=plain.recipes,
         as_of_us=inputs.as_of_us, repeats=rules.repeats, seed=inputs.seed, say=say,
     )  # fmt: skip
     return learn_from(parts, Offered(found.recipes, found.left_out), inputs.seed, say), found
