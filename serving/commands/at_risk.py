@@ -34,7 +34,10 @@ def run(*, out: Path | None, reasons: int, top: int | None, as_json: bool) -> in
     settings = load_settings()
     release = load_champion(settings.home.releases)
     if release is None or release.churn is None:
-        raise NboError("no release with a churn model serves: run `nbo train churn` and `nbo models promote`")
+        raise NboError(
+            "no release with a churn model serves: run `nbo train all`, as a release needs a recommender too "
+            "(`nbo train churn` once there is one), and `nbo models promote`"
+        )
     with closing(Facts(settings.home.facts_db)) as facts:
         inputs = read_inputs(settings.home, facts, settings.now(), 0)
         try:

@@ -235,7 +235,7 @@ def test_with_too_few_purchases_the_list_says_that_nobody_is_valued(inputs, run,
 
 def test_without_a_churn_model_the_command_says_what_to_do(serving):
     serving.churn = None
-    with pytest.raises(NboError, match="nbo train churn"):
+    with pytest.raises(NboError, match="run `nbo train all`, as a release needs a recommender"):
         at_risk.run(out=None, reasons=1, top=None, as_json=False)
 
 
