@@ -13,7 +13,7 @@ from training.evaluation.intervals import mean_interval
 from training.evaluation.judged import NEW_OFFER_DAYS
 from training.evaluation.lists import HEAD
 from training.evaluation.ranking import LIST_AT, RankingReport, difference, intervals
-from training.evaluation.segments import segment_table
+from training.evaluation.segments import EVERYBODY, segment_table
 
 FIGURES = (("ndcg", 10), ("recall", 10), ("precision", 10), ("map", 10), ("mrr", 10), ("ndcg", 50), ("recall", 50))
 TITLES = {"ndcg": "NDCG", "recall": "Recall", "precision": "Precision", "map": "MAP", "mrr": "MRR"}
@@ -54,7 +54,8 @@ def comparison(reports: Mapping[str, RankingReport], first: str, seed: int = 0) 
         _segments(segments.to_dict("records"), others[0] if others else None),
         f"New customers took nothing before, light ones up to the median number of different offers, heavy ones more. "
         f"New offers were first taken in the {NEW_OFFER_DAYS} days before the cut-off, or not yet; the whole catalogue "
-        "is ranked either way. A customer who took nothing of a kind is left out of that line.\n",
+        "is ranked either way. A customer who took nothing of a kind is left out of that line."
+        f"{_of_everybody(segments.to_dict('records'))}\n",
     ]
     data = {
         "exclude_seen": report.exclude_seen,
@@ -106,6 +107,12 @@ def _bare(value: float) -> Interval:
 
 def _or_none(value: float) -> float | None:
     return value if np.isfinite(value) else None
+
+
+def _of_everybody(rows: list[dict[str, Any]]) -> str:
+    """A sentence for each segment that tells nobody apart."""
+    names = [f"{row['value']} {row['slice']}" for row in rows if EVERYBODY in row["definition"]]
+    return "".join(f" Here the line of {name} holds everybody who was judged." for name in names)
 
 
 def _segments(rows: list[dict[str, Any]], other: str | None) -> str:

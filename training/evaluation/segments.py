@@ -9,11 +9,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from training.evaluation.intervals import mean_intervals
+from training.evaluation.judged import NEW_OFFER_DAYS
 
 if TYPE_CHECKING:
     from training.evaluation.ranking import RankingReport
 
 SHOWN = (("ndcg", 10), ("recall", 10))
+DEFINITIONS = {
+    ("customers", "all"): "everybody who was judged",
+    ("customers", "new"): "took nothing before",
+    ("customers", "light"): "took up to the median number of different offers before, of those who took any",
+    ("customers", "heavy"): "took more different offers before than that median",
+    ("offers", "new"): f"took an offer first taken in the {NEW_OFFER_DAYS} days before the cut-off, or not yet",
+    ("offers", "old"): f"took an offer first taken more than {NEW_OFFER_DAYS} days before the cut-off",
+}
+EVERYBODY = "here everybody who was judged"
 
 
 def customer_segments(n_taken: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
@@ -26,7 +36,8 @@ def customer_segments(n_taken: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]
 def segment_table(report: RankingReport, against: RankingReport | None = None, seed: int = 0) -> pd.DataFrame:
     """One row per segment that holds somebody: n, each figure with its interval, and the difference to `against`.
 
-    The offers' segments keep the whole catalogue in the ranking and ask only for the relevant offers of that kind.
+    `definition` says who is in it, and when that is everybody. The offers' segments keep the whole catalogue in the
+    ranking and ask only for the relevant offers of that kind.
     """
     rows = []
     parts: dict[str, NDArray[np.bool_]] = {"all": np.ones(len(report), np.bool_), **report.segments}
@@ -38,7 +49,12 @@ def segment_table(report: RankingReport, against: RankingReport | None = None, s
         there: NDArray[np.bool_] = ~np.isnan(columns[:, 0])
         if there.any():
             rows.append(_row("offers", name, columns[there], _other(against, name, there), seed))
-    return pd.DataFrame(rows)
+    return pd.DataFrame([row | {"definition": _definition(row, len(report))} for row in rows])
+
+
+def _definition(row: dict[str, object], n_judged: int) -> str:
+    said = DEFINITIONS[str(row["slice"]), str(row["value"])]
+    return f"{said}; {EVERYBODY}" if row["n_customers"] == n_judged and row["value"] != "all" else said
 
 
 def _columns(report: RankingReport, kind: str | None = None) -> NDArray[np.float64]:

@@ -99,6 +99,11 @@ def test_who_took_little_or_nothing_before_is_a_segment_and_so_is_an_offer_first
     table = segment_table(report, against=report).set_index(["slice", "value"])
     assert table.loc[("customers", "new"), "n_customers"] == 1
     assert table.loc[("customers", "all"), "ndcg_at_10_gain"] == 0
+    assert table.loc[("customers", "new"), "definition"] == "took nothing before"
+    assert table.loc[("offers", "new"), "definition"] == (  # all four took offer 3 alone, which is new
+        "took an offer first taken in the 30 days before the cut-off, or not yet; here everybody who was judged"
+    )
+    assert table.loc[("customers", "all"), "definition"] == "everybody who was judged"
 
 
 def test_a_paired_difference_needs_the_same_customers():
