@@ -255,7 +255,7 @@ def test_without_repeats_what_was_taken_is_neither_ranked_nor_relevant(past):
 def test_per_customer_figures_are_kept_as_bytes_that_repeat(fit):
     body = judged_bytes(fit.ranking)
     assert body == judged_bytes(fit.ranking)
-    kept = judged_from(body)
+    kept = judged_from(body, "recommender 1")
     assert kept.customers == fit.ranking.customers
     assert kept.exclude_seen is False
     np.testing.assert_allclose(kept.values["ndcg"], fit.ranking.values["ndcg"], atol=1e-6)
