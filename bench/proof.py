@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +43,26 @@ class Proof:
 
     def progress(self, what: str) -> None:
         self.console.print(what, style="dim")
+
+
+def prove(sections: Mapping[str, Callable[[Proof], None]], doc: str | None, quick: str) -> int:
+    """The command line of a proof: every section, or those named; 1 where a line does not hold. `quick` is its help."""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--only", nargs="+", choices=list(sections), metavar="SECTION", help=", ".join(sections))
+    args = parser.parse_args()
+    proof = Proof(quick=args.quick)
+    for name, section in sections.items():
+        if args.only and name not in args.only:
+            continue
+        started = time.perf_counter()
+        proof.progress(f"== {name}")
+        section(proof)
+        proof.progress(f"== {name}: {time.perf_counter() - started:.0f} s")
+    for failure in proof.failures:
+        print(f"FAILED  {failure}")
+    print("all proofs hold" if not proof.failures else f"{len(proof.failures)} of the proofs failed")
+    return int(bool(proof.failures))
 
 
 def shared_data() -> Path:

@@ -7,12 +7,10 @@ without them the sections that need them fail.
 
 from __future__ import annotations
 
-import argparse
 import sys
-import time
 from collections.abc import Callable
 
-from bench.proof import Proof
+from bench.proof import Proof, prove
 from bench.prove_asos import asos
 from bench.prove_hillstrom import hillstrom
 from bench.prove_offpolicy import open_bandit
@@ -41,24 +39,5 @@ SECTIONS: dict[str, Callable[[Proof], None]] = {
 }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the simulations")
-    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), metavar="SECTION", help=", ".join(SECTIONS))
-    args = parser.parse_args()
-    proof = Proof(quick=args.quick)
-    for name, section in SECTIONS.items():
-        if args.only and name not in args.only:
-            continue
-        started = time.perf_counter()
-        proof.progress(f"== {name}")
-        section(proof)
-        proof.progress(f"== {name}: {time.perf_counter() - started:.0f} s")
-    for failure in proof.failures:
-        print(f"FAILED  {failure}")
-    print("all proofs hold" if not proof.failures else f"{len(proof.failures)} of the proofs failed")
-    return int(bool(proof.failures))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(prove(SECTIONS, __doc__, "a tenth of the simulations"))

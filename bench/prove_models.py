@@ -7,40 +7,24 @@ of the best known single method. Targets are printed, not enforced. `--quick` ta
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import sys
-import time
+from collections.abc import Callable
 
-from bench.proof import Proof
+from bench.proof import Proof, prove
+from bench.prove_acceptance import acceptance
+from bench.prove_churn import churn
+from bench.prove_cold import cold
+from bench.prove_ranking import ranking
+from bench.prove_uplift import uplift
 
-SECTIONS = {  # section -> module of this folder and its function
-    "ranking": ("prove_ranking", "ranking"),
-    "cold": ("prove_cold", "cold"),
-    "acceptance": ("prove_acceptance", "acceptance"),
-    "churn": ("prove_churn", "churn"),
-    "uplift": ("prove_uplift", "uplift"),
+SECTIONS: dict[str, Callable[[Proof], None]] = {
+    "ranking": ranking,
+    "cold": cold,
+    "acceptance": acceptance,
+    "churn": churn,
+    "uplift": uplift,
 }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer folds, seeds and draws")
-    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), metavar="SECTION", help=", ".join(SECTIONS))
-    args = parser.parse_args()
-    proof = Proof(quick=args.quick)
-    for name, (module, function) in SECTIONS.items():
-        if args.only and name not in args.only:
-            continue
-        started = time.perf_counter()
-        proof.progress(f"== {name}")
-        getattr(importlib.import_module(f"bench.{module}"), function)(proof)
-        proof.progress(f"== {name}: {time.perf_counter() - started:.0f} s")
-    for failure in proof.failures:
-        print(f"FAILED  {failure}")
-    print("all proofs hold" if not proof.failures else f"{len(proof.failures)} of the proofs failed")
-    return int(bool(proof.failures))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(prove(SECTIONS, __doc__, "fewer folds, seeds and draws"))
