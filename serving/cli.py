@@ -9,15 +9,15 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Literal
 
 import typer
 
-JSON = Annotated[bool, typer.Option("--json", help="Print machine-readable results.")]
+from serving.cli_experiments import experiment_app
+from serving.cli_models import models_app
+from serving.cli_shared import JSON, usage_errors
 
 app = typer.Typer(
     name="nbo",
@@ -28,9 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 features_app = typer.Typer(no_args_is_help=True, help="Features: list, build, apply, materialize, check.")
-models_app = typer.Typer(no_args_is_help=True, help="Releases: list, compare, promote, rollback, history, shadow.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys: create, list, token, revoke.")
-experiment_app = typer.Typer(no_args_is_help=True, help="Experiments: list, plan, start, stop, decide, report.")
 report_app = typer.Typer(no_args_is_help=True, help="Reports: engagement, churn.")
 app.add_typer(features_app, name="features")
 app.add_typer(models_app, name="models")
@@ -178,122 +176,6 @@ def train(
     train_now()
 
 
-@models_app.command("list")
-def models_list(json: JSON = False) -> None:
-    """Every registered version with its metrics and aliases."""
-    from serving.commands.models import list_models
-
-    list_models(as_json=json)
-
-
-@models_app.command("promote")
-def models_promote(
-    release: Annotated[str, typer.Argument(help="A release number, or the challenger.")] = "challenger",
-    force: Annotated[bool, typer.Option("--force", help="Promote although a gate refuses; needs --reason.")] = False,
-    reason: Annotated[str | None, typer.Option(help="Why; kept in the history.")] = None,
-    json: JSON = False,
-) -> None:
-    """Export a release and make it the champion that the service answers with."""
-    from serving.commands.models import promote
-
-    if force and not (reason or "").strip():
-        raise typer.BadParameter("a forced promotion needs a --reason", param_hint="--force")
-    promote(release, force=force, reason=reason, as_json=json)
-
-
-@models_app.command("gates")
-def models_gates(json: JSON = False) -> None:
-    """The bounds that a promotion is held to, as a gates.toml."""
-    from serving.commands.models import gates
-
-    gates(as_json=json)
-
-
-@models_app.command("compare")
-def models_compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="A release number, or champion, challenger, shadow.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another one: differences are B minus A.")],
-    out: Annotated[Path | None, typer.Option(help="A file .html, .md or .json, or a folder for all of them.")] = None,
-    format: Annotated[str | None, typer.Option(help="html, md or json (left out: md, or as --out ends).")] = None,
-    json: JSON = False,
-) -> None:
-    """Two releases side by side: metrics with intervals, slices, latency, size, data and parameters."""
-    from serving.commands.models_compare import compare
-
-    with usage_errors():
-        compare(first, second, out=out, format=format, as_json=json)
-
-
-@models_app.command("report")
-def models_report(
-    release: Annotated[str, typer.Argument(help="A release number, or champion, challenger.")] = "challenger",
-    against: Annotated[str, typer.Option(help="The release that it is compared with.")] = "champion",
-    out: Annotated[Path | None, typer.Option(help="A folder for Markdown, JSON and pictures.")] = None,
-    json: JSON = False,
-) -> None:
-    """How a release ranks for the customers of the log: every figure with its interval, by segment."""
-    from serving.commands.models_report import report
-
-    report(release, against=against, out=out, as_json=json)
-
-
-@models_app.command("rollback")
-def models_rollback(
-    to: Annotated[
-        str | None, typer.Option(help="A release that was champion before (left out: the one before this).")
-    ] = None,
-    reason: Annotated[str | None, typer.Option(help="Why; kept in the history.")] = None,
-    json: JSON = False,
-) -> None:
-    """Let the former champion serve again, without asking gates."""
-    from serving.commands.models_history import rollback
-
-    rollback(to, reason=reason, as_json=json)
-
-
-@models_app.command("history")
-def models_history(
-    at: Annotated[str | None, typer.Option(help="Who was champion at this time, RFC 3339.")] = None,
-    json: JSON = False,
-) -> None:
-    """Who made which release champion, shadow or challenger, when, and why."""
-    from serving.commands.models_history import history
-
-    with usage_errors():
-        history(at=at, as_json=json)
-
-
-@models_app.command("export")
-def models_export(
-    release: Annotated[str, typer.Argument(help="A release number.")],
-    json: JSON = False,
-) -> None:
-    """Write a release's files without making it champion, so that a variant of an experiment can be it."""
-    from serving.commands.models import export
-
-    export(release, as_json=json)
-
-
-@models_app.command("shadow")
-def models_shadow(
-    release: Annotated[
-        str | None, typer.Argument(help="A release number, or challenger. Left out: how the shadow compares.")
-    ] = None,
-    off: Annotated[bool, typer.Option("--off", help="No shadow any more.")] = False,
-    reason: Annotated[str | None, typer.Option(help="Why; kept in the history.")] = None,
-    json: JSON = False,
-) -> None:
-    """Score a release beside the champion on a share of the traffic, and show it to nobody."""
-    from serving.commands.models import shadow, shadow_report
-
-    if off and release is not None:
-        raise typer.BadParameter("give a release or --off, not both", param_hint="--off")
-    if release is None and not off:
-        shadow_report(as_json=json)
-    else:
-        shadow(release, reason=reason, as_json=json)
-
-
 @app.command()
 def evaluate(
     policy: Annotated[str, typer.Argument(help="greedy, epsilon_greedy, softmax or thompson; with --log also given.")],
@@ -416,88 +298,6 @@ def keys_revoke(key_id: str) -> None:
     revoke(key_id)
 
 
-@experiment_app.command("list")
-def experiment_list(json: JSON = False) -> None:
-    """Every experiment with its state and its variants; control is marked with *."""
-    from serving.commands.experiment import list_experiments
-
-    list_experiments(as_json=json)
-
-
-@experiment_app.command("plan")
-def experiment_plan(
-    file_or_id: Annotated[str, typer.Argument(help="A YAML file as of `nbo apply`, or an id of the catalogue.")],
-    change: Annotated[
-        list[float] | None, typer.Option(help="A relative change to be found, such as 0.05; may be repeated.")
-    ] = None,
-    power: Annotated[float, typer.Option(help="How often it is to be found, between 0 and 1.")] = 0.8,
-    json: JSON = False,
-) -> None:
-    """How many units and days an experiment would take, by metric and change, from visitors of the last four weeks."""
-    from serving.commands.experiment_plan import run
-
-    with usage_errors():
-        run(file_or_id, changes=change or (), power=power, as_json=json)
-
-
-@experiment_app.command("start")
-def experiment_start(experiment_id: str, json: JSON = False) -> None:
-    """Start a draft: it takes buckets of its layer, and customers meet its variants from now on."""
-    from serving.commands.experiment import start
-
-    start(experiment_id, as_json=json)
-
-
-@experiment_app.command("stop")
-def experiment_stop(
-    experiment_id: str,
-    reason: Annotated[str, typer.Option(help="Why; kept with the experiment.")],
-    json: JSON = False,
-) -> None:
-    """Stop a running experiment: everybody is answered as if it were not there."""
-    from serving.commands.experiment import stop
-
-    stop(experiment_id, _reason(reason), as_json=json)
-
-
-@experiment_app.command("decide")
-def experiment_decide(
-    experiment_id: str,
-    variant: str,
-    reason: Annotated[str, typer.Option(help="Why; kept with the experiment.")],
-    json: JSON = False,
-) -> None:
-    """Say which variant a stopped experiment was decided for; it changes nothing that customers meet."""
-    from serving.commands.experiment import decide
-
-    decide(experiment_id, variant, _reason(reason), as_json=json)
-
-
-@experiment_app.command("report")
-def experiment_report(
-    experiment_id: Annotated[str, typer.Argument(help="`holdout` for the global holdout.")],
-    out: Annotated[Path | None, typer.Option(help="A file .html, .md or .json, or a folder for all of them.")] = None,
-    format: Annotated[str | None, typer.Option(help="html, md or json (left out: md, or as --out ends).")] = None,
-    segment: Annotated[
-        list[str] | None, typer.Option(help="Also by this customer attribute, or `known`; may be given several times.")
-    ] = None,
-    no_keep: Annotated[bool, typer.Option("--no-keep", help="Do not log the report to MLflow.")] = False,
-    json: JSON = False,
-) -> None:
-    """What an experiment has shown, with a verdict; exit code 3 with an alarm, harm, or if it is not to be trusted."""
-    from serving.commands.experiment_report import run
-
-    with usage_errors():
-        code = run(experiment_id, out=out, format=format, segments=segment or (), as_json=json, keep=not no_keep)
-    raise typer.Exit(code)
-
-
-def _reason(text: str) -> str:
-    if not text.strip():
-        raise typer.BadParameter("expected a reason, it is empty", param_hint="--reason")
-    return text
-
-
 @app.command()
 def simulate(
     arms: Annotated[
@@ -588,17 +388,6 @@ def doctor(json: JSON = False) -> None:
     from serving.commands.doctor import run
 
     raise typer.Exit(run(as_json=json))
-
-
-@contextmanager
-def usage_errors() -> Iterator[None]:
-    """What an option holds and cannot be taken is wrong usage: exit code 2."""
-    from features.errors import BadInput
-
-    try:
-        yield
-    except BadInput as error:
-        raise typer.BadParameter(error.detail) from None
 
 
 class _Interrupts:
