@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits
 
 from features.catalogue import Offer
 from features.errors import BadInput
-from training.compiled import unlocked
-from training.scorers.base import FittedRecommender
+from training.best import best_of_rows
+from training.scorers.base import FittedRecommender, RanksItself
 
 NUMBERS = 5_000_000  # scores that a thread holds at a time: 20 MB
 
@@ -48,6 +48,9 @@ def top_k(
         return best
 
     def block(part: slice) -> None:
+        if isinstance(scorer, RanksItself):
+            scorer.best(customers[part], features[part], side, best.rows[part], best.scores[part])
+            return
         scores = scorer.many(customers[part], features[part], side)
         best_of_rows(scores, best.rows[part], best.scores[part])
 
@@ -60,21 +63,3 @@ def top_k(
 def _blocks(n: int, size: int) -> Iterator[slice]:
     for start in range(0, n, size):
         yield slice(start, min(start + size, n))
-
-
-@unlocked
-def best_of_rows(scores, rows, values):  # type: ignore[no-untyped-def]
-    """The best k of each row of scores (n, m) into `rows` and `values` (n, k), best first; of equal ones the first."""
-    k = rows.shape[1]
-    for i in range(len(scores)):
-        held = 0
-        for j in range(scores.shape[1]):
-            score = scores[i, j]
-            if held == k and not score > values[i, k - 1]:
-                continue
-            at = min(held, k - 1)
-            while at > 0 and score > values[i, at - 1]:
-                values[i, at], rows[i, at] = values[i, at - 1], rows[i, at - 1]
-                at -= 1
-            values[i, at], rows[i, at] = score, j
-            held = min(held + 1, k)

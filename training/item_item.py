@@ -1,9 +1,10 @@
-"""Sums of item–item weights over what a customer took, compiled."""
+"""Sums of item–item weights over what a customer took, and the best of them, compiled."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from training.best import best_of_row
 from training.compiled import compiled, unlocked
 
 
@@ -13,9 +14,23 @@ def item_scores(  # type: ignore[no-untyped-def]
     token_popular, trained_of, like_start, like_row, like_weight,
 ):  # fmt: skip
     """Scores of a catalogue's offers (n,) for one customer into `out`; `row` is the customer's, -1 if unknown."""
+    scores = np.empty(len(popular), np.float32)
+    _of_trained(
+        scores, row, tokens, prior, taken_start, taken, taken_weight, weight_start, weight_to, weight, popular,
+        token_popular,
+    )  # fmt: skip
+    _of_catalogue(out, scores, unseen, trained_of, like_start, like_row, like_weight)
+
+
+@compiled
+def _of_trained(  # type: ignore[no-untyped-def]
+    scores, row, tokens, prior, taken_start, taken, taken_weight, weight_start, weight_to, weight, popular,
+    token_popular,
+):  # fmt: skip
+    """Scores by trained row (n_trained,), whatever they were before."""
     n_trained = len(popular)
-    scores = np.zeros(n_trained, np.float32)
     by = np.float32(prior if row >= 0 else 1.0)
+    scores[:] = np.float32(0.0)
     if by != 0.0:
         for j in range(n_trained):
             scores[j] = by * popular[j]
@@ -27,7 +42,6 @@ def item_scores(  # type: ignore[no-untyped-def]
             times, offer = taken_weight[i], taken[i]
             for at in range(weight_start[offer], weight_start[offer + 1]):
                 scores[weight_to[at]] += times * weight[at]
-    _of_catalogue(out, scores, unseen, trained_of, like_start, like_row, like_weight)
 
 
 @compiled
@@ -70,3 +84,34 @@ def item_scores_of_many(  # type: ignore[no-untyped-def]
             taken_weight, weight_start, weight_to, weight, popular, token_popular, trained_of, like_start, like_row,
             like_weight,
         )  # fmt: skip
+
+
+@unlocked
+def item_best_of_many(  # type: ignore[no-untyped-def]
+    best, values, repeats, row_of_trained, rows, token_start, tokens, prior, unseen, taken_start, taken, taken_weight,
+    weight_start, weight_to, weight, popular, token_popular, trained_of, like_start, like_row, like_weight,
+):  # fmt: skip
+    """The best k offers of each customer by `item_scores` into `best` and `values` (n_customers, k), best first.
+
+    What the customer took gets the lowest score if it may not be repeated. The scores of one customer at a time are
+    held: a block of them would be written to memory, and read back.
+    """
+    n_trained, n = len(popular), len(trained_of)
+    scores, of_catalogue = np.empty(n_trained, np.float32), np.empty(n, np.float32)
+    same = n == n_trained and (trained_of == np.arange(n)).all()
+    out = scores if same else of_catalogue
+    for i in range(len(rows)):
+        row = rows[i]
+        _of_trained(
+            scores, row, tokens[token_start[i] : token_start[i + 1]], prior, taken_start, taken, taken_weight,
+            weight_start, weight_to, weight, popular, token_popular,
+        )  # fmt: skip
+        if not same:
+            _of_catalogue(out, scores, unseen, trained_of, like_start, like_row, like_weight)
+        if row >= 0 and not repeats:
+            lowest = out.min()
+            for at in range(taken_start[row], taken_start[row + 1]):
+                where = row_of_trained[taken[at]]
+                if where >= 0:
+                    out[where] = lowest
+        best_of_row(out, best[i], values[i])

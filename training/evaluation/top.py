@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from training.batch import best_of_rows
+from training.best import best_of_rows
 from training.evaluation.judged import Judged
 from training.scorers import FittedRecommender
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,23 @@ class FittedRecommender(RecommenderScorer, Protocol):
     def offer_map(self) -> tuple[str, ...]: ...
     def many(self, customers: Sequence[str], features: Sequence[Mapping[str, Any]], side: Any) -> Affinity:
         """Shape (n_customers, n_offers): `affinity` of each, to the rounding of a sum in another order."""
+        ...
+
+
+@runtime_checkable
+class RanksItself(Protocol):
+    """A recommender that finds the best offers of many customers without holding the scores of all."""
+
+    def best(
+        self,
+        customers: Sequence[str],
+        features: Sequence[Mapping[str, Any]],
+        side: Any,
+        rows: NDArray[np.int32],
+        scores: NDArray[np.float32],
+    ) -> None:
+        """The best k by `affinity` of each customer into `rows` and `scores` (n_customers, k), best first; ties in
+        the order of the catalogue, which has at least k offers."""
         ...
 
 

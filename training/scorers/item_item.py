@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import Offer
 from training.factors import taken_last
-from training.item_item import item_scores, item_scores_of_many
+from training.item_item import item_best_of_many, item_scores, item_scores_of_many
 from training.kept import Kept, read_only
 from training.scorers.base import Affinity, Arrays, expect
 from training.scorers.like import Like, LikeOffers, described
@@ -100,15 +100,34 @@ class ItemItemScorer:
         return scores
 
     def many(self, customers: Sequence[str], features: Sequence[Mapping[str, Any]], side: ItemItemSide) -> Affinity:
-        rows = np.array([self.customers.get(customer, -1) for customer in customers], np.int64)
-        tokens = [self.customer_tokens.of(one) for one in features]
-        token_start = np.concatenate([[0], np.cumsum([len(of) for of in tokens])]).astype(np.int64)
-        flat = np.array([token for of in tokens for token in of], np.int64)
+        asked = self._asked(customers, features)
+        rows = asked[0]
         out = np.empty((len(rows), len(side.trained_of)), np.float32)
-        item_scores_of_many(out, rows, token_start, flat, *self._model(), *_catalogue(side))
+        item_scores_of_many(out, *asked, *self._model(), *_catalogue(side))
         if not self.repeats:
             taken_last(out, rows, side.row_of_trained, self.taken_start, self.taken)
         return out
+
+    def best(
+        self,
+        customers: Sequence[str],
+        features: Sequence[Mapping[str, Any]],
+        side: ItemItemSide,
+        rows: NDArray[np.int32],
+        scores: NDArray[np.float32],
+    ) -> None:
+        """As `RanksItself` has it."""
+        item_best_of_many(
+            rows, scores, self.repeats, side.row_of_trained, *self._asked(customers, features), *self._model(),
+            *_catalogue(side),
+        )  # fmt: skip
+
+    def _asked(self, customers: Sequence[str], features: Sequence[Mapping[str, Any]]) -> tuple[NDArray[np.int64], ...]:
+        """Rows of customers, where each one's tokens begin, and the tokens."""
+        tokens = [self.customer_tokens.of(one) for one in features]
+        token_start = np.concatenate([[0], np.cumsum([len(of) for of in tokens])]).astype(np.int64)
+        flat = np.array([token for of in tokens for token in of], np.int64)
+        return np.array([self.customers.get(customer, -1) for customer in customers], np.int64), token_start, flat
 
     def parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         meta = {
