@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from training.search.run import Found
 
 EXPERIMENT = "recommender"
+PREFIX = "validation_"  # of every figure: a trial never sees the test part, whose figures have the plain names
+CHOSEN_BY = f"{PREFIX}{FIGURE}"
 PARENT, RUN_NAME = "mlflow.parentRunId", "mlflow.runName"
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED"}
 
@@ -70,15 +72,15 @@ class Tracked:
             },
         ).info.run_id
         self._log_params(run, {"model": model, **recipe.get("params", {}), "seed": recipe.get("seed", "")})
-        metrics = dict(attributes.get(METRICS, {}))
+        metrics = {f"{PREFIX}{name}": value for name, value in attributes.get(METRICS, {}).items()}
         if INTERVAL in attributes:
-            metrics[f"{FIGURE}_low"], metrics[f"{FIGURE}_high"] = attributes[INTERVAL]
+            metrics[f"{CHOSEN_BY}_low"], metrics[f"{CHOSEN_BY}_high"] = attributes[INTERVAL]
         if SECONDS in attributes:
             metrics["seconds"] = attributes[SECONDS]
         self._log_metrics(run, metrics)
         for name, values in (
-            (f"{FIGURE}_by_windows", attributes.get(BY_WINDOW, ())),
-            ("by_epoch", attributes.get(CURVE, ())),
+            (f"{CHOSEN_BY}_by_windows", attributes.get(BY_WINDOW, ())),
+            (f"{CHOSEN_BY}_by_epoch", attributes.get(CURVE, ())),
         ):
             for step, value in enumerate(values):
                 self._client.log_metric(run, name, float(value), step=step)
@@ -100,7 +102,7 @@ class Tracked:
         self._log_metrics(
             self.run_id,
             {
-                FIGURE: found.figure, f"{FIGURE}_low": found.low, f"{FIGURE}_high": found.high,
+                CHOSEN_BY: found.figure, f"{CHOSEN_BY}_low": found.low, f"{CHOSEN_BY}_high": found.high,
                 "n_trials": found.n_trials, "n_pruned": found.n_pruned, "n_failed": found.n_failed,
             },
         )  # fmt: skip
