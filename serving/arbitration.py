@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from serving.rules.asked import Asked
 
 Numbers = NDArray[np.float64]
+PREDICTED = "predicted"  # `retention.customer_value`: what the release expects of each customer
 SMALLEST = 1e-6  # no probability is nearer to 0 or 1 than this
 LESS_OF_OFFER = 0.2  # what an offer counts that the customer wants to see less of
 LESS_OF_CATEGORY = 0.6  # and the others of its category
@@ -50,14 +51,18 @@ def worth_of(
     customer: CustomerNow,
     p_churn: float | None,
     settings: Settings,
+    predicted_value: float = 0.0,
 ) -> Worth:
     """Expected margin of showing each offer, in the deployment's currency.
+
+    `predicted_value`: what the release expects of the customer on staying.
 
     `BrokenRelease` if the models, or what was learned, give no finite number: greater or less then means nothing.
     """
     lever, context_weight, weight = levers.weights(asked)
     wish = wish_of(view, customer.less_like)
-    saved = saved_value(p_churn, customer, settings.customer_value)
+    at_stake = customer_worth(customer, settings.customer_value, predicted_value)
+    saved = 0.0 if p_churn is None else p_churn * at_stake
     if asked.uplift is None or p_churn is None:
         gain = retention_gain(view, saved, settings.save_rate)
     else:
@@ -113,16 +118,15 @@ def wish_of(view: CatalogueView, less_like: frozenset[str]) -> Numbers:
     return read_only(wish)
 
 
-def saved_value(p_churn: float | None, customer: CustomerNow, customer_value: str) -> float:
-    """What is lost with this customer, times the chance to lose it: currency, 0 where one of them is not known.
+def customer_worth(customer: CustomerNow, customer_value: str, predicted: float = 0.0) -> float:
+    """What is lost with this customer: currency, 0 where it is not known.
 
-    `customer_value` is an amount, or the name of a feature or attribute that holds one.
+    `customer_value` is an amount, `PREDICTED`, or the name of a feature or attribute that holds one.
     """
-    if p_churn is None or not customer_value:
+    if not customer_value:
         return 0.0
-    worth = _amount(customer_value, customer)
-    saved = p_churn * worth if worth > 0.0 else 0.0
-    return saved if math.isfinite(saved) else 0.0
+    worth = predicted if customer_value == PREDICTED else _amount(customer_value, customer)
+    return worth if 0.0 < worth < math.inf else 0.0
 
 
 def retention_gain(view: CatalogueView, saved: float, save_rate: float) -> Numbers:

@@ -139,7 +139,8 @@ def draft_one(
     context = context_of(asked.now_us, asked.channel, placement.placement_id)
     scores = edition.score(customer.customer_id, customer.features, context)
     beliefs = edition.beliefs(segment)
-    worth = worth_of(edition.levers, view, scores.p_model, beliefs, asked, customer, p_churn, settings)
+    expected = edition.predicted_value(customer.customer_id)
+    worth = worth_of(edition.levers, view, scores.p_model, beliefs, asked, customer, p_churn, settings, expected)
     fallback = view.row.get(placement.fallback_offer_id or "", -1)
     stands_in = fallback >= 0 and bool(allowed[fallback])
     stands_by = stands_in and placement.fallback_offer_id not in placement.guaranteed_offer_ids

@@ -153,6 +153,12 @@ class Edition:
             return None
         return self.release.churn.p_churn(features)
 
+    def predicted_value(self, customer_id: str) -> float:
+        """What the customer will bring on staying, by the release: currency, 0 of who is unknown to it."""
+        if self.release is None or self.release.churn is None or not self.view.any_retention:
+            return 0.0
+        return self.release.churn.if_staying.get(customer_id, 0.0)
+
     def uplift(self, features: Mapping[str, Any]) -> float | None:
         """By how much a retention offer moves the chance that the customer stays; None if the release does not know,
         or nothing on offer is one.

@@ -10,6 +10,7 @@ import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
 
+from serving.arbitration import customer_worth
 from serving.decision import OfferWhy, PlacementWhy
 from serving.drafting import Drafted, contact_of, placements_of
 from serving.reasons import in_words, reasons
@@ -37,7 +38,7 @@ def explain(attempt: Attempt) -> tuple[PlacementWhy, ...]:
     earlier: dict[int, str] = {}
     for drafted, limit in zip(attempt.draft.placements, limits, strict=True):
         shown = tuple(
-            OfferWhy(factors_of(attempt.edition, drafted, pick.row), in_words(codes))
+            OfferWhy(factors_of(attempt, drafted, pick.row), in_words(codes))
             for pick, codes in zip(drafted.picks, reasons(attempt, drafted), strict=True)
         )
         found.append(PlacementWhy(shown, tuple(_not_offered(attempt, drafted, limit, earlier))))
@@ -45,20 +46,27 @@ def explain(attempt: Attempt) -> tuple[PlacementWhy, ...]:
     return tuple(found)
 
 
-def factors_of(edition: Edition, drafted: Drafted, row: int) -> dict[str, Any]:
+def factors_of(attempt: Attempt, drafted: Drafted, row: int) -> dict[str, Any]:
     """What made the score of one offer, in the order of the calculation."""
-    worth, beliefs = drafted.worth, drafted.beliefs
+    edition, worth, beliefs = attempt.edition, drafted.worth, drafted.beliefs
     of_worth = {name: float(getattr(worth, name)[row]) for name in worth.__struct_fields__ if name != "moved"}
     levers = [one._asdict() for one in edition.levers.factors(row, drafted.asked)]
-    uplift = drafted.asked.uplift if edition.view.retention[row] else None
     return {
         "p_model": float(drafted.scores.p_model[row]),
         "learned": float(beliefs.factor[row]),
         "learned_from": float(beliefs.n_seen[row]),
         **of_worth,
         "levers": levers,
-        **({} if uplift is None else {"uplift": uplift}),
+        **(_of_retention(attempt, drafted) if edition.view.retention[row] else {}),
     }
+
+
+def _of_retention(attempt: Attempt, drafted: Drafted) -> dict[str, float]:
+    """What the gain of a retention offer was made of, as far as it is known."""
+    customer, setting = attempt.question.known.customer, attempt.arm.settings.customer_value
+    worth = customer_worth(customer, setting, attempt.edition.predicted_value(customer.customer_id))
+    found = {"p_churn": attempt.draft.p_churn, "customer_value": worth, "uplift": drafted.asked.uplift}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _not_offered(

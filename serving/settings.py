@@ -35,7 +35,7 @@ class Settings:
     shortlist: int = field(default=2000, metadata={"toml": "decision.shortlist"})  # offers of one draw, at most
     prior_strength: float = field(default=20.0, metadata={"toml": "learning.prior_strength"})  # expected acceptances
     segment_by: str = field(default="channel", metadata={"toml": "learning.segment_by"})  # a feature, or "channel"
-    customer_value: str = field(default="", metadata={"toml": "retention.customer_value"})  # a feature, or an amount
+    customer_value: str = field(default="", metadata={"toml": "retention.customer_value"})  # see `customer_worth`
     save_rate: float = field(default=0.1, metadata={"toml": "retention.save_rate"})  # of churners by an offer, [0, 1]
     holdout: float = field(default=0.0, metadata={"toml": "experiments.holdout"})  # share of customers, [0, 1)
     shadow_share: float = field(default=0.1, metadata={"toml": "experiments.shadow_share"})  # of decisions, [0, 1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from features.catalogue import Placement
@@ -56,13 +58,13 @@ def service_with(tmp_path):
     """A service whose release has this uplift for everybody; None: it has none."""
     made = []
 
-    def start(uplift, **settings):
+    def start(uplift, *, if_staying=None, **settings):
         home = Home(tmp_path / f"home{len(made)}")
         facts = Facts(home.facts_db)
         for item in (Placement(placement_id="hero", name="hero", channel="web"), *OFFERS):
             facts.put(item, NOW)
         facts.close()
-        more = {"churn": churn_scorer()}
+        more = {"churn": replace(churn_scorer(), if_staying=if_staying or {})}
         if uplift is not None:
             more["uplift"] = UpliftScorer("2", Encoder(()), Effect("constant"), 0.0, uplift)
         write_release(home.releases, "1", {"a": 1.0, "b": 1.0}, more=more)
@@ -103,6 +105,20 @@ def test_without_a_measured_uplift_the_set_rate_and_the_offers_own_count_as_ever
     p_churn = service_with(None).decider.edition.p_churn({})
     assert "uplift" not in why.factors
     assert why.factors["retention_gain"] == pytest.approx(p_churn * 200 * 0.9)
+
+
+@pytest.mark.parametrize(("if_staying", "worth"), [({"c1": 120.0, "c2": 7.0}, 120.0), ({"c2": 7.0}, 0.0), ({}, 0.0)])
+def test_a_customer_is_worth_what_the_release_expects_and_the_unknown_nothing(service_with, if_staying, worth):
+    decision = decided(service_with(None, if_staying=if_staying, customer_value="predicted"), dry_run=True)
+    offered, told = decision.placements[0].offers, decision.explanation[0].offers
+    shown = {offer.offer_id: why.factors for offer, why in zip(offered, told, strict=True)}
+    p_churn = service_with(None).decider.edition.p_churn({})
+    if worth:  # by hand: offer b saves nine in ten of those who would leave
+        assert shown["b"]["customer_value"] == worth
+        assert shown["b"]["p_churn"] == p_churn
+        assert shown["b"]["retention_gain"] == pytest.approx(p_churn * worth * 0.9)
+    else:
+        assert all(factors["retention_gain"] == 0.0 for factors in shown.values())
 
 
 @pytest.mark.parametrize("uplift", [0.05, -0.05, None])

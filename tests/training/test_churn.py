@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.definitions import feature_set
-from features.errors import BadInput, Leakage, NotTrainable
+from features.errors import BadInput, BrokenRelease, Leakage, NotTrainable
 from features.events import US_PER_DAY
 from features.live import Instant, feature_table
 from tests.contracts.test_scorers import FEATURES as ODD_FEATURES
@@ -100,7 +103,7 @@ def test_a_slice_that_holds_everybody_is_left_out_and_said(learned):
     fit, table, _ = learned
     assert not len(fit.horizons[0].slices)
     assert not len(fit.fit.slices)
-    run = described(fit, {}, None, None, 200, table)
+    run = described(fit, {}, None, None, 200, table, {})
     assert not len(run.fit.tables["slices_by_horizon"])
     assert "No slice by tenure: all of the test part are '30 days or more'." in run.fit.notes
     assert "No slice by purchases: all of the test part are 'none'." in run.fit.notes
@@ -131,6 +134,22 @@ def test_a_release_from_before_there_were_horizons_still_serves():
     assert found.p_churn({"age": 1.0}) == churn_scorer().p_churn({"age": 1.0})
 
 
+def test_what_customers_are_worth_is_kept_with_the_scorer():
+    scorer = replace(churn_scorer(), if_staying={"b": 12.5, "a": 0.1, "é\x1f": 3e9})
+    again = read_scorer(scorer_files(scorer), "", ())
+    assert again.if_staying == scorer.if_staying
+    assert scorer_files(again) == scorer_files(scorer)
+
+
+@pytest.mark.parametrize("wrong", [[1.0], [1.0, np.nan], [1.0, np.inf], [[1.0], [2.0]]])
+def test_values_that_are_no_number_for_each_customer_are_refused(wrong):
+    files = scorer_files(replace(churn_scorer(), if_staying={"a": 1.0, "b": 2.0}))
+    buffer = io.BytesIO()
+    np.save(buffer, np.array(wrong))
+    with pytest.raises(BrokenRelease, match="if_staying"):
+        read_scorer({**files, "if_staying.npy": buffer.getvalue()}, "", ())
+
+
 @settings(deadline=None, max_examples=30)
 @given(features=ODD_FEATURES, days=st.lists(st.sampled_from([1, 7, 60, 90]), unique=True))
 def test_horizons_are_in_order_and_inside_for_any_features(features, days):
@@ -151,7 +170,7 @@ def test_horizons_by_hand():
 
 def test_without_purchases_the_report_says_that_there_is_no_value(learned):
     fit, table, _ = learned
-    run = described(fit, {180: "too few dates"}, None, "the log holds no purchases", 200, table)
+    run = described(fit, {180: "too few dates"}, None, "the log holds no purchases", 200, table, {})
     assert "The horizon of 180 days is left out: too few dates." in run.fit.notes
     assert "Customers have no value and no expected loss: the log holds no purchases." in run.fit.notes
     assert "expected_loss" not in run.fit.tables

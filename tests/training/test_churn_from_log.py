@@ -19,13 +19,14 @@ from features.history import customer_features_at
 from features.identities import join
 from serving.commands import at_risk
 from tests.features.histories import at, event, open_home, write_lake
+from training import customer_value
 from training.as_of import customers_as_of
 from training.at_risk import customers_at_risk
 from training.canaries import refuse_future
 from training.dataset import open_log, read_risks
 from training.models.churn import Times
 from training.steps.churn import instants_for, learn_from_log
-from training.steps.churn_value import purchases_of, value_at_risk
+from training.steps.churn_value import purchases_of, value_at_risk, worth_if_staying
 from training.steps.inputs import read_inputs
 from training.value import BgNbd
 
@@ -143,6 +144,23 @@ def test_a_run_keeps_value_expected_loss_and_canaries_and_names_no_customer(run,
     for name, frame in kept.tables.items():
         assert "c001" not in frame.to_json(), name
     assert kept.metrics["h2_auc"] > 0.5
+
+
+def test_the_release_knows_what_each_buyer_is_worth_on_staying(run, inputs):
+    """As the function for data frames has it; of those at risk the list says the same."""
+    purchases = purchases_of(inputs)
+    moments = purchases.assign(occurred_at=pd.to_datetime(purchases["us"], unit="us", utc=True))
+    alone = customer_value(moments, from_us(AS_OF_US), days=360).set_index("customer_id")
+    assert run.scorer.if_staying == pytest.approx((alone["value"] / alone["p_active"]).to_dict())
+    assert run.logged(inputs).metrics["n_valued"] == purchases["customer_id"].nunique()
+    of_list = customers_at_risk(inputs, run.horizons.scorer).customers.set_index("customer_id")["if_staying"]
+    assert len(of_list) > 50
+    for customer, value in of_list[of_list > 0].items():
+        assert run.scorer.if_staying[customer] == pytest.approx(value)
+
+
+def test_purchases_without_money_are_no_value_for_decisions(inputs):
+    assert worth_if_staying(purchases_of(inputs).assign(value=np.nan), AS_OF_US) == {}
 
 
 def test_customers_at_risk_come_with_horizons_reasons_and_what_goes_with_them(run, inputs):

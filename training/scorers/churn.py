@@ -1,15 +1,16 @@
-"""The scorer of churn: the chance of silence over the horizon that serves, and over shorter and longer ones."""
+"""The scorer of churn: the chance of silence for as long as serves, for longer and shorter, and who is worth what."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.scorers.base import Arrays
+from features.errors import BrokenRelease
+from training.scorers.base import Arrays, expect
 from training.scorers.classifier import Classifier
 
 P = TypeVar("P", float, NDArray[np.float64])
@@ -36,6 +37,7 @@ class ChurnScorer:
     classifier: Classifier
     horizon_days: int = 0
     steps: tuple[Step, ...] = ()
+    if_staying: Mapping[str, float] = field(default_factory=dict)  # customer id -> currency; of whoever bought
 
     def p_churn(self, features: Mapping[str, Any]) -> float:
         return self.classifier.one(features)
@@ -52,7 +54,10 @@ class ChurnScorer:
             of_step, its_arrays = step.classifier.parts()
             steps.append({"horizon_days": step.horizon_days, **of_step})
             arrays |= {f"{_prefix(step.horizon_days)}{name}": array for name, array in its_arrays.items()}
-        return {**meta, "horizon_days": self.horizon_days, "steps": steps}, arrays
+        if self.if_staying:
+            arrays["if_staying"] = np.fromiter(self.if_staying.values(), np.float64, len(self.if_staying))
+        valued = {"valued": list(self.if_staying)}
+        return {**meta, "horizon_days": self.horizon_days, "steps": steps, **valued}, arrays
 
     @classmethod
     def made_of(cls, meta: Mapping[str, Any], arrays: Arrays, offer_map: tuple[str, ...]) -> ChurnScorer:
@@ -60,7 +65,13 @@ class ChurnScorer:
             Step(of["horizon_days"], Classifier.made_of(of, _under(_prefix(of["horizon_days"]), arrays)))
             for of in meta.get("steps", ())
         )
-        return cls(meta["version"], Classifier.made_of(meta, arrays), meta.get("horizon_days", 0), steps)
+        valued = meta.get("valued", [])
+        worth = arrays["if_staying"] if valued else np.zeros(0)
+        expect("if_staying", worth, (len(valued),))
+        if not np.isfinite(worth).all():
+            raise BrokenRelease("if_staying holds a value that is not a finite number")
+        if_staying = dict(zip(valued, worth.tolist(), strict=True))
+        return cls(meta["version"], Classifier.made_of(meta, arrays), meta.get("horizon_days", 0), steps, if_staying)
 
 
 def by_horizon(serving_days: int, p: P, steps: Mapping[int, P]) -> dict[int, P]:

@@ -19,8 +19,9 @@ from training.models.churn import ChurnTable, Times, same_for_all, segments_of
 from training.models.churn_horizons import ChurnFit, learn_horizons
 from training.models.classifier_fit import ClassifierFit
 from training.reasons import contributions
+from training.scorers.churn import ChurnScorer
 from training.split import split_instants
-from training.steps.churn_value import ValueAtRisk, purchases_of, value_at_risk, without_value
+from training.steps.churn_value import ValueAtRisk, purchases_of, value_at_risk, without_value, worth_if_staying
 from training.steps.foresight import refuse_foresight
 from training.steps.inputs import MAX_ROWS, Inputs, Progress, thinned
 from training.steps.kept import logged as kept_of_classifier
@@ -36,7 +37,12 @@ class ChurnRun:
 
     horizons: ChurnFit
     value: ValueAtRisk | None
+    if_staying: Mapping[str, float]  # what customers are worth now, for decisions; empty where purchases do not say
     fit: ClassifierFit  # of the horizon that serves, with the report's tables, figures and notes
+
+    @property
+    def scorer(self) -> ChurnScorer:
+        return replace(self.horizons.scorer, if_staying=self.if_staying)
 
     def logged(self, inputs: Inputs) -> Logged:
         from training.churn_pictures import churn_figures
@@ -47,8 +53,8 @@ class ChurnRun:
         return replace(
             kept,
             params={**kept.params, "horizon_days": self.horizons.horizon_days},
-            files=under("scorer", self.horizons.scorer),
-            output=scored_by(self.horizons.scorer).of(kept.example),
+            files=under("scorer", self.scorer),
+            output=scored_by(self.scorer).of(kept.example),
             figures={**kept.figures, **churn_figures(self.horizons, held_out)},
         )
 
@@ -78,8 +84,10 @@ def learn_from_log(inputs: Inputs, progress: Progress) -> ChurnRun:
     horizons = [days for days in asked_for if days not in too_short]
     fit = learn_horizons(inputs.features, table, horizons, serving, lambda days: times[days], inputs.seed)
     progress("churn: customer value")
-    value, unvalued = at_risk_value(inputs, table, fit)
-    return described(fit, {**too_short, **fit.left_out}, value, unvalued, compared, table)
+    purchases = purchases_of(inputs)
+    value, unvalued = at_risk_value(inputs, purchases, table, fit)
+    if_staying = {} if value is None else worth_if_staying(purchases, midnight_us(inputs))
+    return described(fit, {**too_short, **fit.left_out}, value, unvalued, compared, table, if_staying)
 
 
 def instants_for(inputs: Inputs, horizon_days: int) -> Times | str:
@@ -97,15 +105,21 @@ def instants_for(inputs: Inputs, horizon_days: int) -> Times | str:
     )
 
 
-def at_risk_value(inputs: Inputs, table: ChurnTable, fit: ChurnFit) -> tuple[ValueAtRisk | None, str | None]:
+def midnight_us(inputs: Inputs) -> int:
+    """The last midnight, up to which purchases are counted by the day."""
+    return inputs.as_of_us // US_PER_DAY * US_PER_DAY
+
+
+def at_risk_value(
+    inputs: Inputs, purchases: pd.DataFrame, table: ChurnTable, fit: ChurnFit
+) -> tuple[ValueAtRisk | None, str | None]:
     """What those at risk at the last date of the test part are worth, with their chances then; or why not."""
     last_us = int(table.us[fit.learned.rows].max())
     there = table.us[fit.learned.rows] == last_us
     rows = fit.learned.rows[there]
-    purchases, midnight_us = purchases_of(inputs), inputs.as_of_us // US_PER_DAY * US_PER_DAY
     customers = [table.customers[row] for row in rows.tolist()]
     try:
-        found = value_at_risk(purchases, midnight_us, last_us, rows, customers, fit.fit.p[there], inputs.seed)
+        found = value_at_risk(purchases, midnight_us(inputs), last_us, rows, customers, fit.fit.p[there], inputs.seed)
     except NotTrainable as error:
         return None, error.reason
     return found, None
@@ -118,6 +132,7 @@ def described(
     unvalued: str | None,
     n_made_again: int,
     table: ChurnTable,
+    if_staying: Mapping[str, float],
 ) -> ChurnRun:
     """Tables, figures and sentences for the run."""
     alike = same_for_all(segments_of(table, fit.learned.rows))
@@ -133,6 +148,11 @@ def described(
         )
     if value is not None:
         notes += value.notes
+        notes.append(
+            f"The release knows what {len(if_staying):,} customers are worth on staying, for retention offers."
+            if if_staying
+            else "The release does not know what customers are worth in money."
+        )
     if unvalued is not None:
         notes.append(without_value(unvalued))
     notes += [f"No slice by {kind}: all of the test part are {only!r}." for kind, only in alike.items()]
@@ -143,7 +163,7 @@ def described(
         "canaries": fit.learned.canaries.alone,
         "what_weighs": what_weighs(fit, table),
     }
-    figures = {**fit.metrics, "canary_rows_made_again": float(n_made_again)}
+    figures = {**fit.metrics, "canary_rows_made_again": float(n_made_again), "n_valued": float(len(if_staying))}
     if value is not None:
         tables |= {"expected_loss": value.by_segment(table), "purchases_held_out": value.report.table}
         figures |= value.metrics
@@ -151,6 +171,7 @@ def described(
     return ChurnRun(
         fit,
         value,
+        if_staying,
         replace(
             fit.fit,
             notes=(*fit.fit.notes, *notes),

@@ -142,6 +142,19 @@ def valued(purchases: pd.DataFrame, at_us: int, customers: Sequence[str], p_chur
     )
 
 
+def worth_if_staying(purchases: pd.DataFrame, at_us: int) -> dict[str, float]:
+    """Customer id -> currency of the next `YEAR_DAYS` if the customer stays, of whoever bought before `at_us`.
+
+    Empty where purchases carry no money: a count of purchases is no amount. `NotTrainable` where there are too few.
+    """
+    before = repeats_of(*_columns(sample_of(purchases)), at_us)
+    money, _ = money_of(before)
+    if money is None:
+        return {}
+    worth = worth_of(fit_bgnbd(before), money, repeats_of(*_columns(purchases), at_us), days=YEAR_DAYS)
+    return dict(zip(worth.customers, worth.if_active.tolist(), strict=True))
+
+
 def leaving_unknown(counts: BgNbd) -> str | None:
     """What follows where purchases do not show that anybody leaves for good."""
     if counts.knows_leaving:
