@@ -10,18 +10,20 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from features.compute import expressions as x
 from features.compute.files import Files, Manifest, chained, digest_of, files_of, one_build, write_parquet
 from features.compute.lanes import Lane, Lanes, queries_of
-from features.compute.pack import Keys, Window, keys_of, pack, unpack
+from features.compute.pack import pack, unpack
 from features.compute.profiles import profile_table
+from features.compute.roll import Part, Rolling, keys_of, nothing_known, rolled, rows_of
 from features.copying import copying
 from features.definitions import FeatureSet, feature_set, kinds_of
 from features.definitions.dsl import Entity
@@ -37,6 +39,7 @@ FEATURE_SET = "feature_set"  # key in facts.db: the declaration that was built l
 BUILT = "features_built"  # key in facts.db: a `Built`
 EPOCH = date(1970, 1, 1)
 DAYS_PER_SAVE = 10  # a build that is interrupted does at most these again
+DAYS_TOGETHER = 8  # daily aggregates in memory at once; a snapshot that rolls from the day before asks for fewer
 Progress = Callable[[int, int, str], None]
 
 
@@ -121,7 +124,7 @@ class _Work:
 
     def run(self, facts: Facts, began: float) -> BuildReport:
         manifest = self.files.manifest()
-        with Lanes(self.queries.schemas) as lanes:
+        with Lanes() as lanes:
             n_daily = self._daily(manifest, lanes)
             n_snapshots = self._snapshots(manifest, lanes)
         write_parquet(profile_table(self.features, facts.profile_history()), self.files.profiles / "profiles.parquet")
@@ -162,7 +165,7 @@ class _Work:
     def _snapshots(self, manifest: Manifest, lanes: Lanes) -> int:
         chain = self._chain()
         stale = [day for day in self.days if manifest.snapshots.get(day.isoformat()) != chain[day]]
-        held: dict[Entity, tuple[date, pa.Table]] = {}
+        held: dict[Entity, tuple[date, Rolling]] = {}
         writing: deque[tuple[date, list[Future[None]]]] = deque()
         for n, day in enumerate(stale):
             self.progress(n, len(stale), f"snapshot of {day}")
@@ -171,16 +174,11 @@ class _Work:
             for entity in ENTITIES:
                 if held.get(entity, (None,))[0] != before:
                     self._hold(held, manifest, chain, entity, before)
-            parts = {entity: self._start(lanes, entity, day, held.get(entity)) for entity in ENTITIES}
             written = []
             for entity in ENTITIES:
-                keys, wide, longs = parts[entity]
-                made = {window: long.result() for window, long in longs.items()}
-                before_it = held[entity][1] if entity in held else None
-                packed = pack(self.features, entity, keys, wide.result(), made, before_it, _number(day))
-                held[entity] = day, packed
+                held[entity] = day, self._rolled(lanes, entity, day, held.get(entity))
                 path = self.files.snapshot(entity, day.isoformat())
-                written.append(lanes.submit(_write_snapshot, packed, day, path))
+                written.append(lanes.submit(_write_snapshot, self.features, entity, held[entity][1], day, path))
             writing.append((day, written))
             if len(writing) > 1:
                 self._finish(manifest, chain, *writing.popleft(), save=n % DAYS_PER_SAVE == 0)
@@ -188,50 +186,41 @@ class _Work:
             self._finish(manifest, chain, *writing.popleft(), save=not writing)
         return len(stale)
 
-    def _start(
-        self, lanes: Lanes, entity: Entity, day: date, base: tuple[date, pa.Table] | None
-    ) -> tuple[Keys, Future[pa.Table], dict[Window, Future[pa.Table]]]:
-        """Sets the queries of one snapshot going."""
-        weights = _weights(base[0] if base else None, day, self.spans[entity], list(self.lake))
-        days = [_day(number).isoformat() for number in weights["day"].to_pylist()]
-        keys = self._keys(entity, weights, None if base is None else base[1])
-        ids = pa.table({"id": pa.array(np.arange(len(keys.keys))), x.KEY[entity]: keys.keys})
-        previous, previous_longs = (None, {}) if base is None else unpack(self.features, entity, base[1], keys.moved)
-        queries = self.queries.snapshot[entity]
+    def _rolled(self, lanes: Lanes, entity: Entity, day: date, base: tuple[date, Rolling] | None) -> Rolling:
+        """The snapshot of a day, from the one before or from nothing, some daily aggregates at a time."""
+        found = nothing_known(self.features, entity) if base is None else base[1]
+        weights = _weights(base[0] if base else None, day, self.spans[entity], list(self.lake)).to_pylist()
+        tables = [name for name in self.queries.daily if name == entity or name.startswith(f"{entity}_by_")]
+        for start in range(0, len(weights), DAYS_TOGETHER):
+            some = weights[start : start + DAYS_TOGETHER]
+            read = {name: [lanes.submit(self._read, name, one["day"]) for one in some] for name in tables}
+            of_day = {name: [one.result() for one in futures] for name, futures in read.items()}
+            new = [table for table, one in zip(of_day[entity], some, strict=True) if one["new"]]
+            keys = keys_of(found.keys, [chunk for table in new for chunk in table[x.KEY[entity]].chunks])
+            rows = {name: lanes.submit(_rows_of, keys.keys, of_day[name], entity) for name in tables}
+            found = found.moved(keys, self.features, entity)
+            parts = {
+                name: [
+                    Part(one["day"], one, row, table)
+                    for one, row, table in zip(some, rows[name].result(), of_day[name], strict=True)
+                ]
+                for name in tables
+            }
+            found = rolled(self.features, entity, found, parts, _number(day))
+        return found
 
-        def run(lane: Lane, name: str, daily: str, before: pa.Table | None) -> pa.Table:
-            lane.see("weights", weights)
-            lane.see("ids", ids)
-            lane.see_or_empty(name, before)
-            lane.see_days(daily, [(_number(date.fromisoformat(d)), str(self.files.daily(daily, d))) for d in days])
-            return lane.run(queries[name])
-
-        wide = lanes.submit(run, f"{entity}_wide", entity, previous)
-        longs = {
-            window: lanes.submit(
-                run, f"{entity}_by_{window[0]}_{window[1]}", f"{entity}_by_{window[0]}", previous_longs.get(window)
-            )
-            for window in x.counted_windows(self.features, entity)
-        }
-        return keys, wide, longs
-
-    def _keys(self, entity: Entity, weights: pa.Table, before: pa.Table | None) -> Keys:
-        """Everyone in the snapshot before, and in the days since."""
-        key = x.KEY[entity]
-        new = weights.filter(pc.equal(weights["new"], 1))["day"].to_pylist()
-        paths = [self.files.daily(entity, _day(number).isoformat()) for number in new]
-        chunks = [chunk for path in paths for chunk in pq.read_table(path, columns=[key])[key].chunks]
-        return keys_of(None if before is None else before[key].combine_chunks(), chunks)
+    def _read(self, lane: Lane, name: str, day: int) -> pa.Table:
+        return pq.read_table(self.files.daily(name, _day(day).isoformat()))
 
     def _hold(
-        self, held: dict[Entity, tuple[date, pa.Table]], manifest: Manifest, chain: Mapping[date, str], entity: Entity,
+        self, held: dict[Entity, tuple[date, Rolling]], manifest: Manifest, chain: Mapping[date, str], entity: Entity,
         before: date,
     ) -> None:  # fmt: skip
         """Reads the snapshot to roll from, if it is there and up to date."""
         held.pop(entity, None)
         if before in chain and manifest.snapshots.get(before.isoformat()) == chain[before]:
             path = self.files.snapshot(entity, before.isoformat())
-            held[entity] = before, pq.read_table(path).drop(["event_timestamp"])
+            held[entity] = before, unpack(self.features, entity, pq.read_table(path))
 
     def _finish(
         self, manifest: Manifest, chain: Mapping[date, str], day: date, written: Sequence[Future[None]], save: bool
@@ -265,14 +254,20 @@ class _Work:
         manifest.daily = {day: digest for day, digest in manifest.daily.items() if day in self.lake}
 
 
-def _write_snapshot(lane: Lane, table: pa.Table, day: date, path: Path) -> None:
+def _write_snapshot(lane: Lane, features: FeatureSet, entity: Entity, of: Rolling, day: date, path: Path) -> None:
     """With the time from which the snapshot holds, which Feast joins on."""
+    table = pack(features, entity, of)
     at = pa.array([_number(day) * US_PER_DAY] * len(table), pa.int64()).cast(pa.timestamp("us", tz="UTC"))
     write_parquet(table.append_column("event_timestamp", at), path)
 
 
+def _rows_of(lane: Lane, keys: Any, tables: Sequence[pa.Table], entity: Entity) -> list[NDArray[np.int64]]:
+    return rows_of(keys, tables, entity)
+
+
 def _weights(base: date | None, day: date, spans: Sequence[int], known: Sequence[str]) -> pa.Table:
-    """As `weights_schema`: how often each day counts in each window when rolling from `base` to `day`, if it does."""
+    """How often each day counts in each window when rolling from `base` to `day`, if it does: `day`, `new` (whether it
+    lies between the two) and per window of n whole days `wn` (1 enters, -1 leaves)."""
     rows = []
     for text in known:
         d = date.fromisoformat(text)

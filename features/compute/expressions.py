@@ -1,9 +1,4 @@
-"""The declarations as Ibis expressions: a day's aggregates, and a snapshot from the one before.
-
-A snapshot rolls: the sums of the one before, plus the days since, minus the days that have left each window. Whole
-numbers only are added and taken away, so that rolling and summing anew give the same row. Counts by key are kept long
-here, and of day sets only what is new; `pack.py` makes lists of them.
-"""
+"""The declarations as Ibis expressions of a day's aggregates, and the columns of a snapshot that are made of them."""
 
 from __future__ import annotations
 
@@ -47,27 +42,6 @@ EVENTS = ibis.schema(
 )
 KEY = {"customer": "customer_id", "offer": "offer_id"}
 WIDE = ("sum", "first", "last", "days")
-
-
-def wide_schema(features: FeatureSet, entity: Entity) -> ibis.Schema:
-    """What `rolled` starts from: id, and the columns that are neither day sets nor counts by key."""
-    columns = {c.name: "int64" for c in wide_columns(features, entity) if c.kind != "days"}
-    return ibis.schema({"id": "int64", **columns})
-
-
-def long_schema(features: FeatureSet, entity: Entity, by: str, span: int) -> ibis.Schema:
-    """What `counted` starts from and gives: id, the value counted by, and the counts."""
-    columns = {c.name: "int64" for c in count_columns(features, entity, by, span)}
-    return ibis.schema({"id": "int64", "by": "string", **columns})
-
-
-def ids_schema(entity: Entity) -> ibis.Schema:
-    """The entities of a snapshot, numbered from 0 in order of their keys: numbers are joined faster than texts."""
-    return ibis.schema({"id": "int64", KEY[entity]: "string"})
-
-
-def weights_schema(features: FeatureSet, entity: Entity) -> ibis.Schema:
-    return ibis.schema({"day": "int64", "new": "int64", **{f"w{n}": "int64" for n in spans(features, entity)}})
 
 
 def spans(features: FeatureSet, entity: Entity) -> list[int]:
@@ -157,40 +131,6 @@ def _any_of(rows: Expr, names: Sequence[str]) -> Expr:
     return reduce(lambda a, b: a | b, [(rows[name] != 0).fill_null(False) for name in names])
 
 
-def rolled(features: FeatureSet, entity: Entity, previous: Expr, days: Expr, weights: Expr, ids: Expr) -> Expr:
-    """Per id, in order: sums and times of everything before the snapshot's day, and the new days of day sets.
-
-    `previous` is the snapshot before, or empty, as `wide_schema`; `days` holds daily aggregates with their day;
-    `weights` says how often each day counts in each window (1 enters, -1 leaves) and, in `new`, whether it lies between
-    the snapshot before and this one; `ids` holds everyone in either.
-    """
-    columns = wide_columns(features, entity)
-    money = {name for name, made in features.aggregates(entity).items() if isinstance(made, Sum)}
-    joined = days.inner_join(weights, "day").inner_join(ids, KEY[entity])
-    change = joined.group_by("id").aggregate(**{_new(c): _change(joined, c, c.of in money) for c in columns})
-    both = previous.outer_join(change.rename({_new("id"): "id"}), [("id", _new("id"))])
-    rows = both.select(
-        id=ibis.coalesce(both["id"], both[_new("id")]), **{c.name: _merged(both, c, c.of in money) for c in columns}
-    )
-    return rows.order_by("id")
-
-
-def counted(
-    features: FeatureSet, entity: Entity, by: str, span: int, previous: Expr, days: Expr, weights: Expr, ids: Expr
-) -> Expr:
-    """Counts by one column over one window, as `long_schema`, in no order; rows that are all 0 are left out."""
-    columns = count_columns(features, entity, by, span)
-    joined = days.inner_join(weights.filter(weights[f"w{span}"] != 0), "day").inner_join(ids, KEY[entity])
-    change = joined.group_by(["id", "by"]).aggregate(**{_new(c): _change(joined, c, money=False) for c in columns})
-    renamed = change.rename({_new(name): name for name in ("id", "by")})
-    both = previous.outer_join(renamed, [(name, _new(name)) for name in ("id", "by")])
-    rows = both.select(
-        **{name: ibis.coalesce(both[name], both[_new(name)]) for name in ("id", "by")},
-        **{c.name: _merged(both, c, money=False) for c in columns},
-    )
-    return rows.filter(_any_of(rows, [c.name for c in columns]))
-
-
 def wide_columns(features: FeatureSet, entity: Entity) -> list[StoredColumn]:
     """The stored columns that are not counts by key."""
     return [c for c in features.stored(entity) if c.kind in WIDE]
@@ -206,37 +146,3 @@ def count_columns(features: FeatureSet, entity: Entity, by: str, span: int) -> l
 def counted_windows(features: FeatureSet, entity: Entity) -> list[tuple[str, int]]:
     """(column, span) of everything that is counted by key, in order."""
     return [(c.of, c.days) for c in features.stored(entity) if c.kind == "keys" and c.days is not None]
-
-
-def _new(column: StoredColumn | str) -> str:
-    return f"new_{column if isinstance(column, str) else column.name}"
-
-
-def _change(days: Expr, column: StoredColumn, money: bool) -> Expr:
-    """What the days that enter or leave change in one column."""
-    value = days[column.of]
-    match column.kind:
-        case "sum" | "counts":
-            weighted = value * days["new" if column.days is None else f"w{column.days}"]
-            return weighted.sum().cast("decimal(38, 0)") if money else _counted(weighted)
-        case "first":
-            return value.min(where=days.new == 1)
-        case "last":
-            return value.max(where=days.new == 1)
-        case _:
-            return days.day.collect(where=(value != 0) & (days.new == 1), order_by=days.day)
-
-
-def _merged(both: Expr, column: StoredColumn, money: bool) -> Expr:
-    """The snapshot before with what has changed; of a day set only what is new, `pack.py` unites them."""
-    after = both[_new(column)]
-    match column.kind:
-        case "sum" | "counts":
-            before = both[column.name].fill_null(0)
-            return _whole(before.cast("decimal(38, 0)") + after.fill_null(0)) if money else before + after.fill_null(0)
-        case "first":
-            return ibis.coalesce(ibis.least(both[column.name], after), both[column.name], after)
-        case "last":
-            return ibis.coalesce(ibis.greatest(both[column.name], after), both[column.name], after)
-        case _:
-            return after

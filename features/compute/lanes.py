@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -26,41 +26,17 @@ ENTITIES: tuple[Entity, ...] = ("customer", "offer")
 
 
 class Queries:
-    """The expressions of a feature set as SQL; tables are bound by name when a query runs."""
+    """The expressions of a feature set as SQL over `events`, which is bound when a query runs."""
 
     def __init__(self, features: FeatureSet) -> None:
-        self.daily: dict[str, str] = {}  # name of a daily table -> query over `events`
-        self.snapshot: dict[Entity, dict[str, str]] = {entity: {} for entity in ENTITIES}  # by name of what is before
-        self.schemas: dict[str, pa.Schema] = {}
+        self.daily: dict[str, str] = {}  # by name of the daily table
         backend = ibis.duckdb.connect()
         events = ibis.table(x.EVENTS, name="events")
         for entity in ENTITIES:
-            weights = ibis.table(x.weights_schema(features, entity), name="weights")
-            ids = ibis.table(x.ids_schema(entity), name="ids")
-            days = self._add_daily(backend, entity, x.daily(features, entity, events))
-            before = self._before(f"{entity}_wide", x.wide_schema(features, entity))
-            made = x.rolled(features, entity, before, days, weights, ids)
-            self.snapshot[entity][f"{entity}_wide"] = _sql(backend, made)
-            by_days = {
-                by: self._add_daily(backend, f"{entity}_by_{by}", x.daily_by(features, entity, by, events))
-                for by in x.key_columns(features, entity)
-            }
-            for by, span in x.counted_windows(features, entity):
-                name = f"{entity}_by_{by}_{span}"
-                before = self._before(name, x.long_schema(features, entity, by, span))
-                counted = x.counted(features, entity, by, span, before, by_days[by], weights, ids)
-                self.snapshot[entity][name] = _sql(backend, counted)
+            self.daily[entity] = _sql(backend, x.daily(features, entity, events))
+            for by in x.key_columns(features, entity):
+                self.daily[f"{entity}_by_{by}"] = _sql(backend, x.daily_by(features, entity, by, events))
         backend.disconnect()
-
-    def _add_daily(self, backend: Any, name: str, expression: Any) -> Any:
-        self.daily[name] = _sql(backend, expression)
-        schema = {**expression.schema(), "day": "int64"}
-        self.schemas[f"{name}_days"] = ibis.schema(schema).to_pyarrow()
-        return ibis.table(schema, name=f"{name}_days")
-
-    def _before(self, name: str, schema: ibis.Schema) -> Any:
-        self.schemas[name] = schema.to_pyarrow()
-        return ibis.table(schema, name=name)
 
 
 @lru_cache(maxsize=4)
@@ -76,17 +52,10 @@ def _sql(backend: Any, expression: Any) -> str:
 class Lane:
     """One connection on one core."""
 
-    def __init__(self, schemas: Mapping[str, pa.Schema]) -> None:
-        self._schemas = schemas
+    def __init__(self) -> None:
         self._db = duckdb.connect(config={"threads": 1})
         self._db.execute("SET TimeZone = 'UTC'")
         hush(self._db)
-
-    def see(self, name: str, table: pa.Table) -> None:
-        self._db.register(name, table)
-
-    def see_or_empty(self, name: str, table: pa.Table | None) -> None:
-        self.see(name, self._schemas[name].empty_table() if table is None else table)
 
     def see_events(self, paths: Sequence[str]) -> None:
         """The lake's files of one day, as the expressions know events."""
@@ -95,15 +64,6 @@ class Lane:
             f"CREATE OR REPLACE TEMP VIEW events AS SELECT {columns}, epoch_us(occurred_at) AS occurred_us "
             f"FROM read_parquet({_listed(paths)})"
         )
-
-    def see_days(self, name: str, files: Sequence[tuple[int, str]]) -> None:
-        """Daily aggregates, given as (day, path), with their day."""
-        view = f"{name}_days"
-        parts = [f"SELECT *, {day}::BIGINT AS day FROM read_parquet({_listed([path])})" for day, path in files]
-        if not parts:
-            self.see(f"{view}_empty", self._schemas[view].empty_table())
-            parts = [f"SELECT * FROM {view}_empty"]
-        self._db.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS {' UNION ALL '.join(parts)}")
 
     def run(self, query: str) -> pa.Table:
         return self._db.sql(query).to_arrow_table()
@@ -115,8 +75,7 @@ class Lane:
 class Lanes:
     """As many lanes as there are cores. Use as a context manager."""
 
-    def __init__(self, schemas: Mapping[str, pa.Schema]) -> None:
-        self._schemas = schemas
+    def __init__(self) -> None:
         self._own = threading.local()
         self._open: list[Lane] = []
         self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "lane", self._begin)
@@ -133,7 +92,7 @@ class Lanes:
             lane.close()
 
     def _begin(self) -> None:
-        self._own.lane = Lane(self._schemas)
+        self._own.lane = Lane()
         self._open.append(self._own.lane)
 
 
