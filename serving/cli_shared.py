@@ -13,10 +13,12 @@ JSON = Annotated[bool, typer.Option("--json", help="Print machine-readable resul
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """What an option holds and cannot be taken is wrong usage: exit code 2."""
-    from features.errors import BadInput
+    """What an option holds and cannot be taken is wrong usage: exit code 2. What a file of settings holds is not."""
+    from features.errors import BadInput, BadSettings
 
     try:
         yield
+    except BadSettings:
+        raise
     except BadInput as error:
         raise typer.BadParameter(error.detail) from None

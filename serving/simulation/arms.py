@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from features.errors import BadInput
+from features.errors import BadInput, BadSettings
 from features.home import Home
 from serving.policies import POLICIES
 from serving.policies.epsilon_greedy import EpsilonGreedy
@@ -32,9 +32,13 @@ class Arm:
         return self.policy == Holdout.name
 
     def settings(self, settings: Settings) -> Settings:
-        """Those of the home for this arm, which decides alone: nobody is held out."""
+        """Those of the home for this arm, which decides alone: nobody is held out. `BadInput` for a tuning that cannot
+        be."""
         whole = {name: int(value) if name in ("draws", "shortlist") else value for name, value in self.tuning.items()}
-        return replace(settings, policy=self.policy, holdout=0.0, **whole)  # type: ignore[arg-type]
+        try:
+            return replace(settings, policy=self.policy, holdout=0.0, **whole)  # type: ignore[arg-type]
+        except BadSettings as error:  # of an argument, not of a file
+            raise BadInput(f"{self.name!r}: {error.detail}", "arms") from None
 
     def environ(self) -> dict[str, str]:
         """The same for `nbo serve`, where nobody can choose the holdout's policy: all is explored instead."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,30 +11,20 @@ from features.errors import BadSettings
 from features.home import Home
 from training.gates.passage import Bounds
 from training.gates.registry import GATES
+from training.toml_file import check_key, check_value, tables_of
 
 FILE = "gates.toml"
 
 
 def read_bounds(home: Home) -> dict[str, Bounds]:
     """Gate -> its bounds, from `gates.toml` in NBO_HOME. `BadSettings` names the key, and what was expected."""
-    path = home.root / FILE
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        return bounds_of({})
-    except (UnicodeDecodeError, OSError) as error:
-        raise BadSettings(f"{path} cannot be read: {error}", FILE) from None
-    try:
-        return bounds_of(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise BadSettings(f"{path} is not valid TOML: {error}", FILE) from None
+    return bounds_of(tables_of(home.root / FILE))
 
 
 def bounds_of(tables: Mapping[str, Any]) -> dict[str, Bounds]:
     """The bounds that these tables of a file give; what they do not name has its default."""
     for name, table in tables.items():
-        if name not in GATES:
-            raise BadSettings(f"{FILE}: {name} is not a gate; expected one of {', '.join(GATES)}", name)
+        check_key(FILE, name, "a gate", GATES)
         if not isinstance(table, dict):
             raise BadSettings(f"{FILE}: {name} is {table!r}, expected a table [{name}]", name)
     return {name: _converted(name, gate.bounds, tables.get(name, {})) for name, gate in GATES.items()}
@@ -46,14 +34,8 @@ def _converted(name: str, kind: type[Bounds], table: Mapping[str, Any]) -> Bound
     known = {field.name: field for field in msgspec.structs.fields(kind)}
     for key, value in table.items():
         place = f"{name}.{key}"
-        if key not in known:
-            raise BadSettings(f"{FILE}: {place} is not a bound; expected one of {', '.join(known)}", place)
-        if isinstance(value, float) and math.isnan(value):
-            raise BadSettings(f"{FILE}: {place} is nan, expected a number", place)
-        try:
-            msgspec.convert(value, known[key].type)
-        except msgspec.ValidationError as error:
-            raise BadSettings(f"{FILE}: {place} is {value!r}: {error}", place) from None
+        check_key(FILE, key, "a bound", known, place)
+        check_value(FILE, place, value, known[key].type)
     return msgspec.convert(dict(table), kind)
 
 

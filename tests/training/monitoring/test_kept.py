@@ -31,11 +31,11 @@ def test_without_a_file_the_defaults_hold_and_a_file_changes_what_it_names(tmp_p
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("psy = 0.1", "psy is not a threshold; expected one of psi"),
-        ('psi = "much"', "psi is 'much'"),
+        ("psy = 0.1", "psy is not a threshold, expected one of psi"),
+        ('psi = "much"', "psi is 'much', expected `float`"),
         ("psi = nan", "psi is nan, expected a number"),
-        ("psi = -0.1", "psi is -0.1, expected 0 or more"),
-        ("min_customers = 1.5", "min_customers is 1.5"),
+        ("psi = -0.1", "psi is -0.1, expected `float` >= 0.0"),
+        ("min_customers = 1.5", "min_customers is 1.5, expected `int`"),
         ("psi = ", "is not valid TOML"),
     ],
 )
