@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import msgspec
@@ -33,7 +34,7 @@ def promote(release: str, *, force: bool, reason: str | None, as_json: bool) -> 
     reason."""
     from experiments.offpolicy.gate import Gate
     from serving.commands.evaluate import promotion_gate
-    from training.gates import Passage, Valued, judge_by, read_bounds, table
+    from training.gates import RECORD, Passage, Valued, judge_by, read_bounds, table
     from training.registry import promote as make_champion
     from training.releases import user
 
@@ -53,6 +54,9 @@ def promote(release: str, *, force: bool, reason: str | None, as_json: bool) -> 
             settings.home, release, force=force, reason=reason, who=user(), now=settings.now(), judge=judge
         )
         said = done.gates
+        for one in said:
+            if one.gate == RECORD:
+                print(f"nbo: warning: {one.said}", file=sys.stderr)
     except PromotionRefused as refusal:
         said = refusal.gates
         if said and as_json:

@@ -57,7 +57,16 @@ def run(which: str, *, seed: int, as_json: bool, search: Search | None = None) -
 
     for model in report.models:
         print("\n".join(model_lines(model)))
-    if report.release is not None:
-        said = "with an acceptance model" if report.calibrated else "uncalibrated"
-        print(f"release {report.release} ({said}) is the challenger; `nbo models promote` makes it serve")
+    print(release_line(report.release, calibrated=report.calibrated))
     return 0
+
+
+def release_line(release: str | None, *, calibrated: bool) -> str:
+    """What the training made of its models, and the next step."""
+    if release is None:
+        return (
+            "no release was made: one needs a recommender, and none was ever trained. "
+            "`nbo train` or `nbo train recommender` makes one, with what was trained now"
+        )
+    said = "with an acceptance model" if calibrated else "uncalibrated"
+    return f"release {release} ({said}) is the challenger; `nbo models promote` makes it serve"

@@ -129,7 +129,7 @@ def test_the_gates_are_printed_as_a_file_and_a_wrong_bound_is_named(home, nbo):
     (home.root / "gates.toml").write_text("[latency]\nmax_p99_ms = 0.0\n")
     code, _, err = nbo("models", "gates")
     assert code == 1
-    assert "latency.max_p99_ms is 0.0: Expected `float` > 0.0" in err
+    assert "latency.max_p99_ms is 0.0, expected `float` > 0.0" in err
 
 
 def test_who_did_it_is_the_user_of_the_machine(monkeypatch):
@@ -141,3 +141,27 @@ def test_who_did_it_is_the_user_of_the_machine(monkeypatch):
 
     monkeypatch.setattr(releases.getpass, "getuser", nobody)
     assert releases.user() == "unknown"
+
+
+@pytest.mark.parametrize("words", [("models", "gates"), ("monitor",)])
+@pytest.mark.parametrize(("text", "said"), [
+    ("nothing = 1", "{file}: nothing is not a {kind}, expected one of {first}"),
+    ("{some} = \"much\"", "{file}: {place} is 'much', expected `float`"),
+    ("{some} = -1", "{file}: {place} is -1, expected `float` >"),
+    ("{some} = nan", "{file}: {place} is nan, expected a number"),
+    ("{some} = ", "{file} is not valid TOML, expected lines of key = value: "),
+])  # fmt: skip
+def test_a_malformed_file_of_bounds_or_thresholds_is_one_line_with_file_key_and_what_was_expected(
+    home, nbo, words, text, said
+):
+    if words == ("monitor",):
+        file, head, of = "monitor.toml", "", {"some": "psi", "place": "psi", "kind": "threshold", "first": "psi"}
+    else:
+        file, head = "gates.toml", "" if text.startswith("nothing") else "[latency]\n"
+        of = {"some": "max_p99_ms", "place": "latency.max_p99_ms", "kind": "gate", "first": "baseline"}
+    home.root.mkdir()
+    (home.root / file).write_text(head + text.format(**of))
+    code, out, err = nbo(*words)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    where = str(home.root / file) if "TOML" in said else file
+    assert err.startswith(f"nbo: {said.format(file=where, **of)}")

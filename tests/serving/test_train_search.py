@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from typer.testing import CliRunner
 
 from serving import cli
 from serving.commands import train
+from training.pipeline import ModelReport, TrainReport
 
 
 def nbo(*words: str):
@@ -53,3 +56,13 @@ def test_without_search_nothing_is_searched(monkeypatch):
     monkeypatch.setattr(train, "run", lambda which, **options: given.append(options["search"]))
     assert nbo("recommender").exit_code == 0
     assert given == [None]
+
+
+def test_a_model_trained_before_there_is_a_recommender_makes_no_release_and_says_what_does(monkeypatch, tmp_path):
+    report = TrainReport((ModelReport("churn", None, "no purchases"),), None, False, "digest", "2026-03-01", 1.0)
+    monkeypatch.setenv("NBO_HOME", str(tmp_path))
+    monkeypatch.setattr("training.pipeline.train", lambda *asked, **options: report)
+    said = nbo("churn").output
+    assert "no release was made: one needs a recommender, and none was ever trained." in said
+    assert "`nbo train recommender` makes one" in said
+    assert json.loads(nbo("churn", "--json").output)["release"] is None

@@ -192,6 +192,25 @@ def test_a_gate_may_refuse_who_follows_the_champion_unless_it_is_forced(home):
     assert len(asked) == 3
 
 
+def test_what_is_damaged_of_the_champion_is_a_refusal_that_names_it_and_can_be_forced(home):
+    promote(home, "1")
+    kept = sorted(home.root.rglob("judged.npz"), key=lambda path: path.stat().st_mtime_ns)[0]  # of the first training
+    kept.write_bytes(kept.read_bytes()[:40])
+    with pytest.raises(PromotionRefused, match=r"record: the champion's recommender 1: judged\.npz") as refusal:
+        registry.promote(home, "3")
+    assert {one.gate for one in refusal.value.gates} > {
+        "record",
+        "latency",
+        "size",
+    }  # the others were asked all the same
+    assert champion_of(home) == "1"
+    done = registry.promote(home, "3", force=True, reason="the file is lost")
+    assert (done.release, done.before, done.forced) == ("3", "1", True)
+    line = alias_history(home)[-1]
+    assert line["forced"]
+    assert "judged.npz" in next(one["said"] for one in line["gates"] if one["gate"] == "record")
+
+
 def test_a_promotion_gives_way_to_who_was_quicker(home):
     promote(home, "1")
 

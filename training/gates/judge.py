@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from features.catalogue import Offer
-from features.errors import NotFound
+from features.errors import BrokenRelease, NotFound
 from features.facts import Facts
 from features.home import Home
 from training.gates.case import Case, Standing, Valued, standing_of
 from training.gates.passage import Bounds, Passage
 from training.gates.registry import asked
+
+RECORD = "record"  # no gate of `gates.toml`: what gates know of the champion can be read
 
 ValueOf = Callable[[str, str], Valued]  # challenger, champion -> what the log says
 
@@ -21,28 +23,35 @@ def judge_by(
 ) -> Callable[[Any, Home, str, str | None], tuple[Passage, ...]]:
     """A judge for `promote`: (MLflow's client, home, challenger, champion) -> what each gate says.
 
-    Both are exported. A champion whose runs are gone from MLflow is compared by its files alone.
+    Both are exported. A champion whose runs are gone from MLflow is compared by its files alone. One whose runs are
+    damaged is too, and that is a refusal: whoever forces the promotion has read which file it is.
     """
 
     def judge(client: Any, home: Home, challenger: str, champion: str | None) -> tuple[Passage, ...]:
+        new = standing_of(client, home.releases / challenger, challenger)
+        old, damage = (None, ()) if champion is None else _champion(client, home, champion)
         case = Case(
-            standing_of(client, home.releases / challenger, challenger),
-            None if champion is None else _champion(client, home, champion),
+            new,
+            old,
             offers_of(home),
             None if champion is None or value_of is None else lambda: value_of(challenger, champion),
         )
-        return asked(case, bounds)
+        return (*damage, *asked(case, bounds))
 
     return judge
 
 
-def _champion(client: Any, home: Home, number: str) -> Standing:
+def _champion(client: Any, home: Home, number: str) -> tuple[Standing, tuple[Passage, ...]]:
     from mlflow.exceptions import MlflowException
 
+    folder = home.releases / number
     try:
-        return standing_of(client, home.releases / number, number)
+        return standing_of(client, folder, number), ()
     except (NotFound, MlflowException):
-        return Standing(number, home.releases / number, {})
+        return Standing(number, folder, {}), ()
+    except BrokenRelease as error:
+        said = f"the champion's {error}; --force compares it by its files alone"
+        return Standing(number, folder, {}), (Passage(RECORD, "refused", said),)
 
 
 def offers_of(home: Home) -> tuple[Offer, ...]:
