@@ -41,7 +41,7 @@ def apply(home: Home, facts: Facts) -> Applied:
     features = current_features(facts)
     snapshot = read_snapshot(facts)
     write_yaml(home, home.feast / (snapshot.online if snapshot else EMPTY_ONLINE))
-    store = _store(home, _configured(home), "sqlite")
+    store = _store(home, _configured(home))
     wanted = feast_objects(features, files_of(home, features))
     names = {(type(one), one.name) for one in wanted}
     known = [*store.list_feature_services(), *store.list_feature_views(), *store.list_entities()]
@@ -59,13 +59,13 @@ def apply(home: Home, facts: Facts) -> Applied:
 def open_feast(home: Home, facts: Facts) -> Any:
     """Feast's own store on this home."""
     check_applied(facts)
-    return _store(home, _configured(home), "sqlite")
+    return _store(home, _configured(home))
 
 
-def open_feast_for_bulk(home: Home, facts: Facts, online: Path) -> Any:
-    """The same, writing to a new online file in bulk."""
+def open_feast_on(home: Home, facts: Facts, online: Path) -> Any:
+    """The same, on a new online file."""
     check_applied(facts)
-    return _store(home, online, "features.feast_repo.bulk.BulkSqliteOnlineStore")
+    return _store(home, online)
 
 
 def check_applied(facts: Facts) -> None:
@@ -78,7 +78,7 @@ def check_applied(facts: Facts) -> None:
         raise NboError("the features were built anew with another definition: run `nbo features apply`")
 
 
-def settings_of(home: Home, online: Path, online_type: str = "sqlite") -> dict[str, Any]:
+def settings_of(home: Home, online: Path) -> dict[str, Any]:
     """The contents of feature_store.yaml."""
     root = home.feast.resolve()
     return {
@@ -86,7 +86,7 @@ def settings_of(home: Home, online: Path, online_type: str = "sqlite") -> dict[s
         "provider": "local",
         "registry": {"registry_type": "file", "path": str(root / "registry.db"), "cache_ttl_seconds": 60},
         "offline_store": {"type": "duckdb"},
-        "online_store": {"type": online_type, "path": str(root / online.name)},
+        "online_store": {"type": "sqlite", "path": str(root / online.name)},
         "materialization": {"online_write_batch_size": ROWS_PER_BATCH},
         "entity_key_serialization_version": 3,
     }
@@ -99,13 +99,11 @@ def write_yaml(home: Home, online: Path) -> None:
     os.replace(staged, home.feast / "feature_store.yaml")
 
 
-def _store(home: Home, online: Path, online_type: str) -> Any:
+def _store(home: Home, online: Path) -> Any:
     os.environ.setdefault("FEAST_USAGE", "False")
     from feast import FeatureStore, RepoConfig
 
-    return FeatureStore(
-        config=RepoConfig(repo_path=str(home.feast.resolve()), **settings_of(home, online, online_type))
-    )
+    return FeatureStore(config=RepoConfig(repo_path=str(home.feast.resolve()), **settings_of(home, online)))
 
 
 def _configured(home: Home) -> Path:

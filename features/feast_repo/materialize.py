@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sqlite3
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -13,6 +12,10 @@ from typing import Any
 
 import duckdb
 import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from features.compute import built, current_features
 from features.compute.files import files_of
@@ -21,7 +24,8 @@ from features.duck import hush
 from features.errors import NboError
 from features.events import from_us, to_us
 from features.facts import Facts
-from features.feast_repo.apply import check_applied, open_feast_for_bulk, write_yaml
+from features.feast_repo.apply import check_applied, open_feast_on, write_yaml
+from features.feast_repo.bulk import write_view
 from features.home import Home
 from features.log import LogEvent
 from features.online import SERVED, SNAPSHOT, VIEWS, Snapshot, read_snapshot
@@ -82,20 +86,44 @@ def _materialize(home: Home, facts: Facts, as_of: datetime, progress: Progress) 
 def _load(
     home: Home, facts: Facts, online: str, views: list[Any], at: datetime, as_of: datetime, progress: Progress
 ) -> None:
-    """Feast's own materialization into the new file."""
-    from features.feast_repo.objects import feast_objects
+    """The rows that Feast's own materialization would write into the new file, which Feast is told of."""
+    from feast.infra.online_stores.helpers import compute_table_id
+
+    from features.feast_repo.objects import ENTITY, feast_objects
 
     features = current_features(facts)
-    store = open_feast_for_bulk(home, facts, home.feast / online)
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of Ibis with DuckDB 2: fetch_arrow_table
-        store.apply(feast_objects(features, files_of(home, features)))  # makes the tables
-        with closing(sqlite3.connect(home.feast / online)) as db, db:
+    files = files_of(home, features)
+    store = open_feast_on(home, facts, home.feast / online)
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        store.apply(feast_objects(features, files))  # makes the tables
+    with closing(sqlite3.connect(home.feast / online)) as db:
+        with db:
             make_packed(db, [column.name for column in features.stored("customer")])
         for n, view in enumerate(views):
             progress(n, len(views) + 1, VIEWS[view])
-            since, until = (START, as_of) if view == "profile" else (at, at)
-            store.materialize(since, until, feature_views=[VIEWS[view]])
+            known = store.get_feature_view(VIEWS[view])
+            table = compute_table_id(store.project, known, store.config.registry.enable_online_feature_view_versioning)
+            key, since, until = ENTITY[view].join_key, at, at
+            if view == "profile":
+                since, until = START, as_of
+                rows = _newest(pq.read_table(files.profiles / "profiles.parquet"), key, to_us(as_of))
+            else:
+                rows = pq.read_table(files.snapshot(view, at.date().isoformat()))
+            write_view(db, table, key, features.stored(view), rows, packed=view == "customer")
+            store.registry.apply_materialization(known, store.project, since, until)
+
+
+def _newest(rows: pa.Table, key: str, until_us: int) -> pa.Table:
+    """Per key the last version not after an instant."""
+    us = rows["event_timestamp"].cast(pa.int64())
+    rows = (
+        rows.append_column("us", us)
+        .filter(pc.less_equal(us, until_us))
+        .sort_by([(key, "ascending"), ("us", "ascending")])
+    )
+    keys = rows[key].combine_chunks()
+    last = pc.not_equal(keys[:-1], keys[1:]).to_numpy(zero_copy_only=False)
+    return rows.drop(["us"]).filter(pa.array(np.append(last, len(rows) > 0)[: len(rows)]))
 
 
 def _fill_tail(home: Home, facts: Facts, since: datetime, as_of: datetime) -> int:

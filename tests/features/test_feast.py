@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
-from contextlib import suppress
+import warnings
+from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -15,6 +17,7 @@ from features.errors import BadInput, NboError
 from features.events import from_us, to_us
 from features.facts import Facts
 from features.feast_repo import apply, materialize, open_feast
+from features.feast_repo.apply import open_feast_on
 from features.history import customer_features_at, offer_features_at
 from features.home import Home
 from features.identities import join
@@ -190,6 +193,32 @@ def test_a_tampered_online_store_is_found(made, tmp_path):
         path.write_bytes(kept)
     assert not report.ok
     assert {one.feature for one in report.mismatches} == {"seen_ever"}
+
+
+def test_what_is_online_is_what_feast_itself_would_have_written(made, tmp_path):
+    import sqlite3
+
+    home, facts = made
+    snapshot = read_snapshot(facts)
+    store = open_feast_on(home, facts, tmp_path / "feasts_own.db")
+    store.config.online_store.path = str(tmp_path / "feasts_own.db")
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Ibis with DuckDB 2
+        store.apply(store.list_feature_views())
+        for view in ("customer_days", "offer_days", "customer_profile"):
+            since = datetime(1970, 1, 1, tzinfo=UTC) if view == "customer_profile" else from_us(snapshot.as_of_us)
+            store.materialize(since, NOW if view == "customer_profile" else since, feature_views=[view])
+
+    def rows(path):
+        with closing(sqlite3.connect(path)) as db:
+            return {
+                view: db.execute(f"SELECT * FROM nbo_{view} ORDER BY entity_key, feature_name").fetchall()
+                for view in ("customer_days", "offer_days", "customer_profile")
+            }
+
+    ours, theirs = rows(home.feast / snapshot.online), rows(tmp_path / "feasts_own.db")
+    assert ours == theirs
+    assert min(map(len, ours.values())) > 10
 
 
 def test_stale_features_are_reported(made):
