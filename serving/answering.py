@@ -1,53 +1,57 @@
 """An answer in time, always: the decision, and what to do without what did not come.
 
-The deadline runs from the body read to the answer handed to the socket. Reads may take a part of it, the reservation
-another; what is left is for drawing and writing the answer, and grows with how long that takes and how late the event
-loop comes round (`serving/pace.py`). Where no time is left for a decision, none is made: it would be late, and delay
-those behind it.
+The deadline runs from when the body was there to the answer handed to the socket. Reads may take a part of it, the
+reservation another; what is left is for drawing and writing the answer, and grows with how long that takes and how late
+the event loop comes round (`serving/pace.py`). Where no time is left for a decision, or too many are before it, none is
+made: it would be late, and delay those behind it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from features.errors import BadInput
 from features.events import to_us
-from serving.decide import NO_DECISION, WITHHELD, Attempt, Decider, counted
+from serving.decide import NO_DECISION, Attempt, Decider
 from serving.decision import Decision, DecisionRequest
-from serving.drafting import Known, placements_of
+from serving.drafting import placements_of
 from serving.edition import Edition
 from serving.lanes import Lane
 from serving.pace import Pace
-from serving.stores import Asks, Stores, Until
+from serving.stores import Stores
+from serving.together import Asks, Whole, begun, unreserved
 from serving.withdrawn import without_withdrawn
 
-logger = logging.getLogger(__name__)
 OVER = ("deadline", "no time was left for a decision, so nothing was offered")
-TOGETHER_SHARE = 0.4  # of the deadline: then each store that has not answered is asked for itself
-READ_SHARE = 0.6  # reads that take longer are done without
-CLAIM_SHARE = 0.85  # a reservation that takes longer is given up
+ADMIT_SHARE = 0.5  # of the deadline: who would have to wait longer for their turn is answered with nothing at once
+TOGETHER_SHARE = 0.4  # then each store that has not answered is asked for itself
+READ_SHARE = 0.55  # reads that take longer are done without
+CLAIM_SHARE = 0.7  # a reservation that takes longer is given up
+LEFT_SHARE, LEFT_S = 0.25, 0.012  # for drawing and writing at least, whichever is less
 
 
 class Times(NamedTuple):
     """The instants of one decision, of the monotonic clock."""
 
-    read: Until
+    admitted: float  # when its turn must have come
+    together: float  # how long the one thread for all is waited for
+    read: float
     claimed: float
     begun: float  # a draw that begins later is late
 
     @classmethod
     def of(cls, received: float, deadline_s: float, pace: Pace) -> Times:
-        """A question waited up to `lag_s` before it was read, and who waits is woken up to `lag_s` late."""
-        begun = received + deadline_s - pace.lag_s - pace.work_s
+        """Who waits is woken up to `lag_s` late."""
+        left = max(pace.work_s, min(LEFT_S, LEFT_SHARE * deadline_s))
+        begun = received + deadline_s - pace.lag_s - left
         woken = begun - pace.lag_s
-        together, read, claimed = (
-            min(received + share * deadline_s, woken) for share in (TOGETHER_SHARE, READ_SHARE, CLAIM_SHARE)
+        admitted, together, read, claimed = (
+            min(received + share * deadline_s, woken)
+            for share in (ADMIT_SHARE, TOGETHER_SHARE, READ_SHARE, CLAIM_SHARE)
         )
-        return cls(Until(together, read), claimed, begun)
+        return cls(admitted, together, read, claimed, begun)
 
 
 class Answering:
@@ -57,6 +61,7 @@ class Answering:
         self.decider = decider
         self.pace = Pace()
         self.stores = Stores(decider)
+        self._n_open = 0  # decisions on their way
 
     def start(self) -> None:
         self.stores.start(asyncio.get_running_loop())
@@ -74,13 +79,39 @@ class Answering:
         placements_of(edition.view, request)
         times = Times.of(received, request.deadline_ms / 1000.0, self.pace)
         self.pace.look(asyncio.get_running_loop())
-        if time.monotonic() > times.read.apart:
+        if time.monotonic() + self._n_open * self.pace.each_s > times.admitted:
             return self._over(edition, request)
-        known = await self._read(edition, request, times.read)
+        self._n_open += 1
+        try:
+            return await self._decided(edition, request, times, received)
+        finally:
+            self._n_open -= 1
+
+    async def _decided(self, edition: Edition, request: DecisionRequest, times: Times, received: float) -> Decision:
+        """On the thread that reads while all is well; here, from what could be read, where a store keeps that one."""
+        asks = Asks(edition.customers, request.customer_id, to_us(self.decider.clock()))
+        whole = Whole(asks, edition.limits.any and self.decider.contacts is not None, edition, request)
+        if not self.stores.are_well:
+            return await self._here(whole, times, received)
+        if not await self.stores.decided(whole, times.together):
+            return await self._here(whole, times, received) if self.stores.in_a_store else self._over(edition, request)
+        if whole.error is not None:
+            raise whole.error
+        if whole.attempt is None:
+            return self.decider.nothing(edition, request, NO_DECISION)
+        if time.monotonic() > times.begun:
+            self.stores.give_up(whole)
+            return self._over(edition, request)
+        return await self._finished(whole.attempt, whole.took_s, received)
+
+    async def _here(self, whole: Whole, times: Times, received: float) -> Decision:
+        """On the event loop; each store is asked for itself."""
+        edition, request = whole.edition, whole.request
+        known = await self.stores.read(whole, edition.limits, times.read)
         began = time.monotonic()
         if began > times.begun:
             return self._over(edition, request)
-        attempt = self._begin(edition, request, known)
+        attempt = begun(self.decider, edition, request, known)
         if attempt is None:
             return self.decider.nothing(edition, request, NO_DECISION)
         worked_s = time.monotonic() - began
@@ -90,11 +121,12 @@ class Answering:
                 break
             if time.monotonic() > times.begun:
                 return self._over(edition, request)
-            if lost is None:
-                attempt = self.decider.withhold(attempt, ("state_unavailable", "no reservation in time: " + WITHHELD))
-                break
-            attempt = self.decider.again(attempt, lost)
-        if request.explain:  # takes as long as there are offers: others are answered meanwhile
+            attempt = unreserved(self.decider, attempt) if lost is None else self.decider.again(attempt, lost)
+        return await self._finished(attempt, worked_s, received)
+
+    async def _finished(self, attempt: Attempt, worked_s: float, received: float) -> Decision:
+        """The answer and its row; `worked_s` is what the decision took so far, waiting not counted."""
+        if attempt.question.request.explain:  # takes as long as there are offers: others are answered meanwhile
             return await asyncio.to_thread(self.decider.finish, attempt, received)
         began = time.monotonic()
         decision = self.decider.finish(attempt, received)
@@ -109,30 +141,3 @@ class Answering:
     async def still_allowed(self, request: DecisionRequest, answer: Mapping[str, Any]) -> dict[str, Any] | None:
         """A kept answer without what was withdrawn or refused since; None if all of it may still be shown."""
         return await asyncio.to_thread(without_withdrawn, self.decider, request, answer)
-
-    def _begin(self, edition: Edition, request: DecisionRequest, known: Known) -> Attempt | None:
-        """The first draw; with a model that fails, one by popularity; None if even that fails."""
-        try:
-            return self.decider.begin(edition, request, known)
-        except BadInput:
-            raise
-        except Exception:
-            logger.exception("the release %s failed in a decision", edition.release_number)
-        try:
-            return self.decider.begin(edition, request, known, models=False)
-        except Exception:
-            logger.exception("a decision by popularity failed")
-        return None
-
-    async def _read(self, edition: Edition, request: DecisionRequest, until: Until) -> Known:
-        reader, now_us = edition.customers, to_us(self.decider.clock())
-        counts = edition.limits.any and self.decider.contacts is not None
-        read = await self.stores.read(Asks(reader, request.customer_id, now_us), counts, until)
-        customer = reader.assembled(request.customer_id, read.happened, read.told, now_us)
-        if read.late:
-            customer = customer.but(("deadline", f"went on without waiting for {' and '.join(read.late)}"))
-        if not counts:
-            return Known(customer)
-        if read.counted is None:
-            return Known(customer.but(("state_unavailable", WITHHELD)), None, None)
-        return counted(customer, read.counted.history, read.counted.stock)

@@ -1,7 +1,8 @@
 """Store I/O beside the event loop: one thread per store, which serves all who wait together, and may be late alone.
 
 Who asks waits as long as its deadline lets it, and goes on without what has not come. A store that is stuck holds up
-its own lane only, and nobody waits for a lane that is known to be stuck.
+its own lane only. Nobody waits for a lane that was stuck the last time it was heard of: one question at a time, whose
+answer nobody needs, finds out when it is well again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 logger = logging.getLogger(__name__)
 MOST_AT_ONCE = 64
-STUCK_S = 0.1  # a batch that takes longer is not waited for by newcomers
+STUCK_S = 0.05  # a batch that takes longer shuts its lane: newcomers go on without
+WELL_S = 0.02  # a batch that takes no longer opens it again
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -71,6 +73,7 @@ class Lane(Generic[Q, A]):
         self._asked: list[Waiting] = []  # in this turn of the event loop
         self._queue: SimpleQueue[list[Waiting] | None] = SimpleQueue()
         self._began: float | None = None
+        self._shut = self._probed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name=f"lane-{name}", daemon=True)
 
@@ -94,6 +97,17 @@ class Lane(Generic[Q, A]):
     @property
     def is_stuck(self) -> bool:
         return self.stuck_s > STUCK_S
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether it is stuck, or was, and has not been quick since."""
+        return self._shut or self.is_stuck
+
+    def probe(self, question: Q) -> None:
+        """Asks without waiting, so that a lane that is shut can show that it is well; one such question at a time."""
+        if not self._probed:
+            self._probed = True
+            self.ask(question)
 
     def ask(self, question: Q, joint: Joint | None = None, at: int = 0) -> None:
         """Puts the answer into the joint on the event loop, None if the store failed, unless it is given up before.
@@ -145,9 +159,14 @@ class Lane(Generic[Q, A]):
 
     def _serve(self, batch: list[Waiting]) -> bool:
         """False when nobody is left who could be answered."""
-        self._began = time.monotonic()
+        began = self._began = time.monotonic()
         answers = self.answers([waiting.question for waiting in batch])
         self._began = None
+        took_s = time.monotonic() - began
+        if took_s > STUCK_S:
+            self._shut = True
+        elif took_s < WELL_S:
+            self._shut = False
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(self._deliver, batch, answers)
@@ -158,6 +177,7 @@ class Lane(Generic[Q, A]):
     def _deliver(self, batch: list[Waiting], answers: Sequence[A | None]) -> None:
         for (question, joint, at), answer in zip(batch, answers, strict=True):
             if joint is None:
+                self._probed = False
                 continue
             if not joint.given_up:
                 joint.put(at, answer)
@@ -173,21 +193,34 @@ class Answers(NamedTuple, Generic[A]):
 
 
 async def all_until(asks: Sequence[tuple[Lane[Q, A], Q]], until: float) -> Answers[A]:
-    """What several lanes answer before `until`, of the loop's clock. A lane that is known to be stuck is not asked."""
-    loop = asyncio.get_running_loop()
-    joint = Joint(len(asks), loop.create_future())
+    """What several lanes answer before `until`, of the loop's clock. A lane that is shut is not waited for."""
+    joint = Joint(len(asks), asyncio.get_running_loop().create_future())
     for at, (lane, question) in enumerate(asks):
-        if not lane.is_stuck:
+        if lane.is_shut:
+            lane.probe(question)
+        else:
             lane.ask(question, joint, at)
+    given = await _given(joint, until)
+    if LATE not in given:
+        return Answers(given, ())
+    late = tuple([lane.name for (lane, _), answer in zip(asks, given, strict=True) if answer is LATE])
+    return Answers([None if answer is LATE else answer for answer in given], late)
+
+
+async def in_time(lane: Lane[Q, A], question: Q, until: float) -> bool:
+    """Whether the lane answers this before `until`, of the loop's clock, even if it was stuck the last time."""
+    joint = Joint(1, asyncio.get_running_loop().create_future())
+    lane.ask(question, joint)
+    return (await _given(joint, until))[0] is not LATE
+
+
+async def _given(joint: Joint, until: float) -> list[Any]:
+    """One answer each; `LATE` where there is none, and nobody waits any longer."""
     if joint.n_open:
-        timer = loop.call_at(until, joint.end)
+        timer = joint.done.get_loop().call_at(until, joint.end)
         try:
             await joint.done
         finally:
             timer.cancel()
             joint.given_up = True
-    given = joint.answers
-    if LATE not in given:
-        return Answers(given, ())
-    late = tuple([lane.name for (lane, _), answer in zip(asks, given, strict=True) if answer is LATE])
-    return Answers([None if answer is LATE else answer for answer in given], late)
+    return joint.answers

@@ -27,6 +27,11 @@ class Pace:
         """How long a decision keeps the loop, waiting not counted, with few taking longer; 0.0 before the first."""
         return self._usual_s + DEVIATIONS * self._deviation_s
 
+    @property
+    def each_s(self) -> float:
+        """How long a decision usually takes, waiting not counted; 0.0 before the first."""
+        return self._usual_s
+
     def look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Measures how long the loop takes to come round from here."""
         if self._asked_at is None:

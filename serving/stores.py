@@ -1,8 +1,9 @@
 """What a decision asks its stores for: together in one lane while all is well, each store in its own when one is not.
 
-To wake a thread costs more than most questions, so that one thread reads all three stores for everybody who waits, and
-makes reservations. Of what it has not brought in time, each store is asked in a lane of its own; and until all of them
-have been in time for a second, they are asked apart.
+To wake a thread costs more than most questions, and what one thread has read another must fetch from its caches, so
+that one thread reads all stores for everybody who waits, draws, and reserves what was drawn. While a store is stuck,
+decisions are made on the event loop, and each store is asked in a lane of its own; who is known to be stuck is not
+waited for.
 """
 
 from __future__ import annotations
@@ -11,35 +12,24 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from features.errors import StoreUnavailable
 from serving.customer import Happened, Told
 from serving.decide import Decider
+from serving.drafting import Known
 from serving.edition import Customers
-from serving.lanes import LATE, Lane, all_until
+from serving.lanes import LATE, Lane, all_until, in_time
 from serving.rules.limits import Limits
-from serving.state.contacts import Claim, Claimed, ContactHistory, Stock
+from serving.state.contacts import Claim, Claimed, Stock
+from serving.together import Asks, Counted, Whole, decide_all
 
 logger = logging.getLogger(__name__)
 A = TypeVar("A")
 STOCK_FRESH_S = 0.02
-APART_S = 1.0  # for so long every store must have been in time before they are asked together again
-
-
-class Until(NamedTuple):
-    """How long reads are waited for, of the monotonic clock: by one lane for all, and by a lane for each."""
-
-    together: float
-    apart: float
-
-
-class Asks(NamedTuple):
-    """Whom the customers' lanes are asked about."""
-
-    reader: Customers
-    customer_id: str
-    now_us: int
+APART_S = 0.5  # for so long every store must have been quick before they are asked together again
+IN_A_STORE_S = 0.015  # a batch that took longer when it was given up waits for a store, and not for the processor
 
 
 class History(NamedTuple):
@@ -58,30 +48,10 @@ class Cancel(NamedTuple):
     decision_id: str
 
 
-class Counted(NamedTuple):
-    """What the contacts' lane says of a customer."""
+class Reach(NamedTuple):
+    """Whether reservations can be made, without making one."""
 
-    history: ContactHistory
-    stock: Stock
-
-
-class Everything:
-    """All that is to be read of a customer; each answer stands here as soon as it is there, None if its store fails."""
-
-    __slots__ = ("answers", "asks")
-
-    def __init__(self, asks: Asks, counts: bool) -> None:
-        self.asks = asks
-        self.answers: list[Any] = [LATE] * (3 if counts else 2)  # Told, Happened, Counted
-
-
-class Read(NamedTuple):
-    """What was read of a customer; None is what could not be, or not in time."""
-
-    told: Told | None
-    happened: Happened | None
-    counted: Counted | None
-    late: tuple[str, ...]  # lanes that were not, or no longer, waited for
+    limits: Limits
 
 
 class Stores:
@@ -91,8 +61,9 @@ class Stores:
         self.decider = decider
         self.told: Lane[Asks, Told] = Lane("profiles", _told)
         self.happened: Lane[Asks, Happened] = Lane("features", _happened)
-        self.counted: Lane[Any, Any] = Lane("contacts", self.work, too_late=self._give_back)
-        self.together: Lane[Any, Any] = Lane("together", self.work, too_late=self._give_back)
+        self.counted: Lane[Any, Any] = Lane("contacts", self.work)
+        self.claims: Lane[Any, Any] = Lane("reservations", self.work, too_late=self._give_back)
+        self.together: Lane[Whole, bool] = Lane("together", partial(decide_all, self), too_late=self._too_late)
         self._apart_until = 0.0
         self._stock: Stock | None = None
         self._stock_at = 0.0
@@ -107,79 +78,100 @@ class Stores:
 
     @property
     def lanes(self) -> tuple[Lane[Any, Any], ...]:
-        return self.told, self.happened, self.counted, self.together
+        return self.told, self.happened, self.counted, self.claims, self.together
 
     @property
     def are_well(self) -> bool:
-        return time.monotonic() >= self._apart_until and not self.together.is_stuck
+        """Whether no store is stuck, nor was a moment ago."""
+        if self.together.is_stuck:
+            self._stay_apart()
+        return time.monotonic() >= self._apart_until
 
-    async def read(self, asks: Asks, counts: bool, until: Until) -> Read:
-        """What the stores say of a customer; `counts`: of contacts and stock too."""
-        everything = Everything(asks, counts)
-        late: tuple[str, ...] = ()
-        if self.are_well:
-            _, late = await all_until([(self.together, everything)], until.together)
-        if LATE in everything.answers:
-            late = await self._read_apart(everything, until.apart)
-        if late:
-            self._apart_until = time.monotonic() + APART_S
-        told, happened, *rest = (None if answer is LATE else answer for answer in everything.answers)
-        return Read(told, happened, rest[0] if rest else None, late)
+    async def decided(self, whole: Whole, until: float) -> bool:
+        """Whether the decision was made in time; what was read of it by then stands in its answers."""
+        if await in_time(self.together, whole, until):
+            return True
+        whole.given_up = True
+        return False
 
-    async def _read_apart(self, everything: Everything, until: float) -> tuple[str, ...]:
-        """Ask for what is missing, each store in its lane; which of them were late."""
-        answers, asks = everything.answers, everything.asks
-        history = History(asks.customer_id, asks.now_us)
-        ways: list[tuple[Lane[Any, Any], Any]] = [(self.told, asks), (self.happened, asks), (self.counted, history)]
-        missing = [at for at, answer in enumerate(answers) if answer is LATE]
+    @property
+    def in_a_store(self) -> bool:
+        """Whether what was given up just now waits for a store, from now on asked apart, and not for the processor."""
+        if self.together.stuck_s < IN_A_STORE_S:
+            return False
+        self._stay_apart()
+        return True
+
+    async def read(self, whole: Whole, limits: Limits, until: float) -> Known:
+        """What is known of a customer; what has not been read is asked for, each store for itself."""
+        asks, answers = whole.asks, whole.answers
+        counts = len(answers) > 2
+        ways: list[tuple[Lane[Any, Any], Any]] = [(self.told, asks), (self.happened, asks)]
+        if counts and self.claims.is_shut:  # then nothing that is counted can be shown
+            self.claims.probe(Reach(limits))
+            answers[2] = None
+        elif counts:
+            ways.append((self.counted, History(asks.customer_id, asks.now_us)))
+        missing = [at for at in range(len(ways)) if answers[at] is LATE]
         given, late = await all_until([ways[at] for at in missing], until)
         for at, answer in zip(missing, given, strict=True):
             if ways[at][0].name not in late:
                 answers[at] = answer
-        return tuple([ways[at][0].name for at in missing if answers[at] is LATE])
+        if any(lane.is_shut for lane in self.lanes if lane is not self.together):
+            self._stay_apart()
+        return whole.known(late)
 
     async def claim(self, claim: Claim, limits: Limits, until: float) -> Sequence[Claimed] | None:
         """The picks that were lost; None if there was no answer in time, and then nothing stays reserved."""
-        if time.monotonic() > until:
+        if time.monotonic() > until or self.claims.is_shut:
             return None
-        lane = self.together if self.are_well else self.counted
-        (lost,), late = await all_until([(lane, Claiming(claim, limits))], until)
-        if late:
-            self._apart_until = time.monotonic() + APART_S
+        (lost,), _ = await all_until([(self.claims, Claiming(claim, limits))], until)
         return lost
 
+    def _stay_apart(self) -> None:
+        self._apart_until = time.monotonic() + APART_S
+
     def work(self, asked: Sequence[Any]) -> list[Any]:
-        """One batch: what must be given back, then reservations, then reads."""
+        """One batch for the contacts: what must be given back, then reservations, then reads."""
         contacts = self.decider.contacts
         answers: dict[int, Any] = {}
-        of: dict[type, list[int]] = {kind: [] for kind in (Cancel, Claiming, History, Everything)}
+        of: dict[type, list[int]] = {kind: [] for kind in (Cancel, Reach, Claiming, History)}
         for at, one in enumerate(asked):
             of[type(one)].append(at)
         if of[Cancel]:
             assert contacts is not None
             contacts.cancel([asked[at].decision_id for at in of[Cancel]])
+        if of[Reach]:
+            assert contacts is not None
+            contacts.claim([], asked[of[Reach][0]].limits)
         for limits in {id(asked[at].limits): asked[at].limits for at in of[Claiming]}.values():
             assert contacts is not None
             mine = [at for at in of[Claiming] if asked[at].limits is limits]
-            lost = contacts.claim([asked[at].claim for at in mine], limits)
-            answers.update(zip(mine, lost, strict=True))
-            if any(lost):
-                self._stock = None  # it was older than a last unit
+            answers.update(zip(mine, self.claimed([asked[at].claim for at in mine], limits), strict=True))
         if of[History]:
             answers.update(zip(of[History], self._counted([asked[at] for at in of[History]]), strict=True))
-        if of[Everything]:
-            self._read_together([asked[at] for at in of[Everything]])
         return [answers.get(at, ()) for at in range(len(asked))]
 
-    def _read_together(self, asked: Sequence[Everything]) -> None:
+    def claimed(self, claims: Sequence[Claim], limits: Limits) -> Sequence[Sequence[Claimed]]:
+        """What each of these lost, in the thread of who asks; `StoreUnavailable`."""
+        assert self.decider.contacts is not None
+        lost = self.decider.contacts.claim(claims, limits)
+        if any(lost):
+            self._stock = None  # it was older than a last unit
+        return lost
+
+    def read_together(self, asked: Sequence[Whole]) -> None:
+        """Each store asked once for all of them, in the thread of who asks."""
+        if not asked:
+            return
         asks = [one.asks for one in asked]
         for one, told in zip(asked, self.told.answers(asks), strict=True):
             one.answers[0] = told
         counting = [one for one in asked if len(one.answers) > 2]
         if counting:
             read = self._counted([History(one.asks.customer_id, one.asks.now_us) for one in counting])
-            for one, counted in zip(counting, read, strict=True):
-                one.answers[2] = counted
+            for one, answer in zip(counting, read, strict=True):
+                one.answers[2] = answer
         for one, happened in zip(asked, self.happened.answers(asks), strict=True):
             one.answers[1] = happened
 
@@ -207,7 +199,15 @@ class Stores:
     def _give_back(self, asked: Any, answer: Any) -> None:
         """A reservation that came too late for its answer."""
         if isinstance(asked, Claiming) and not answer:
-            self.counted.ask(Cancel(asked.claim.decision_id))
+            self.claims.ask(Cancel(asked.claim.decision_id))
+
+    def give_up(self, whole: Whole) -> None:
+        """What was reserved for a decision that is not answered with goes back."""
+        if whole.claimed and whole.attempt is not None:
+            self.claims.ask(Cancel(whole.attempt.question.decision_id))
+
+    def _too_late(self, asked: Whole, _: bool) -> None:
+        self.give_up(asked)
 
 
 def _happened(asked: Sequence[Asks]) -> list[Happened]:

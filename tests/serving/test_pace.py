@@ -11,16 +11,12 @@ from serving.answering import Times
 from serving.pace import Pace
 
 
-def flat(times: Times) -> tuple[float, ...]:
-    return (*times.read, times.claimed, times.begun)
-
-
-def test_before_anything_was_measured_nothing_is_held_back():
+def test_before_anything_was_measured_a_part_of_the_deadline_is_held_back_all_the_same():
     pace = Pace()
-    assert (pace.lag_s, pace.work_s) == (0.0, 0.0)
-    assert flat(Times.of(10.0, 0.05, pace)) == pytest.approx(
-        (10.02, 10.03, 10.0425, 10.05)
-    )  # 40, 60, 85 % and all of 50 ms
+    assert (pace.lag_s, pace.work_s, pace.each_s) == (0.0, 0.0, 0.0)
+    # 50, 40, 55 and 70 % of 50 ms; all of it but 12 ms, and of 10 ms all but a quarter
+    assert tuple(Times.of(10.0, 0.05, pace)) == pytest.approx((10.025, 10.02, 10.0275, 10.035, 10.038))
+    assert tuple(Times.of(10.0, 0.01, pace)) == pytest.approx((10.005, 10.004, 10.0055, 10.007, 10.0075))
 
 
 def test_work_is_judged_as_tcp_judges_a_round_trip():
@@ -57,10 +53,10 @@ def test_a_loop_that_is_held_up_is_seen_and_soon_forgotten():
     assert later == 0.0
 
 
-def test_a_lag_is_taken_off_before_the_question_was_read_and_when_its_waiting_ends():
+def test_a_lag_is_taken_off_for_waking_up_and_again_for_what_comes_after():
     class Late(Pace):
         lag_s = 0.01  # type: ignore[assignment]
-        work_s = 0.005  # type: ignore[assignment]
+        work_s = 0.015  # type: ignore[assignment]
 
-    # 50 ms - 10 before - 5 of work = 35 to begin at latest, 10 earlier where somebody must be woken; 60 % are 30
-    assert flat(Times.of(0.0, 0.05, Late())) == pytest.approx((0.02, 0.025, 0.025, 0.035))
+    # 50 ms - 10 of lag - 15 of work = 25 to begin at latest, 10 earlier where somebody must be woken; 40 % are 20
+    assert tuple(Times.of(0.0, 0.05, Late())) == pytest.approx((0.015, 0.015, 0.015, 0.015, 0.025))
