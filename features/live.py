@@ -25,7 +25,16 @@ from features.live_state import US_PER_HOUR, State, StoredRow, add_events, copie
 from features.log import LogEvent
 from features.profile import Profile
 
-__all__ = ["US_PER_HOUR", "Instant", "StoredRow", "Value", "feature_table", "features_of", "offer_features_of"]
+__all__ = [
+    "US_PER_HOUR",
+    "Instant",
+    "StoredRow",
+    "Value",
+    "feature_table",
+    "features_of",
+    "offer_features_of",
+    "stored_table",
+]
 ROWS_PER_BLOCK = 20_000
 Value: TypeAlias = float | str | dict[str, float] | None
 
@@ -72,6 +81,42 @@ def feature_table(feature_set: FeatureSet, entity: Entity, instants: Iterable[In
         blocks.append(_block(plan, []))
     return {
         feature.name: np.concatenate([block[feature.name] for block in blocks]) for feature in feature_set.of(entity)
+    }
+
+
+def stored_table(
+    feature_set: FeatureSet,
+    entity: Entity,
+    stored: Iterable[tuple[NDArray[np.intp], Any]],
+    since_us: NDArray[np.int64],
+    now_us: NDArray[np.int64],
+) -> dict[str, NDArray[Any]]:
+    """The same of stored rows alone: `stored` has positions among the rows, and an Arrow table of stored columns.
+
+    For entities of which nothing is live and nothing is kept by key or by day, such as offers.
+    """
+    plan = plan_of(feature_set, entity)
+    if plan.keyed or plan.day_columns or plan.attributes:
+        raise ValueError(f"rows of a {entity} are more than numbers")
+    n = len(now_us)
+    sums = np.zeros((n, len(plan.sum_columns)))
+    times = np.full((n, len(plan.time_columns)), np.nan)
+    for at, table in stored:
+        for into, columns in ((sums, plan.sum_columns), (times, plan.time_columns)):
+            for slot, column in enumerate(columns):
+                if column >= 0:
+                    values = table.column(column).to_numpy()
+                    into[at, slot] = np.where(np.isnan(values), 0.0, values) if into is sums else values
+    nothing, now = np.zeros((n, 0)), now_us.astype(np.float64)
+    numbers = _numbers(plan, sums, times, nothing, nothing, now)
+    unknown = _numbers(plan, np.zeros_like(sums), np.full_like(times, np.nan), nothing, nothing, now)
+    age_us, ttl_us = now_us - since_us, dict(plan.ttl_us)
+    column_of = {name: column for column, name in enumerate(plan.number_names)}
+    return {
+        feature.name: np.where(
+            age_us > ttl_us[feature.name], unknown[:, column_of[feature.name]], numbers[:, column_of[feature.name]]
+        )
+        for feature in feature_set.of(entity)
     }
 
 

@@ -8,17 +8,18 @@ import warnings
 from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from features.check import check
 from features.compute import build, built, current_features
 from features.errors import BadInput, NboError
-from features.events import from_us, to_us
+from features.events import US_PER_DAY, from_us, to_us
 from features.facts import Facts
 from features.feast_repo import apply, materialize, open_feast
 from features.feast_repo.apply import open_feast_on
-from features.history import customer_features_at, offer_features_at
+from features.history import _stored, customer_features_at, offer_features_at
 from features.home import Home
 from features.identities import join
 from features.online import open_online, read_snapshot
@@ -89,6 +90,31 @@ def test_point_in_time_features_equal_the_recomputation(made):
     assert list(found.columns) == [f.name for f in current_features(facts).customer]
     for (customer, moment), row in zip(asked, found.to_dict("records"), strict=True):
         assert not different(row, recomputed(facts, customer, moment)), (customer, moment)
+
+
+def test_the_snapshot_that_is_read_of_an_instant_is_the_one_that_feast_joins(made):
+    home, facts = made
+    features = current_features(facts)
+    moments = [from_us(at(day, hour)) for day in range(7) for hour in (0, 9.5, 23)]
+    rows = pd.DataFrame(
+        [(key, moment) for key in ("a", "nobody", "\x1fv", "c3") for moment in moments],
+        columns=["customer_id", "event_timestamp"],
+    )
+    names = [column.name for column in features.stored("customer")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Ibis with DuckDB 2
+        job = open_feast(home, facts).get_historical_features(
+            rows.assign(row=range(len(rows))), features=[f"customer_days:{name}" for name in names]
+        )
+        joined = job.to_arrow().sort_by("row")
+    theirs = [
+        None if all(value is None for value in row) else row
+        for row in zip(*(joined[name].to_pylist() for name in names), strict=True)
+    ]
+    us = np.array([to_us(moment) for moment in rows["event_timestamp"]])
+    ours = _stored(home, facts, features, rows["customer_id"].to_numpy(object), us // US_PER_DAY * US_PER_DAY, us)
+    assert [None if row is None else row.columns for row in ours] == theirs
+    assert 0 < sum(row is None for row in theirs) < len(theirs)
 
 
 def test_a_joined_visitor_counts_from_the_join_on_and_never_before(made):
