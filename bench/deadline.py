@@ -4,8 +4,10 @@ For each fault: a second of peace, three seconds of the fault, five of peace. Co
 deadline that is asked for), answers more than 100 ms beyond it, answers that are no 200, offers with limits that were
 shown while nobody could count them, and the seconds from the end of the fault to the last degraded answer. Budget: at
 most 1 answer in 1,000 later, none above 100 ms beyond, no 5xx, no forbidden offer, recovery within 5 s; exit 1 if not.
-Latency counts from the instant a request was due, in the client: the way over the loopback is in it.
-`.venv/bin/python -m bench.deadline [--rate 200] [--only NAME …]` prints one line of JSON per fault.
+Latency counts from the instant a request was due, in the client: the way over the loopback is in it. `cpu_ms` is the
+processor time of the service per question, over all of its threads.
+`.venv/bin/python -m bench.deadline [--rate 200] [--only NAME …] [--thief 0.2]` prints one line of JSON per fault; with
+a thief (`bench/thief.py`) that share of every processor is taken away meanwhile.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ import msgspec
 import numpy as np
 
 from bench.load import Connection, Load, loop_factory, post
-from bench.servers import BIN, running
+from bench.servers import BIN, Running, running
 from bench.synthetic import Made, customer_name, make_customers, with_offers
+from bench.thief import thieves
 from features.catalogue import ContactPolicy, Offer
 from features.facts import Facts
 from serving.answering import OVER
@@ -64,6 +67,7 @@ def main() -> int:
     options.add_argument("--rate", type=float, default=200.0)
     options.add_argument("--offers", type=int, default=1_000)
     options.add_argument("--customers", type=int, default=2_000)
+    options.add_argument("--thief", type=float, default=0.0, help="share of every processor that is taken away")
     options.add_argument("--only", nargs="+", choices=FAULTS, default=FAULTS)
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -72,16 +76,19 @@ def main() -> int:
         made = with_offers(root / "customers", root / "home", given.offers, given.customers)
         counted = half_limited(made)
         switch = root / "fault"
+        os.mkfifo(switch)
         command = [str(BIN / "uvicorn"), "bench.faulty_app:create_app", "--factory", "--port", "{port}",
-                   "--log-level", "critical", "--no-access-log"]  # fmt: skip
+                   "--http", "serving.arrival:Arriving", "--log-level", "critical", "--no-access-log"]  # fmt: skip
         environment = {**made.environment(), "BENCH_FAULT": str(switch)}
         found = []
         with running(command, environment, root / "server.log", "/livez") as server:
             wire = requests(made, given.customers)
             ask(server.port, wire, given.rate, 3.0)  # warm-up
-            for fault in given.only:
-                found.append(one(server.port, wire, given.rate, fault, switch, made, counted))
-                print(json.dumps(found[-1]), flush=True)
+            with thieves(given.thief):
+                for fault in given.only:
+                    found.append(one(server, wire, given.rate, fault, switch, made, counted))
+                    found[-1]["thief"] = given.thief
+                    print(json.dumps(found[-1]), flush=True)
     failed = [one["fault"] for one in found if not one["holds"]]
     if failed:
         print(f"the deadline does not hold with: {', '.join(failed)}", file=sys.stderr)
@@ -129,15 +136,16 @@ def ask(port: int, wire: list[bytes], rate: float, seconds: float) -> Watched:
 
 
 def one(
-    port: int, wire: list[bytes], rate: float, fault: str, switch: Path, made: Made, limited: frozenset[str]
+    server: Running, wire: list[bytes], rate: float, fault: str, switch: Path, made: Made, limited: frozenset[str]
 ) -> dict[str, Any]:
     """What was seen before, during and after one fault."""
     moments: list[float] = []
     by = threading.Thread(target=_cause, args=(fault, switch, made, moments))
     by.start()
-    stolen, began = stolen_s(), time.perf_counter()
-    load = ask(port, wire, rate, QUIET_S + FAULT_S + AFTER_S)
+    stolen, used, began = stolen_s(), used_s(server.process.pid), time.perf_counter()
+    load = ask(server.port, wire, rate, QUIET_S + FAULT_S + AFTER_S)
     by.join()
+    used = used_s(server.process.pid) - used
     stolen = (stolen_s() - stolen) / (time.perf_counter() - began) / (os.cpu_count() or 1)
     begins, ends = moments
     latencies = np.array([latency for _, latency, _ in load.answers]) * 1000.0
@@ -161,6 +169,7 @@ def one(
         "empty_during": round(sum(b'"offers":[]' in answer for answer in during) / max(len(during), 1), 3),
         "out_of_time": len(over),
         "recovery_s": round(max(degraded_at) - ends, 2) if degraded_at else 0.0,
+        "cpu_ms": round(1000.0 * used / len(latencies), 2),
         "stolen": round(stolen, 3),
     }
     in_time = n_late <= len(latencies) / 1000 and found["max_ms"] <= DEADLINE_MS + 100
@@ -174,6 +183,15 @@ def stolen_s() -> float:
     try:
         first = Path("/proc/stat").read_text().split("\n", 1)[0].split()
         return int(first[8]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
+def used_s(pid: int) -> float:
+    """Seconds of processor time that a process has used; 0.0 if nobody says."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     except (OSError, IndexError, ValueError):
         return 0.0
 

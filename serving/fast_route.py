@@ -22,6 +22,7 @@ from serving.api.door import BODY_LIMIT
 from serving.api.fields import LONGEST_CUSTOMER_ID, OBJECT_ID
 from serving.api.json_body import oddities
 from serving.api.service import Service
+from serving.arrival import ARRIVED
 from serving.decision import DecisionRequest, PlacementRequest
 from serving.ids import new_request_id
 from serving.middleware import GIVEN_ID
@@ -80,7 +81,7 @@ class FastDecisions:
         if message["type"] != "http.request" or message.get("more_body") or len(message["body"]) > LARGEST:
             await self.app(scope, _again(message, receive), send)
             return
-        received = time.monotonic()  # finer than the clock of a loop
+        received = scope.get("state", {}).get(ARRIVED) or time.monotonic()  # finer than the clock of a loop
         answer = await self._answered(message["body"], received)
         if answer is None:
             await self.app(scope, _again(message, receive), send)

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from serving.api.json_body import oddities, parse
+from serving.arrival import ARRIVED
 from serving.cors import ALLOWED_ORIGIN, check_origin_of
 from serving.keys import Key, Keys
 from serving.problems import Fault, Forbidden, Invalid, TooLarge, Unauthorized, UnsupportedMediaType
@@ -99,7 +100,7 @@ class Door(APIRoute):
                 return await handle(request)
             _check_media_type(request)
             body = await read_within(request, self.body_limit)
-            request.state.received = time.monotonic()  # deadlines run from here
+            request.state.received = getattr(request.state, ARRIVED, 0.0) or time.monotonic()  # deadlines run from here
             inner = _Checked(request.scope, request.receive)
             inner._body = body
             if len(body) <= LARGE:

@@ -70,10 +70,13 @@ def _serve(listening: socket.socket, workers: int) -> None:
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
+    from serving.arrival import Arriving
+
     config = uvicorn.Config(
         "serving.app:from_settings",
         factory=True,
         workers=workers,
+        http=Arriving,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=10,
