@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
+from training.evaluation.judged_rows import LOWER_IS_BETTER, paired
 from training.gates.case import ModelRun, Standing
 from training.gates.measure import Measured
 from training.gates.quality import FIGURE, difference
 
 RANKING = ("ndcg_at_10", "recall_at_10", "map_at_10", "mrr_at_10", "coverage_at_10", "ndcg_at_50", "recall_at_50")
 PROBABILITIES = ("auc", "log_loss", "brier", "ece", "top_lift")
-LOWER_IS_BETTER = ("log_loss", "brier", "ece")
 SLICE_FIGURES = ("ndcg_at_10", "auc", "brier", "ece")
 
 
@@ -123,12 +123,22 @@ def _models(first: Standing, second: Standing) -> list[str]:
 def _metrics(first: Standing, second: Standing) -> Iterator[Metric]:
     for model in _models(first, second):
         runs = first.models.get(model), second.models.get(model)
+        same = _same_rows(*runs)
         for name in RANKING if model == "recommender" else PROBABILITIES:
             figures = _figure(runs[0], name), _figure(runs[1], name)
             if figures[0].value is None and figures[1].value is None:
                 continue
-            by, how = _difference(name, runs, figures, first.release)
+            by, how = same.get(name) or _difference(name, runs, figures, first.release)
             yield Metric(model, name, *figures, by, how, name in LOWER_IS_BETTER)
+
+
+def _same_rows(old: ModelRun | None, new: ModelRun | None) -> dict[str, tuple[Figure, str]]:
+    """Of two classifiers that were judged on enough of the same held-out rows: each difference over these."""
+    if old is None or new is None or old.judged is None or new.judged is None:
+        return {}
+    n, found = paired(new.judged, old.judged)
+    how = f"on the same {n:,} rows, paired by customer"
+    return {name: (Figure(one.estimate, one.low, one.high), how) for name, one in found.items()}
 
 
 def _figure(run: ModelRun | None, name: str) -> Figure:

@@ -66,6 +66,8 @@ def document_of(found: Comparison, first: Standing, second: Standing, drawn: Seq
 NOTES = (
     "Each model was judged on the test part of its own training: later than all it was fitted on.",
     "Of other days, a difference mixes the models and the days; NDCG@10 is then compared by the gain over popularity.",
+    "Acceptance and churn are compared on the held-out rows that both were judged on, where these are enough; on other "
+    "rows their intervals are added, unpaired.",
     "Latency and size were measured now, on the exported files, both releases in one run.",
 )
 

@@ -11,16 +11,43 @@ from training.comparison import Comparison, SliceOfBoth
 from training.gates import ModelRun, Standing
 
 CLASSIFIERS = ("acceptance", "churn")
+COMPARED = ("ndcg_at_10", "auc", "brier")
 MOST_SLICES = 14  # of one picture: more cannot be read
 AT_K = re.compile(r"ndcg_at_(\d+)")
 
 
 def pictures(found: Comparison, first: Standing, second: Standing) -> list[Section]:
     """What can be drawn, as one section; none if nothing can."""
-    drawn = [_ranking(first, second), *(_reliability(name, first, second) for name in CLASSIFIERS)]
+    drawn = [_differences(found), _ranking(first, second), *(_reliability(name, first, second) for name in CLASSIFIERS)]
     drawn += [_slices(model, found, first, second) for model in ("recommender", *CLASSIFIERS)]
     shown = tuple(one for one in drawn if one is not None)
     return [Section(title="Pictures", blocks=shown)] if shown else []
+
+
+def _differences(found: Comparison) -> Picture | None:
+    """Of the figures that models are compared by, where an interval is known."""
+    shown = [m for m in found.metrics if m.name in COMPARED and m.difference.low is not None]
+    if not shown:
+        return None
+    made, (axes,) = plots.figure(1.2 + 0.36 * len(shown))
+    plots.title(axes, f"Release {found.second.release} minus release {found.first.release}")
+    axes.axvline(0.0, color=plots.colour("quiet"), lw=1, ls=":")
+    said = []
+    for y, m in enumerate(shown):
+        value, low, high = (float(one or 0.0) for one in (m.difference.value, m.difference.low, m.difference.high))
+        axes.plot([low, high], [y, y], color=plots.series(0), lw=2)
+        axes.plot([value], [y], plots.marker(0), color=plots.series(0))
+        said.append(f"{m.model}: {m.name} {value:+.4f} ({low:+.4f} … {high:+.4f})")
+    labels = [f"{m.model}: {m.name}{', less is better' if m.lower_is_better else ''}" for m in shown]
+    axes.set_yticks(range(len(shown)), [plots.fill_lines(label) for label in labels])
+    axes.invert_yaxis()
+    axes.set_xlabel("difference, with 95 % interval")
+    return Picture(
+        name="differences",
+        svg=plots.svg(made, "differences"),
+        alt="; ".join(said),
+        caption="An interval on one side of the dotted line is a difference beyond chance.",
+    )
 
 
 def _ranking(first: Standing, second: Standing) -> Picture | None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import msgspec
+import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from experiments.report.document import pictures_of
 from experiments.report.render import as_files, render
+from features.errors import BrokenRelease
 from serving.commands import models_compare
 from serving.commands.models_compare import document_of
 from serving.commands.models_compare_pictures import pictures
 from tests.training.gates.cases import ALIKE, JULY, a_slice, recommender, standing
 from training.comparison import Figure, compare
+from training.evaluation.judged_rows import judged_rows, judged_rows_bytes, judged_rows_from, paired
 from training.gates import ModelRun
 
 RELIABILITY = [{"bin": b, "mean_p": 0.1 * b + 0.05, "rate": 0.1 * b, "n_rows": 100} for b in range(3)]
@@ -56,6 +60,59 @@ def test_differences_are_the_second_minus_the_first_and_say_what_they_rest_on(bo
     assert metric(found, "acceptance", "ece").difference == Figure(0.0)  # no interval is on record
 
 
+def judged(seed, noise, n=4_000, shift=0):
+    """Planted: chances of .1 to .9, five rows of each of n / 5 customers, and log-odds off by as much noise."""
+    truth = np.random.default_rng(0)
+    z, u = truth.normal(size=n), truth.random(n)
+    who = [f"c{i // 5}" for i in range(n)]
+    y = u < 1 / (1 + np.exp(-z))
+    p = 1 / (1 + np.exp(-z - noise * np.random.default_rng(seed).normal(size=n)))
+    return judged_rows(who, np.arange(n) + shift, None, y, p)
+
+
+def test_classifiers_that_were_judged_on_the_same_rows_are_paired_by_customer(both):
+    old, new = (
+        replace(one, models={**one.models, "acceptance": replace(one.models["acceptance"], judged=rows)})
+        for one, rows in zip(both, (judged(1, 1.0), judged(2, 0.2)), strict=True)
+    )
+    for one in (old, new):
+        one.models["acceptance"].metrics["brier"] = 0.2
+    found = compared((old, new))
+    auc, brier = metric(found, "acceptance", "auc"), metric(found, "acceptance", "brier")
+    assert auc.how == "on the same 4,000 rows, paired by customer"
+    assert 0 < auc.difference.low < auc.difference.value < auc.difference.high
+    unpaired = metric(compared(both), "acceptance", "auc").difference
+    assert auc.difference.high - auc.difference.low < unpaired.high - unpaired.low
+    assert brier.lower_is_better
+    assert brier.difference.high < 0  # less noise, less error
+    drawn = pictures_of(document_of(found, old, new, pictures(found, old, new)))
+    assert "acceptance: auc" in drawn["differences"].alt
+
+
+def test_a_difference_over_the_same_rows_is_exactly_that_of_the_metrics():
+    old, new = judged(1, 1.0), judged(2, 0.2)
+    n, found = paired(new, old)
+    assert n == 4_000
+    assert found["auc"].estimate == pytest.approx(roc_auc_score(new.y, new.p) - roc_auc_score(old.y, old.p))
+    assert found["brier"].estimate == pytest.approx(((new.p - new.y) ** 2).mean() - ((old.p - old.y) ** 2).mean())
+
+
+def test_rows_that_only_one_was_judged_on_do_not_count_and_too_few_or_other_outcomes_are_no_pairs():
+    old = judged(1, 1.0)
+    assert paired(judged(2, 0.2, shift=10_000), old) == (0, {})
+    assert paired(replace(judged(2, 0.2), y=~old.y), old) == (0, {})
+    few = judged_rows(["c1"] * 3, np.arange(3), None, np.array([True, False, True]), np.full(3, 0.5))
+    assert paired(few, few) == (3, {})
+
+
+def test_rows_are_kept_as_bytes_that_repeat_and_what_is_cut_is_named():
+    kept = judged(1, 1.0, n=500)
+    body = judged_rows_bytes(kept)
+    assert judged_rows_bytes(judged_rows_from(body, "acceptance 3")) == body
+    with pytest.raises(BrokenRelease, match=r"acceptance 3: judged\.npz"):
+        judged_rows_from(body[:50], "acceptance 3")
+
+
 def test_of_other_days_the_gains_over_the_baselines_are_compared(both):
     later = standing("2", recommender=recommender(0.5, gain=0.05, window=JULY))
     found = compare(both[0], later, (ALIKE, ALIKE))
@@ -89,7 +146,7 @@ def test_the_document_has_every_figure_and_its_pictures(both):
     found = compared(both)
     document = document_of(found, *both, pictures(found, *both))
     files = as_files(document, "comparison")
-    assert set(pictures_of(document)) == {"ranking", "reliability-acceptance", "slices-acceptance"}
+    assert set(pictures_of(document)) == {"differences", "ranking", "reliability-acceptance", "slices-acceptance"}
     assert {"comparison.html", "comparison.md", "comparison.json", "pictures/ranking.svg"} <= set(files)
     page = files["comparison.md"].decode()
     assert "| recommender: ndcg_at_10 | 0.3000 (0.2900 … 0.3100) | 0.3200 (0.3100 … 0.3300) |" in page

@@ -16,6 +16,7 @@ from features.home import Home
 from tests.conftest import NOW
 from tests.training.builders import acceptance_scorer, churn_scorer, factor_scorer, offer, popularity_scorer
 from training import registry
+from training.evaluation.judged_rows import judged_rows, judged_rows_bytes
 from training.gates import Passage, standing_of
 from training.registry import (
     CHALLENGER,
@@ -41,6 +42,7 @@ from training.steps.release import pin_release
 from training.tracking import Logged, files_of, log_model, log_report, tracking
 
 FEATURES = feature_set((1, 7))
+ROWS = judged_rows(["c0", "c1"], np.array([5, 5]), ["o0", "o1"], np.array([True, False]), np.array([0.7, 0.2]))
 OFFERS = [offer(name) for name in ("o0", "o1", "o2")]
 
 
@@ -70,7 +72,11 @@ def register(client, verdict="beats", acceptance=True, ndcg=0.3, known=None):
     }
     made = {
         "recommender": lambda: log_model(client, "recommender", logged(recommender, **ranked(ndcg))),
-        "acceptance": lambda: log_model(client, "acceptance", logged(under("scorer", acceptance_scorer()))),
+        "acceptance": lambda: log_model(
+            client,
+            "acceptance",
+            logged({**under("scorer", acceptance_scorer()), "judged.npz": judged_rows_bytes(ROWS)}),
+        ),
         "churn": lambda: log_model(client, "churn", logged(under("scorer", churn_scorer()))),
     }
     known = {**(known or {}), **({} if acceptance else {"acceptance": None})}
@@ -225,7 +231,7 @@ def test_a_promotion_gives_way_to_who_was_quicker(home):
 
 def test_what_gates_judge_by_is_read_back_from_the_runs(home):
     with tracking(home) as client:
-        found = standing_of(client, home.releases / "3", "3")
+        found, first = (standing_of(client, home.releases / number, number) for number in ("3", "1"))
     assert (found.release, found.verdicts, found.data_digest) == ("3", {"churn": "beats"}, "d")
     assert set(found.models) == {"recommender", "churn"}
     recommender = found.models["recommender"]
@@ -234,6 +240,9 @@ def test_what_gates_judge_by_is_read_back_from_the_runs(home):
     assert recommender.params["chosen"] == "x"
     assert found.models["churn"].tables == {"slices": [{"slice": "channel", "value": "web", "auc": 0.6}]}
     assert found.models["churn"].per_customer == {}
+    rows = first.models["acceptance"].judged
+    assert (rows.y.tolist(), rows.p.tolist()) == (ROWS.y.tolist(), ROWS.p.tolist())
+    assert found.models["churn"].judged is None  # as before rows were kept
 
 
 def test_each_training_is_in_the_history_with_what_it_trained(home):

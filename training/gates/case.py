@@ -11,6 +11,8 @@ from typing import Any, Literal
 import msgspec
 
 from features.catalogue import Offer
+from training.evaluation.judged_rows import JudgedRows, judged_rows_from
+from training.evaluation.kept import JUDGED, judged_from
 from training.gates.measure import Lists, Measured, Times, measure
 from training.read_back import read_back
 from training.stored import stored
@@ -40,6 +42,7 @@ class ModelRun:
     tags: Mapping[str, str]
     tables: Mapping[str, Rows] = field(default_factory=dict)
     per_customer: Mapping[str, float] = field(default_factory=dict)  # NDCG@10 of each who was judged, if it was kept
+    judged: JudgedRows | None = None  # of a classifier: what it said of each held-out row, if it was kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +107,9 @@ def run_of(client: Any, name: str, version: str) -> ModelRun:
         if f"{title}.json" in held
     }
     data = run.data
-    judged = _per_customer(version) if name == "recommender" else {}
-    return ModelRun(version, dict(data.metrics), dict(data.params), dict(data.tags), tables, judged)
+    per_customer = _per_customer(version) if name == "recommender" else {}
+    judged = None if name == "recommender" else _judged_rows(name, version)
+    return ModelRun(version, dict(data.metrics), dict(data.params), dict(data.tags), tables, per_customer, judged)
 
 
 def _rows(version: str, path: str, uri: str) -> Rows:
@@ -116,16 +120,26 @@ def _rows(version: str, path: str, uri: str) -> Rows:
 
 def _per_customer(version: str) -> dict[str, float]:
     """NDCG@10 by customer, as the training kept it; empty where it kept none."""
-    from mlflow.exceptions import MlflowException
-
-    from training.evaluation.kept import JUDGED, judged_from
-
-    try:
-        body = stored(f"models:/recommender/{version}/artifacts/scorer/{JUDGED}")
-    except (MlflowException, OSError):
+    body = _judged_file("recommender", version)
+    if body is None:
         return {}
     kept = judged_from(body, f"recommender {version}")
     if AT not in kept.cutoffs or FIGURE not in kept.values:
         return {}
     values = kept.values[FIGURE][:, kept.cutoffs.index(AT)].tolist()
     return dict(zip(kept.customers, values, strict=True))
+
+
+def _judged_rows(name: str, version: str) -> JudgedRows | None:
+    body = _judged_file(name, version)
+    return None if body is None else judged_rows_from(body, f"{name} {version}")
+
+
+def _judged_file(name: str, version: str) -> bytes | None:
+    """None where the training kept none, as before there were any."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return stored(f"models:/{name}/{version}/artifacts/scorer/{JUDGED}")
+    except (MlflowException, OSError):
+        return None

@@ -19,6 +19,7 @@ from training.calibration import Ahead
 from training.columns import YOUNG_DAYS, acceptance_encoder, growing
 from training.directions import directions_of, named
 from training.encoder import Encoder
+from training.evaluation.judged_rows import JudgedRows, judged_rows
 from training.linear import Linear
 from training.models.acceptance_notes import constraints_noted, selection_noted
 from training.models.classifier_fit import (
@@ -129,11 +130,20 @@ def learn_acceptance(
     otherwise = world.weighted(None if weighs else selection)
     other = None if selection is None else _probabilities(otherwise, fit)
     fit = selection_noted(fit, test, selection, weighs, other, seed)
-    fit = replace(fit, notes=(*fit.notes, *_grown_noted(world.grown), *_young_noted(world.young)))
+    fit = replace(
+        fit,
+        notes=(*fit.notes, *_grown_noted(world.grown), *_young_noted(world.young)),
+        judged=_judged(table, rows, fit),
+    )
     held = named(world.encoder, world.directions)
     anyhow = replace(world, directions=np.zeros_like(world.directions))
     free = _probabilities(anyhow, fit) if held else None
     return _served(constraints_noted(fit, test, held, free, seed), world)
+
+
+def _judged(table: AcceptanceTable, rows: NDArray[np.int64], fit: ClassifierFit) -> JudgedRows:
+    customers, offers = ([of[row] for row in rows.tolist()] for of in (table.customers, table.offers))
+    return judged_rows(customers, table.us[rows], [offer.offer_id for offer in offers], fit.y, fit.p)
 
 
 def _world(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from features.errors import BadInput, NotTrainable
 from training.canaries import Canaries, Watched, check_canaries, row_ids
 from training.columns import churn_encoder
 from training.encoder import Encoder
+from training.evaluation.judged_rows import judged_rows
 from training.models.classifier_fit import ClassifierFit, Sample, Tried, check_parts, codes, judge_and_choose
 from training.models.classifiers import Part, TreeSettings, fit_constant, fit_logistic, fit_trees
 from training.scorers import Classifier
@@ -114,7 +115,8 @@ def learn_churn(
         lambda: slices_of(table, judged),
         seed,
     )
-    return Learned(fit, judged, canaries)
+    kept = judged_rows([table.customers[row] for row in judged.tolist()], table.us[judged], None, fit.y, fit.p)
+    return Learned(replace(fit, judged=kept), judged, canaries)
 
 
 def baselines_of(encoder: Encoder, train: Part) -> list[Tried]:

@@ -14,6 +14,7 @@ from features.errors import BadInput, NotTrainable
 from training.calibration import Ahead, calibration_ahead, choose_calibration
 from training.encoder import Encoder
 from training.evaluate import Interval, bootstrap, log_loss, reliability, slices, verdict
+from training.evaluation.judged_rows import JudgedRows
 from training.linear import Linear
 from training.models.classifiers import Labels, Part
 from training.scorers import Calibration, Classifier
@@ -65,6 +66,7 @@ class ClassifierFit:
     notes: tuple[str, ...] = ()  # what a reader of the report must know, one sentence each
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # of the report, by title
     figures: Mapping[str, float] = field(default_factory=dict)  # further metrics of the run
+    judged: JudgedRows | None = None  # the test part row by row
     example: NDArray[np.float64] | None = None  # some rows of the test part, (n, n_columns)
 
     @property

@@ -53,7 +53,7 @@ class ChurnRun:
         return replace(
             kept,
             params={**kept.params, "horizon_days": self.horizons.horizon_days},
-            files=under("scorer", self.scorer),
+            files={**kept.files, **under("scorer", self.scorer)},
             output=scored_by(self.scorer).of(kept.example),
             figures={**kept.figures, **churn_figures(self.horizons, held_out)},
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from training.evaluation.judged_rows import judged_rows_bytes
+from training.evaluation.kept import JUDGED
 from training.frame_scores import decoded, scored_by
 from training.models.classifier_fit import ClassifierFit
 from training.plots import classifier_figures
@@ -32,7 +34,7 @@ def logged(name: str, fit: ClassifierFit, inputs: Inputs) -> Logged:
         },
         metrics=fit.metrics,
         tags={**inputs.tags, "verdict": fit.verdict, "chosen": fit.chosen.name, "baseline": fit.baseline.name},
-        files=under("scorer", scorer),
+        files={**under("scorer", scorer), **of_judged(fit)},
         tables={
             "candidates": pd.DataFrame(tried),
             "calibration": pd.DataFrame(calibration),
@@ -52,6 +54,11 @@ def logged(name: str, fit: ClassifierFit, inputs: Inputs) -> Logged:
         example=example,
         output=scored_by(scorer).of(example),
     )
+
+
+def of_judged(fit: ClassifierFit) -> dict[str, bytes]:
+    """The file of the test part's rows, where they were kept."""
+    return {} if fit.judged is None else {JUDGED: judged_rows_bytes(fit.judged)}
 
 
 def _example(fit: ClassifierFit) -> pd.DataFrame:
