@@ -7,7 +7,7 @@ tables say for whom and when, and `features.history` answers what was known then
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ import duckdb
 import msgspec
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from features.attribution import Touches, labels, match, watched_us, windows_us
@@ -51,6 +53,9 @@ class Log:
 
     def frame(self, sql: str, *values: Any) -> pd.DataFrame:
         return self.db.execute(sql, values).df()
+
+    def table(self, sql: str, *values: Any) -> pa.Table:
+        return self.db.sql(sql, params=values).to_arrow_table()
 
 
 def open_log(home: Home, facts: Facts, as_of_us: int, n_threads: int = 2) -> Log:
@@ -171,61 +176,83 @@ class Impressions:
     n_immature: int
     n_unknown_offer: int
     n_repeated: int = 0  # impressions of a decision's offer after its first, which are left out
+    n_mature: int = 0  # of which `rows` are those that were asked for
 
 
-def read_impressions(log: Log, offers: Sequence[Offer], settings: DataSettings, since_us: int) -> Impressions:
+def read_impressions(
+    log: Log, offers: Sequence[Offer], settings: DataSettings, since_us: int, at_most: int | None = None
+) -> Impressions:
     """Impressions since `since_us` with their outcomes; those not yet watched to their window's end are left out.
 
-    An offer of a decision that was reported as seen several times counts once.
+    An offer of a decision that was reported as seen several times counts once. Every impression takes part in finding
+    out whose an outcome is; of more than `at_most`, rows come evenly spread over them. Texts stay in Arrow's columns
+    until then: as Python's objects those of ten million events would fill gigabytes.
     """
     rules = settings.attribution
-    shown = log.frame(
+    shown = log.table(
         "WITH first AS (SELECT customer_id, min(us) AS first_us FROM events GROUP BY 1) "
         "SELECT customer_id, who, offer_id, decision_id, us, channel, placement_id, us = first_us AS is_new "
         "FROM events JOIN first USING (customer_id) WHERE event_type = 'impression' ORDER BY us, event_id"
     )
-    taken = log.frame(
+    taken = log.table(
         "SELECT who, offer_id, decision_id, us FROM events "
         "WHERE offer_id IS NOT NULL AND list_contains($1, event_type) ORDER BY us, event_id",
         list(rules.outcomes),
     )
-    offer_row = {offer.offer_id: row for row, offer in enumerate(offers)}
-    known = shown["offer_id"].isin(offer_row)
+    codes, outcomes = _touches(shown, taken, offers)
+    known = codes.offer >= 0
     n_unknown = int((~known).sum())
-    shown = shown[known]
-    repeated = shown["decision_id"].notna() & shown.duplicated(["who", "decision_id", "offer_id"])
-    shown = shown[~repeated].reset_index(drop=True)
-    taken = taken[taken["offer_id"].isin(offer_row)]
-    customers, decisions = (
-        _codes(shown["who"], taken["who"]),
-        _codes(shown["decision_id"], taken["decision_id"]),
-    )
-    impressions = _touches(shown, offer_row, customers, decisions)
-    outcomes = _touches(taken, offer_row, customers, decisions)
+    named = pd.DataFrame({"who": codes.customer, "decision": codes.decision, "offer": codes.offer})[known]
+    repeated = np.zeros(len(known), np.bool_)
+    repeated[known] = ((named["decision"] >= 0) & named.duplicated()).to_numpy()
+    at = np.flatnonzero(known & ~repeated)
+    impressions, outcomes = _part(codes, at), _part(outcomes, np.flatnonzero(outcomes.offer >= 0))
     windows = windows_us(list(offers), rules)
     watched = watched_us(windows, rules)
     accepted, mature = labels(impressions, match(impressions, outcomes, windows, rules), watched, log.as_of_us)
     known_us = impressions.occurred_us + watched[impressions.offer]
     recent = impressions.occurred_us >= since_us
-    keep = mature & recent
-    n_immature = int((~mature & recent).sum())
-    rows = with_choices(shown[keep].drop(columns="who").reset_index(drop=True), read_choices(log))
-    return Impressions(rows, accepted[keep], known_us[keep], n_immature, n_unknown, int(repeated.sum()))
+    keep = np.flatnonzero(mature & recent)
+    n_mature, n_immature = len(keep), int((~mature & recent).sum())
+    if at_most is not None:
+        keep = keep[thinned(n_mature, at_most)]
+    found = shown.drop(["who"]).take(pa.array(at[keep])).to_pandas()
+    rows = with_choices(found, read_choices(log))
+    return Impressions(rows, accepted[keep], known_us[keep], n_immature, n_unknown, int(repeated.sum()), n_mature)
 
 
-def _codes(*columns: pd.Series) -> dict[str, int]:
-    return {value: code for code, value in enumerate(pd.unique(pd.concat(columns).dropna()))}
+def thinned(n: int, at_most: int) -> NDArray[np.int64]:
+    """Positions of `at_most` of n rows, evenly spread; all if there are no more."""
+    return np.arange(n) if n <= at_most else (np.arange(at_most) * n) // at_most
 
 
-def _touches(
-    frame: pd.DataFrame, offers: Mapping[str, int], customers: Mapping[str, int], decisions: Mapping[str, int]
-) -> Touches:
-    return Touches(
-        customer=frame["who"].map(customers).to_numpy(np.int64),
-        offer=frame["offer_id"].map(offers).to_numpy(np.int64),
-        decision=frame["decision_id"].map(decisions).fillna(-1).to_numpy(np.int64),
-        occurred_us=frame["us"].to_numpy(np.int64),
+def _touches(shown: pa.Table, taken: pa.Table, offers: Sequence[Offer]) -> tuple[Touches, Touches]:
+    """Both with the same numbers for the same customers and decisions; -1 is an offer that is not among these."""
+    ids = pa.array([offer.offer_id for offer in offers], pa.string())
+    customer, decision = (_numbered(shown[name], taken[name]) for name in ("who", "decision_id"))
+    impressions, outcomes = (
+        Touches(customer[n], _whole(pc.index_in(table["offer_id"], value_set=ids)), decision[n], _whole(table["us"]))
+        for n, table in enumerate((shown, taken))
     )
+    return impressions, outcomes
+
+
+def _numbered(*columns: Any) -> list[NDArray[np.int64]]:
+    """Of columns of texts, equal numbers for equal texts; -1 where there is none."""
+    together = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
+    chunks = [_whole(chunk.indices) for chunk in together.dictionary_encode().chunks]
+    codes = np.concatenate([np.zeros(0, np.int64), *chunks])
+    return np.split(codes, np.cumsum([len(column) for column in columns])[:-1])
+
+
+def _whole(values: Any) -> NDArray[np.int64]:
+    """-1 where there is none."""
+    found: NDArray[np.int64] = pc.fill_null(values, -1).to_numpy().astype(np.int64, copy=False)
+    return found
+
+
+def _part(of: Touches, at: NDArray[np.intp]) -> Touches:
+    return Touches(of.customer[at], of.offer[at], of.decision[at], of.occurred_us[at])
 
 
 def context_of(rows: pd.DataFrame) -> dict[str, Any]:

@@ -21,27 +21,27 @@ from training.models.recipes import Recipe, fit_recipe
 from training.models.recommender import MIN_INTERACTIONS
 from training.split import Split, blocks, split_with_gap
 from training.steps.foresight import acceptance_canaries
-from training.steps.inputs import MAX_ROWS, Inputs, Progress, thinned
+from training.steps.inputs import MAX_ROWS, Inputs, Progress
 
 N_BLOCKS = (
     6  # of what is before the acceptance test part, each with affinity from a recommender fitted on what came before it
 )
+CUSTOMERS_TOGETHER = 256  # whose tastes over the whole catalogue are in memory at once
 
 
 def learn_from_log(inputs: Inputs, interactions: Interactions, recipe: Recipe, progress: Progress) -> ClassifierFit:
     progress("acceptance: impressions and outcomes")
-    found = read_impressions(inputs.log, inputs.offers, inputs.settings, inputs.first_us)
-    n = len(found.rows)
+    found = read_impressions(inputs.log, inputs.offers, inputs.settings, inputs.first_us, MAX_ROWS)
+    n = found.n_mature
     if not n:
         raise NotTrainable(
             "acceptance",
             f"the log holds 0 impressions that were watched to the end of their window by the instant of training "
             f"({found.n_immature} are too young, {found.n_unknown_offer} are of unknown offers)",
         )
-    kept = thinned(n, MAX_ROWS)
-    rows, accepted = found.rows.iloc[kept].reset_index(drop=True), found.accepted[kept]
+    rows, accepted = found.rows, found.accepted
     us = rows["us"].to_numpy(np.int64)
-    split = split_with_gap(us, found.known_us[kept], rows["customer_id"].tolist())
+    split = split_with_gap(us, found.known_us, rows["customer_id"].tolist())
     if split is None:
         raise NotTrainable("acceptance", f"{n} impressions lie on one day, too few for two parts in time")
     progress("acceptance: affinity, each block from a recommender of what came before")
@@ -90,6 +90,11 @@ def left_out(found: Impressions) -> list[str]:
         )
     if found.n_repeated:
         said.append(f"{found.n_repeated:,} impressions repeat one of the same decision and offer; they are left out.")
+    if found.n_mature > len(found.rows):
+        said.append(
+            f"{len(found.rows):,} of {found.n_mature:,} impressions, evenly spread over time, are learned from and "
+            "judged on; the log holds more than a training table does."
+        )
     if found.n_immature:
         said.append(f"{found.n_immature:,} impressions are too young for their outcome to be known; they are left out.")
     return said
@@ -127,8 +132,9 @@ def stacked_affinity(
         offers = np.array([offer_row[offer_id] for offer_id in rows["offer_id"].to_numpy(object)[at]])
         order = np.argsort(of_row, kind="stable")
         bounds = np.searchsorted(of_row[order], np.arange(len(names) + 1))
-        for customer, name in enumerate(names.tolist()):
-            mine = order[bounds[customer] : bounds[customer + 1]]
-            affinity = relative(scorer.taste(name, profiles[customer], side)[None, :])[0]
-            out[at[mine]] = affinity[offers[mine]]
+        for first in range(0, len(names), CUSTOMERS_TOGETHER):
+            some = range(first, min(first + CUSTOMERS_TOGETHER, len(names)))
+            tastes = np.stack([scorer.taste(str(names[n]), profiles[n], side) for n in some])
+            mine = order[bounds[some.start] : bounds[some.stop]]
+            out[at[mine]] = relative(tastes)[of_row[mine] - first, offers[mine]]
     return out

@@ -6,9 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-import numpy as np
-from numpy.typing import NDArray
-
 from features.catalogue import Offer
 from features.compute import built, current_features
 from features.data_settings import DataSettings
@@ -17,6 +14,7 @@ from features.events import to_us
 from features.facts import Facts
 from features.home import Home
 from training.dataset import Log, ProfilesAt, open_log
+from training.dataset import thinned as thinned
 
 Progress = Callable[[str], None]
 MAX_ROWS = 300_000  # of a training table; more are thinned, evenly over time
@@ -66,8 +64,3 @@ def read_inputs(home: Home, facts: Facts, as_of: datetime, seed: int) -> Inputs:
         as_of_us=as_of_us,
         seed=seed,
     )
-
-
-def thinned(n: int, at_most: int) -> NDArray[np.int64]:
-    """Positions of `at_most` of n rows, evenly spread; all if there are no more."""
-    return np.arange(n) if n <= at_most else (np.arange(at_most) * n) // at_most
