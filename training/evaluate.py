@@ -12,48 +12,91 @@ from numpy.typing import NDArray
 P = NDArray[np.float64]
 Y = NDArray[np.bool_]
 Metric = Callable[[Y, P, P], float]  # labels, probabilities, row weights
+ByWeight = Callable[[P], float]  # row weights
 
 
 def auc(y: Y, p: P, w: P) -> float:
     """Chance that an accepted row is scored above one that is not, ties half; NaN with one class."""
+    return _auc(y, p)(w)
+
+
+def _auc(y: Y, p: P) -> ByWeight:
     order = np.argsort(p, kind="stable")
-    y, p, w = y[order], p[order], w[order]
+    y, p = y[order], p[order]
     group = np.concatenate([[0], np.cumsum(p[1:] != p[:-1])])
-    positive = np.bincount(group, weights=w * y)
-    negative = np.bincount(group, weights=w * ~y)
-    below = np.cumsum(negative) - negative
-    total = positive.sum() * negative.sum()
-    return float((positive * (below + negative / 2)).sum() / total) if total > 0 else float("nan")
+
+    def of(w: P) -> float:
+        w = w[order]
+        positive = np.bincount(group, weights=w * y)
+        negative = np.bincount(group, weights=w * ~y)
+        below = np.cumsum(negative) - negative
+        total = positive.sum() * negative.sum()
+        return float((positive * (below + negative / 2)).sum() / total) if total > 0 else float("nan")
+
+    return of
 
 
 def log_loss(y: Y, p: P, w: P) -> float:
+    return _log_loss(y, p)(w)
+
+
+def _log_loss(y: Y, p: P) -> ByWeight:
     p = np.clip(p, 1e-15, 1 - 1e-15)
-    return float(-(w * np.where(y, np.log(p), np.log1p(-p))).sum() / w.sum())
+    gained = np.where(y, np.log(p), np.log1p(-p))
+    return lambda w: float(-(w * gained).sum() / w.sum())
 
 
 def brier(y: Y, p: P, w: P) -> float:
-    return float((w * (p - y) ** 2).sum() / w.sum())
+    return _brier(y, p)(w)
+
+
+def _brier(y: Y, p: P) -> ByWeight:
+    missed = (p - y) ** 2
+    return lambda w: float((w * missed).sum() / w.sum())
 
 
 def ece(y: Y, p: P, w: P, n_bins: int = 10) -> float:
     """Expected calibration error: |mean probability - rate| over bins of equal numbers of rows, by their weight."""
-    bins = _equal_bins(p, n_bins)
-    weight = np.bincount(bins, weights=w, minlength=n_bins)
-    gap = np.abs(np.bincount(bins, weights=w * (p - y), minlength=n_bins))
-    return float(gap.sum() / weight.sum())
+    return _ece(y, p, n_bins)(w)
+
+
+def _ece(y: Y, p: P, n_bins: int = 10) -> ByWeight:
+    bins, over = _equal_bins(p, n_bins), p - y
+
+    def of(w: P) -> float:
+        weight = np.bincount(bins, weights=w, minlength=n_bins)
+        gap = np.abs(np.bincount(bins, weights=w * over, minlength=n_bins))
+        return float(gap.sum() / weight.sum())
+
+    return of
 
 
 def top_lift(y: Y, p: P, w: P, share: float = 0.1) -> float:
     """The rate among the `share` of rows scored highest, divided by the overall rate; NaN if nobody accepted."""
+    return _top_lift(y, p, share)(w)
+
+
+def _top_lift(y: Y, p: P, share: float = 0.1) -> ByWeight:
     order = np.argsort(-p, kind="stable")
-    inside = np.cumsum(w[order]) <= share * w.sum()
-    inside[0] = True
-    overall = float((w * y).sum() / w.sum())
-    top = float((w * y)[order][inside].sum() / w[order][inside].sum()) if w[order][inside].sum() > 0 else float("nan")
-    return top / overall if overall > 0 else float("nan")
+    ordered_y = y[order]
+
+    def of(w: P) -> float:
+        ordered = w[order]
+        inside = np.cumsum(ordered) <= share * w.sum()
+        inside[0] = True
+        overall = float((w * y).sum() / w.sum())
+        weight = ordered[inside].sum()
+        top = float((ordered * ordered_y)[inside].sum() / weight) if weight > 0 else float("nan")
+        return top / overall if overall > 0 else float("nan")
+
+    return of
 
 
 METRICS: Mapping[str, Metric] = {"auc": auc, "log_loss": log_loss, "brier": brier, "ece": ece, "top_lift": top_lift}
+# The same with rows sorted and binned once, for many weights of the same rows.
+BY_WEIGHT: Mapping[str, Callable[[Y, P], ByWeight]] = {
+    "auc": _auc, "log_loss": _log_loss, "brier": _brier, "ece": _ece, "top_lift": _top_lift,
+}  # fmt: skip
 
 
 def _equal_bins(p: P, n_bins: int) -> NDArray[np.int64]:
@@ -91,19 +134,19 @@ def bootstrap(
     n = int(clusters.max()) + 1
     names = [*METRICS, *(f"{name}_gain" for name in METRICS)]
     draws = np.empty((n_draws, len(names)))
+    of_model, of_baseline = (tuple(of(y, scores) for of in BY_WEIGHT.values()) for scores in (p, baseline))
     for draw in range(n_draws):
         w = np.bincount(rng.integers(0, n, n), minlength=n)[clusters].astype(np.float64)
-        draws[draw] = _values(y, p, baseline, w)
+        draws[draw] = _values(of_model, of_baseline, w)
     low, high = np.nanquantile(draws, [0.025, 0.975], axis=0) if np.isfinite(draws).any() else (draws[0], draws[0])
-    estimate = _values(y, p, baseline, np.ones(len(y)))
+    estimate = _values(of_model, of_baseline, np.ones(len(y)))
     return {name: Interval(float(estimate[at]), float(low[at]), float(high[at])) for at, name in enumerate(names)}
 
 
-def _values(y: Y, p: P, baseline: P, w: P) -> list[float]:
-    of_model = [metric(y, p, w) for metric in METRICS.values()]
-    of_baseline = [metric(y, baseline, w) for metric in METRICS.values()]
+def _values(of_model: Sequence[ByWeight], of_baseline: Sequence[ByWeight], w: P) -> list[float]:
+    model, baseline = [of(w) for of in of_model], [of(w) for of in of_baseline]
     signs = [1.0 if name in ("auc", "top_lift") else -1.0 for name in METRICS]
-    return of_model + [s * (m - b) for s, m, b in zip(signs, of_model, of_baseline, strict=True)]
+    return model + [s * (m - b) for s, m, b in zip(signs, model, baseline, strict=True)]
 
 
 def verdict(gain: Interval) -> str:
