@@ -16,7 +16,7 @@ from features.events import Event, from_us
 from features.log import Batch, DecisionRow, Log
 
 USUAL_S = 0.1  # a transaction that takes longer is worth a word
-COMPANY_S = 0.015  # with two commits, of which the first is on its way, still within the promised 50 ms
+COMPANY_S = 0.025  # with two commits, of which the first is on its way, still within the promised 50 ms
 
 
 @dataclass(slots=True)

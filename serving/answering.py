@@ -94,7 +94,9 @@ class Answering:
         if not self.stores.are_well:
             return await self._here(whole, times, received)
         if not await self.stores.decided(whole, times.together):
-            return await self._here(whole, times, received) if self.stores.in_a_store else self._over(edition, request)
+            if self.stores.together.is_stuck:
+                return await self._here(whole, times, received)
+            return self._over(edition, request)  # it is the processor that is missing, and to ask again costs more
         if whole.error is not None:
             raise whole.error
         if whole.attempt is None:

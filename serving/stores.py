@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 A = TypeVar("A")
 STOCK_FRESH_S = 0.02
 APART_S = 0.5  # for so long every store must have been quick before they are asked together again
-IN_A_STORE_S = 0.015  # a batch that took longer when it was given up waits for a store, and not for the processor
 
 
 class History(NamedTuple):
@@ -93,14 +92,6 @@ class Stores:
             return True
         whole.given_up = True
         return False
-
-    @property
-    def in_a_store(self) -> bool:
-        """Whether what was given up just now waits for a store, from now on asked apart, and not for the processor."""
-        if self.together.stuck_s < IN_A_STORE_S:
-            return False
-        self._stay_apart()
-        return True
 
     async def read(self, whole: Whole, limits: Limits, until: float) -> Known:
         """What is known of a customer; what has not been read is asked for, each store for itself."""
