@@ -13,6 +13,7 @@ from features.compute import built, current_features
 from features.compute.files import files_of
 from features.errors import NboError
 from features.facts import Facts
+from features.feast_repo.loading import load_feast
 from features.home import Home
 from features.online import PROJECT, read_snapshot
 
@@ -33,6 +34,7 @@ class Applied:
 
 def apply(home: Home, facts: Facts) -> Applied:
     """Entities, views and services from the feature set that was built last; those it no longer has are removed."""
+    load_feast()
     from feast import Entity, FeatureService, FeatureView
 
     from features.feast_repo.objects import feast_objects
@@ -100,7 +102,7 @@ def write_yaml(home: Home, online: Path) -> None:
 
 
 def _store(home: Home, online: Path) -> Any:
-    os.environ.setdefault("FEAST_USAGE", "False")
+    load_feast()
     from feast import FeatureStore, RepoConfig
 
     return FeatureStore(config=RepoConfig(repo_path=str(home.feast.resolve()), **settings_of(home, online)))
