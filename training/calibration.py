@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 
 from training.evaluate import log_loss
 from training.scorers import Calibration
+from training.scorers.classifier import POINTS, logistic
 
 MIN_GAIN = 1e-3  # share of the log loss that a map must save on rows it was not fitted on
 MIN_GAIN_AHEAD = 1e-2  # and on the next block of time: there are few blocks, and a step back and forth is no drift
+SURE = 3.0  # standard errors that blocks must lie off, all to the same side, before log-odds are moved for it
 MIN_ROWS = 200
 KINDS = ("none", "sigmoid", "beta", "isotonic")
 N_FOLDS = 5  # of customers
 N_KNOTS = 201  # of a beta map, which is kept as points
+STEPS = 20  # of Newton's, each at most 1
 NEARLY = 1e-4  # no point of a map is nearer to 0 or 1
 
 Numbers = NDArray[np.float64]
@@ -99,6 +102,7 @@ class Ahead:
     raw: Numbers
     y: NDArray[np.bool_]
     w: Numbers | None = None
+    customers: NDArray[np.int64] | None = None  # 0 … n - 1, whose rows go together; None: all are somebody else's
 
 
 def calibration_ahead(blocks: Sequence[Ahead]) -> tuple[Calibration | None, dict[str, float]]:
@@ -108,8 +112,7 @@ def calibration_ahead(blocks: Sequence[Ahead]) -> tuple[Calibration | None, dict
     None, if no map saves `MIN_GAIN_AHEAD` of the log loss, or there are not two blocks of `MIN_ROWS` rows and both
     classes.
     """
-    usable = all(len(block.y) >= MIN_ROWS and len(np.unique(block.y)) == 2 for block in blocks)
-    if len(blocks) < 2 or not usable:
+    if len(blocks) < 2 or not _usable(blocks):
         return None, {}
     losses = dict.fromkeys(KINDS, 0.0)
     n = sum(len(block.y) for block in blocks[1:])
@@ -123,3 +126,45 @@ def calibration_ahead(blocks: Sequence[Ahead]) -> tuple[Calibration | None, dict
         return None, losses
     last = blocks[-1]
     return fit_calibration(best, last.raw, last.y, last.w), losses
+
+
+def level_ahead(blocks: Sequence[Ahead]) -> float:
+    """What to add to log-odds, because later blocks came out lower, or higher, than what was predicted before them.
+
+    The mean over the blocks of what would have made each right on average; 0, unless there are two at least, all are to
+    the same side, and it is `SURE` standard errors. A map of the same time cannot see this, and a map of one block needs more evidence, as it
+    has more to learn: `calibration_ahead`.
+    """
+    if len(blocks) < 2 or not _usable(blocks):
+        return 0.0
+    levels, errors = zip(*(_level(block) for block in blocks), strict=True)
+    mean, error = float(np.mean(levels)), float(np.sqrt(np.sum(np.square(errors))) / len(errors))
+    sure = len({level > 0.0 for level in levels}) == 1 and abs(mean) >= SURE * error
+    return mean if sure else 0.0
+
+
+def _level(block: Ahead) -> tuple[float, float]:
+    """What makes the mean probability of a block its rate, with its standard error over customers (a sandwich)."""
+    w = np.ones(len(block.y)) if block.w is None else block.w
+    level = 0.0
+    for _ in range(STEPS):
+        p = logistic(block.raw + level)
+        level += float(np.clip((w * (block.y - p)).sum() / (w * p * (1.0 - p)).sum(), -1.0, 1.0))
+    p = logistic(block.raw + level)
+    left = w * (block.y - p)
+    summed = left if block.customers is None else np.bincount(block.customers, weights=left)
+    return level, float(np.sqrt((summed**2).sum()) / (w * p * (1.0 - p)).sum())
+
+
+def moved(calibration: Calibration, by: float) -> Calibration:
+    """The same map with its probabilities' log-odds moved."""
+    if by == 0.0:
+        return calibration
+    if calibration.kind in POINTS:
+        y = np.clip(calibration.y, NEARLY, 1.0 - NEARLY)
+        return replace(calibration, y=logistic(np.log(y) - np.log1p(-y) + by))
+    return replace(calibration, kind="sigmoid", intercept=calibration.intercept + by)
+
+
+def _usable(blocks: Sequence[Ahead]) -> bool:
+    return all(len(block.y) >= MIN_ROWS and len(np.unique(block.y)) == 2 for block in blocks)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.calibration import KINDS, Ahead, calibration_ahead, choose_calibration, fit_calibration
+from training.calibration import (
+    KINDS,
+    Ahead,
+    calibration_ahead,
+    choose_calibration,
+    fit_calibration,
+    level_ahead,
+    moved,
+)
 from training.scorers import logistic
 
 N = 3_000
+ERROR = 0.035  # of a level over two blocks: 1 / sqrt(2 N x mean p (1 - p)), some 0.15
 ODD = st.sampled_from([np.inf, -np.inf, 0.0, 700.0, -700.0]) | st.floats(-30, 30)
 
 
@@ -84,3 +95,36 @@ def test_one_block_or_one_class_tells_nothing(raw):
     whole = Ahead(raw, drawn(logistic(raw)))
     for blocks in ([], [whole], [whole, Ahead(raw, np.zeros(N, bool))], [whole, Ahead(raw[:50], whole.y[:50])]):
         assert calibration_ahead(blocks) == (None, {})
+
+
+def test_blocks_that_all_come_out_lower_move_the_level(raw):
+    assert level_ahead(blocks_of(raw, [-0.25, -0.2])) == pytest.approx(-0.225, abs=3 * ERROR)
+
+
+@pytest.mark.parametrize("shifts", [[0.0, 0.0], [-0.3, 0.3], [0.05, 0.05]], ids=["none", "both ways", "too little"])
+def test_blocks_without_one_sure_direction_move_nothing(raw, shifts):
+    assert level_ahead(blocks_of(raw, shifts)) == 0.0
+
+
+def test_one_block_alone_moves_nothing(raw):
+    assert level_ahead(blocks_of(raw, [-0.5])) == 0.0
+
+
+def test_customers_who_come_often_make_nobody_surer(raw):
+    """Ten copies of a row are ten observations of one customer, and blocks that are slightly lower are so by chance."""
+    few = drawn(logistic(raw[:300] - 0.2), 3)
+    copies = Ahead(np.repeat(raw[:300], 10), np.repeat(few, 10))
+    assert level_ahead([copies, copies]) != 0.0
+    known = replace(copies, customers=np.repeat(np.arange(300), 10))
+    assert level_ahead([known, known]) == 0.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_moved_map_differs_by_as_much_in_log_odds(kind, raw):
+    fitted = fit_calibration(kind, raw, drawn(logistic(raw)))
+    at = fitted.x if len(fitted.x) else np.linspace(-2.0, 2.0, 9)  # points are joined by lines, so exact at points
+    before, after = fitted(at), moved(fitted, -0.3)(at)
+    inside = (before > 1e-3) & (before < 1 - 1e-3)
+    difference = np.log(after / (1 - after)) - np.log(before / (1 - before))
+    np.testing.assert_allclose(difference[inside], -0.3, atol=1e-6)
+    assert moved(fitted, 0.0) is fitted

@@ -50,9 +50,9 @@ from training.uncertainty import fit_spread
 PENALTIES = (0.03, 0.3)  # inverse; smaller is stronger
 TREES = (
     TreeSettings(),
-    TreeSettings(learning_rate=0.05, max_leaf_nodes=31, min_samples_leaf=80, l2=5.0, max_features=0.5, max_trees=400),
+    TreeSettings(learning_rate=0.04, max_leaf_nodes=31, min_samples_leaf=150, l2=20.0, max_features=0.3, max_trees=400),
 )
-N_AHEAD = 3  # blocks of time before the test part; all but the first are predicted from what came before
+N_AHEAD = 4  # blocks of time before the test part; all but the first two are predicted from what came before
 AHEAD_TREES = 100  # at most, of the models that do so
 OFFER, POSITION = "offer.offer_id", "context.position"
 TOP = 1.0  # the position that served probabilities are for
@@ -247,7 +247,8 @@ def _together(one: Part, other: Part) -> Part:
 
 
 def _ahead(world: _World, tried: Tried) -> list[Ahead]:
-    """Each block of the training part's time but the first, predicted by the same kind of model fitted before it."""
+    """Each block of the training part's time but the first two, predicted by the same kind of model fitted before it:
+    what one block tells is mostly that the log was young."""
     train = world.parts["train"]
     starts = blocks(train.us, int(train.us.max()) + 1, N_AHEAD)
     few = (
@@ -256,13 +257,13 @@ def _ahead(world: _World, tried: Tried) -> list[Ahead]:
         else replace(tried, params={**tried.params, "n_trees": min(tried.params["n_trees"], AHEAD_TREES)})
     )
     found = []
-    for start, end in zip(starts[1:], [*starts[2:], int(train.us.max()) + 1], strict=True):
+    for start, end in zip(starts[2:], [*starts[3:], int(train.us.max()) + 1], strict=False):
         before, inside = train.us < start, (train.us >= start) & (train.us < end)
         if len(np.unique(train.part.y[before])) < 2:
             return []
         model = _refit_on(world.encoder, few, world.directions.tolist(), train.part.of(before), world.seed)
         block = train.part.of(inside)
-        found.append(Ahead(model.raw(block.rows), block.y, block.w))
+        found.append(Ahead(model.raw(block.rows), block.y, block.w, train.customers[inside]))
     return found
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.errors import BadInput, NotTrainable
-from training.calibration import Ahead, calibration_ahead, choose_calibration
+from training.calibration import Ahead, calibration_ahead, choose_calibration, level_ahead, moved
 from training.encoder import Encoder
 from training.evaluate import Interval, bootstrap, log_loss, reliability, slices, verdict
 from training.evaluation.judged_rows import JudgedRows
@@ -117,7 +117,8 @@ def judge_and_choose(
 
     `refit` may then fit the winner's settings on more rows, none of them of the test part; the map stays. `ahead` may
     say how the winner's settings do on later blocks of time than they were fitted on; if a map that was fitted on one
-    block helps on the next, the map of the last block is taken instead.
+    block helps on the next, the map of the last block is taken instead; if not, but all blocks came out to the same
+    side of what was predicted, the level is moved.
     """
     validation, test = parts["validation"], parts["test"]
 
@@ -129,8 +130,10 @@ def judge_and_choose(
     chosen = min([*of_baselines, *of_candidates], key=lambda t: t.validation_log_loss)
     raw = chosen.model.raw(validation.part.rows)
     calibration, losses = choose_calibration(raw, validation.part.y, validation.customers, validation.part.w)
-    later, losses_ahead = calibration_ahead(ahead(chosen) if ahead is not None else ())
-    calibration = later or calibration
+    blocks = ahead(chosen) if ahead is not None else ()
+    later, losses_ahead = calibration_ahead(blocks)
+    level = level_ahead(blocks) if later is None else 0.0
+    calibration = later or moved(calibration, level)
     model = chosen.model if refit is None else refit(chosen).model
     classifier = Classifier(chosen.kind, encoder, model, calibration)
     p, baseline_p = classifier(test.part.rows), Calibration()(baseline.model.raw(test.part.rows))
@@ -156,6 +159,18 @@ def judge_and_choose(
         },
         verdict="is the baseline" if chosen is baseline else verdict(intervals["log_loss_gain"]),
         example=fullest(test.part.rows),
+        notes=_level_noted(level, len(blocks)),
+        figures={"level_ahead": level} if blocks else {},
+    )
+
+
+def _level_noted(level: float, n_blocks: int) -> tuple[str, ...]:
+    if level == 0.0:
+        return ()
+    less = "fewer" if level < 0.0 else "more"
+    return (
+        f"The last {n_blocks} blocks of time before the test part brought {less} positives than models of what came "
+        f"before each had predicted: log-odds are moved by {level:+.3f}.",
     )
 
 
