@@ -21,6 +21,7 @@ from features.compute import build
 from features.errors import StoreUnavailable
 from features.events import from_us
 from features.feast_repo import apply, materialize, open_feast
+from features.feast_repo.loading import load_feast
 from features.online import (
     PROJECT,
     VIEWS,
@@ -88,6 +89,7 @@ def test_what_is_stored_uses_every_kind_of_value(made):
 
 @given(st.text(min_size=1, max_size=300).filter(lambda text: text.isprintable() or "\x1f" in text))
 def test_the_entity_key_is_feasts(text):
+    load_feast()
     from feast.infra.key_encoding_utils import serialize_entity_key
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import Value
@@ -112,6 +114,7 @@ ODD_INTEGERS = st.sampled_from([0, 1, 127, 128, -1, 2**63 - 1, -(2**63)]) | st.i
     )
 )
 def test_values_are_decoded_as_feasts_protobuf_does(case):
+    load_feast()
     from feast.protos.feast.types.Value_pb2 import Int64List, StringList, Value
 
     kind, value = case
