@@ -132,8 +132,8 @@ def level_ahead(blocks: Sequence[Ahead]) -> float:
     """What to add to log-odds, because later blocks came out lower, or higher, than what was predicted before them.
 
     The mean over the blocks of what would have made each right on average; 0, unless there are two at least, all are to
-    the same side, and it is `SURE` standard errors. A map of the same time cannot see this, and a map of one block needs more evidence, as it
-    has more to learn: `calibration_ahead`.
+    the same side, and it is `SURE` standard errors. A map of the same time cannot see this, and a map of one block
+    needs more evidence, as it has more to learn: `calibration_ahead`.
     """
     if len(blocks) < 2 or not _usable(blocks):
         return 0.0

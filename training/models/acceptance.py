@@ -45,7 +45,7 @@ from training.models.selection import Selection, selection_of
 from training.neutral import held_at, without
 from training.split import Split, blocks
 from training.trees import Forest
-from training.uncertainty import fit_spread
+from training.uncertainty import HeldOut, fit_spread, permitted_error
 
 PENALTIES = (0.03, 0.3)  # inverse; smaller is stronger
 TREES = (
@@ -294,8 +294,24 @@ def _served(fit: ClassifierFit, world: _World) -> ClassifierFit:
         train = replace(train, part=replace(train.part, rows=without(train.part.rows, at)))
     directions = [one for n, one in enumerate(world.directions.tolist()) if n != at]
     refit = partial(_refit_on, encoder, fit.chosen, directions)
-    spread = fit_spread(encoder, train.part, train.customers, refit, world.seed)
-    return replace(fit, classifier=replace(fit.classifier, model=model, encoder=encoder), spread=spread)
+    beside = permitted_error(_held_out(fit, world))
+    spread = fit_spread(encoder, train.part, train.customers, refit, world.seed, beside)
+    return replace(
+        fit,
+        classifier=replace(fit.classifier, model=model, encoder=encoder),
+        spread=spread,
+        figures={**fit.figures, "permitted_error": beside},
+    )
+
+
+def _held_out(fit: ClassifierFit, world: _World) -> list[HeldOut]:
+    """Other customers of the same time, and later blocks of time: what the chosen settings had not seen."""
+    calibration, aside = fit.classifier.calibration, world.parts["validation"]
+    found = [HeldOut(calibration(fit.chosen.model.raw(aside.part.rows)), aside.part.y, aside.customers)]
+    return found + [
+        HeldOut(calibration(one.raw), one.y, np.arange(len(one.y)) if one.customers is None else one.customers)
+        for one in fit.ahead
+    ]
 
 
 def _refit_on(encoder: Encoder, tried: Tried, directions: Sequence[int], part: Part, seed: int) -> Linear | Forest:

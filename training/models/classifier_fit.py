@@ -62,6 +62,7 @@ class ClassifierFit:
     baseline_p: NDArray[np.float64]
     counts: Mapping[str, float]
     verdict: str
+    ahead: tuple[Ahead, ...] = ()  # later blocks of time, by models of what came before
     spread: Forest | None = None  # log of the standard deviation of the log-odds, by the same columns
     notes: tuple[str, ...] = ()  # what a reader of the report must know, one sentence each
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # of the report, by title
@@ -159,6 +160,7 @@ def judge_and_choose(
         },
         verdict="is the baseline" if chosen is baseline else verdict(intervals["log_loss_gain"]),
         example=fullest(test.part.rows),
+        ahead=tuple(blocks),
         notes=_level_noted(level, len(blocks)),
         figures={"level_ahead": level} if blocks else {},
     )
