@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import shutil
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -134,6 +135,20 @@ def made(folder: Path, history: Sequence[LogEvent], until: int = LAST_DAY, **set
     return home, facts
 
 
+@pytest.fixture(scope="module")
+def built_once(tmp_path_factory) -> Path:
+    """A home with all of HISTORY built."""
+    folder = tmp_path_factory.mktemp("history") / "home"
+    made(folder, HISTORY)[1].close()
+    return folder
+
+
+def copied(built_once: Path, folder: Path) -> tuple[Home, Facts]:
+    """The same for a test of its own."""
+    home = Home(Path(shutil.copytree(built_once, folder)))
+    return home, Facts(home.facts_db)
+
+
 def digests(home: Home, facts: Facts) -> dict[str, str]:
     folder = files_of(home, current_features(facts)).folder
     return {
@@ -171,15 +186,15 @@ def test_a_planted_feature_that_looks_into_the_future_is_caught(tmp_path, monkey
         the_future_changes_nothing(tmp_path, at(4, 9.55))
 
 
-def test_a_rebuild_gives_the_same_bytes(tmp_path):
-    one, one_facts = made(tmp_path / "one", HISTORY)
+def test_a_rebuild_gives_the_same_bytes(built_once, tmp_path):
+    one, one_facts = copied(built_once, tmp_path / "one")
     other, other_facts = made(tmp_path / "other", HISTORY)
     assert digests(one, one_facts) == digests(other, other_facts)
     assert len(digests(one, one_facts)) > 20
 
 
-def test_day_by_day_gives_the_same_bytes_as_all_at_once(tmp_path):
-    whole, whole_facts = made(tmp_path / "whole", HISTORY)
+def test_day_by_day_gives_the_same_bytes_as_all_at_once(built_once, tmp_path):
+    whole, whole_facts = copied(built_once, tmp_path / "whole")
     home, facts = made(tmp_path / "steps", HISTORY, until=2)
     for day in range(3, LAST_DAY + 1):
         report = build(home, facts, until=FIRST + timedelta(days=day))
@@ -187,8 +202,8 @@ def test_day_by_day_gives_the_same_bytes_as_all_at_once(tmp_path):
     assert digests(home, facts) == digests(whole, whole_facts)
 
 
-def test_a_build_without_news_computes_nothing(tmp_path):
-    home, facts = made(tmp_path, HISTORY)
+def test_a_build_without_news_computes_nothing(built_once, tmp_path):
+    home, facts = copied(built_once, tmp_path / "home")
     report = build(home, facts, until=FIRST + timedelta(days=LAST_DAY))
     assert (report.n_daily, report.n_snapshots) == (0, 0)
 
@@ -206,8 +221,8 @@ def test_late_history_rebuilds_the_days_behind_it_and_no_other(tmp_path):
     assert {k: v for k, v in ours.items() if "snapshots" in k} == {k: v for k, v in theirs.items() if "snapshots" in k}
 
 
-def test_a_lost_or_half_built_folder_is_made_anew(tmp_path):
-    home, facts = made(tmp_path, HISTORY)
+def test_a_lost_or_half_built_folder_is_made_anew(built_once, tmp_path):
+    home, facts = copied(built_once, tmp_path / "home")
     before = digests(home, facts)
     files = files_of(home, current_features(facts))
     manifest = files.manifest()
@@ -261,8 +276,8 @@ def test_asking_before_anything_was_built_says_what_to_run(tmp_path):
         current_features(facts)
 
 
-def test_a_new_attribute_leaves_the_snapshots_as_they_are(tmp_path, now):
-    home, facts = made(tmp_path, HISTORY)
+def test_a_new_attribute_leaves_the_snapshots_as_they_are(built_once, tmp_path, now):
+    home, facts = copied(built_once, tmp_path / "home")
     facts.merge_profiles([("a", {"age": 3}, None), ("p", {"tier": "gold"}, None)], now)
     report = build(home, facts, until=FIRST + timedelta(days=LAST_DAY))
     assert (report.n_daily, report.n_snapshots) == (0, 0)
