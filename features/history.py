@@ -8,9 +8,11 @@ that memory holds the days of one block, however many rows are asked for.
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -43,6 +45,20 @@ ROWS_PER_READ = 20_000  # rows whose snapshots and events are in memory together
 EVENT_COLUMNS = "event_type, customer_id, offer_id, placement_id, channel, category, value, currency"
 
 
+@contextmanager
+def _no_cycles() -> Iterator[None]:
+    """Rows make millions of lists and mappings, none of which leads back to itself: the collector would walk them all,
+    again and again, for nothing."""
+    sought = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if sought:
+            gc.enable()
+
+
+@_no_cycles()
 def customer_features_at(home: Home, facts: Facts, rows: pd.DataFrame) -> pd.DataFrame:
     """One column per customer feature, in the order and with the index of `rows`: customer_id, event_timestamp (UTC).
 
@@ -134,11 +150,25 @@ def _stored(
 ) -> list[StoredRow | None]:  # fmt: skip
     columns: list[Any] = [None] * len(keys)
     for at, table in _snapshot_rows(home, facts, features, "customer", keys, since_us):
-        for row, values in zip(
-            at.tolist(), zip(*(table[name].to_pylist() for name in table.column_names), strict=True), strict=True
-        ):
-            columns[row] = StoredRow(values, int(since_us[row]))
+        values = zip(*(_values(table[name].combine_chunks()) for name in table.column_names), strict=True)
+        for row, of_row in zip(at.tolist(), values, strict=True):
+            columns[row] = StoredRow(of_row, int(since_us[row]))
     return columns
+
+
+def _values(column: Any) -> list[Any]:
+    """As Python has them; what is listed comes from one array, each text once, however often it is listed."""
+    if not pa.types.is_list(column.type):
+        return list(column.to_pylist() if column.null_count else column.to_numpy().tolist())
+    listed = column.flatten()
+    if pa.types.is_string(listed.type):
+        coded = listed.dictionary_encode()
+        values = np.array([*coded.dictionary.to_pylist(), None], object)[coded.indices.to_numpy()].tolist()
+    else:
+        values = listed.to_numpy().tolist()
+    ends = np.cumsum(pc.fill_null(pc.list_value_length(column), 0).to_numpy()).tolist()
+    there = column.is_valid().to_pylist()
+    return [values[start:end] if known else None for start, end, known in zip([0, *ends], ends, there, strict=False)]
 
 
 def _snapshot_rows(
