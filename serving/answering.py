@@ -25,8 +25,8 @@ from serving.together import Asks, Whole, begun, unreserved
 from serving.withdrawn import without_withdrawn
 
 OVER = ("deadline", "no time was left for a decision, so nothing was offered")
-ADMIT_SHARE = 0.5  # of the deadline: who would have to wait longer for their turn is answered with nothing at once
-TOGETHER_SHARE = 0.4  # then each store that has not answered is asked for itself
+ADMIT_SHARE = 0.6  # of the deadline: who would have to wait longer for their turn is answered with nothing at once
+TOGETHER_SHARE = 0.4  # then each store that has not answered is asked for itself, if one is stuck
 READ_SHARE = 0.55  # reads that take longer are done without
 CLAIM_SHARE = 0.7  # a reservation that takes longer is given up
 LEFT_SHARE, LEFT_S = 0.25, 0.012  # for drawing and writing at least, whichever is less
@@ -93,7 +93,7 @@ class Answering:
         whole = Whole(asks, edition.limits.any and self.decider.contacts is not None, edition, request)
         if not self.stores.are_well:
             return await self._here(whole, times, received)
-        if not await self.stores.decided(whole, times.together):
+        if not await self.stores.decided(whole, times.together, times.claimed):
             if self.stores.together.is_stuck:
                 return await self._here(whole, times, received)
             return self._over(edition, request)  # it is the processor that is missing, and to ask again costs more
@@ -104,6 +104,7 @@ class Answering:
         if time.monotonic() > times.begun:
             self.stores.give_up(whole)
             return self._over(edition, request)
+        self.pace.turned(whole.took_s)
         return await self._finished(whole.attempt, whole.took_s, received)
 
     async def _here(self, whole: Whole, times: Times, received: float) -> Decision:
@@ -117,6 +118,7 @@ class Answering:
         if attempt is None:
             return self.decider.nothing(edition, request, NO_DECISION)
         worked_s = time.monotonic() - began
+        self.pace.turned(worked_s)
         while (claim := attempt.claim) is not None:
             lost = await self.stores.claim(claim, edition.limits, times.claimed)
             if lost is not None and not lost:

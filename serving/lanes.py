@@ -200,27 +200,37 @@ async def all_until(asks: Sequence[tuple[Lane[Q, A], Q]], until: float) -> Answe
             lane.probe(question)
         else:
             lane.ask(question, joint, at)
-    given = await _given(joint, until)
+    try:
+        await _wait(joint, until)
+    finally:
+        joint.given_up = True
+    given = joint.answers
     if LATE not in given:
         return Answers(given, ())
     late = tuple([lane.name for (lane, _), answer in zip(asks, given, strict=True) if answer is LATE])
     return Answers([None if answer is LATE else answer for answer in given], late)
 
 
-async def in_time(lane: Lane[Q, A], question: Q, until: float) -> bool:
-    """Whether the lane answers this before `until`, of the loop's clock, even if it was stuck the last time."""
-    joint = Joint(1, asyncio.get_running_loop().create_future())
+async def in_time(lane: Lane[Q, A], question: Q, soon: float, until: float) -> bool:
+    """Whether the lane answers this before `until`, of the loop's clock; after `soon` only if it is not stuck."""
+    loop = asyncio.get_running_loop()
+    joint = Joint(1, loop.create_future())
     lane.ask(question, joint)
-    return (await _given(joint, until))[0] is not LATE
+    try:
+        await _wait(joint, soon)
+        if joint.n_open and not lane.is_stuck:
+            joint.done = loop.create_future()
+            await _wait(joint, until)
+    finally:
+        joint.given_up = True
+    return joint.answers[0] is not LATE
 
 
-async def _given(joint: Joint, until: float) -> list[Any]:
-    """One answer each; `LATE` where there is none, and nobody waits any longer."""
+async def _wait(joint: Joint, until: float) -> None:
+    """Until all have answered, at most until then."""
     if joint.n_open:
         timer = joint.done.get_loop().call_at(until, joint.end)
         try:
             await joint.done
         finally:
             timer.cancel()
-            joint.given_up = True
-    return joint.answers

@@ -13,7 +13,7 @@ class Pace:
     """Of one event loop, measured by the decisions on it."""
 
     def __init__(self) -> None:
-        self._usual_s = self._deviation_s = 0.0
+        self._usual_s = self._deviation_s = self._each_s = 0.0
         self._asked_at: float | None = None
         self._lag_s, self._lag_at = 0.0, 0.0
 
@@ -29,8 +29,8 @@ class Pace:
 
     @property
     def each_s(self) -> float:
-        """How long a decision usually takes, waiting not counted; 0.0 before the first."""
-        return self._usual_s
+        """How long whoever is next waits for each that is before; 0.0 before the first."""
+        return self._each_s
 
     def look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Measures how long the loop takes to come round from here."""
@@ -42,6 +42,10 @@ class Pace:
         """A decision was not made for lack of time: what was measured before fades, so that one is tried again."""
         self._usual_s -= GAIN * self._usual_s
         self._deviation_s -= GAIN * self._deviation_s
+
+    def turned(self, seconds: float) -> None:
+        """One decision was made, of some at once or alone, and the next one's turn came so much later."""
+        self._each_s += GAIN * (seconds - self._each_s)
 
     def worked(self, seconds: float) -> None:
         """One decision kept the loop for so long."""

@@ -62,6 +62,7 @@ class Stores:
         self.happened: Lane[Asks, Happened] = Lane("features", _happened)
         self.counted: Lane[Any, Any] = Lane("contacts", self.work)
         self.claims: Lane[Any, Any] = Lane("reservations", self.work, too_late=self._give_back)
+        self.apart: tuple[Lane[Any, Any], ...] = (self.told, self.happened, self.counted, self.claims)
         self.together: Lane[Whole, bool] = Lane("together", partial(decide_all, self), too_late=self._too_late)
         self._apart_until = 0.0
         self._stock: Stock | None = None
@@ -77,21 +78,21 @@ class Stores:
 
     @property
     def lanes(self) -> tuple[Lane[Any, Any], ...]:
-        return self.told, self.happened, self.counted, self.claims, self.together
+        return *self.apart, self.together
 
     @property
     def are_well(self) -> bool:
         """Whether no store is stuck, nor was a moment ago."""
-        if self.together.is_stuck:
+        if self.together.is_stuck or any(lane.is_shut for lane in self.apart):
             self._stay_apart()
         return time.monotonic() >= self._apart_until
 
-    async def decided(self, whole: Whole, until: float) -> bool:
-        """Whether the decision was made in time; what was read of it by then stands in its answers."""
-        if await in_time(self.together, whole, until):
-            return True
-        whole.given_up = True
-        return False
+    async def decided(self, whole: Whole, soon: float, until: float) -> bool:
+        """Whether the decision was made in time: `soon`, if a store is stuck. What was read stands in its answers."""
+        whole.given_up = not await in_time(self.together, whole, soon, until)
+        if whole.given_up and self.together.is_stuck:
+            self._stay_apart()
+        return not whole.given_up
 
     async def read(self, whole: Whole, limits: Limits, until: float) -> Known:
         """What is known of a customer; what has not been read is asked for, each store for itself."""
@@ -108,8 +109,6 @@ class Stores:
         for at, answer in zip(missing, given, strict=True):
             if ways[at][0].name not in late:
                 answers[at] = answer
-        if any(lane.is_shut for lane in self.lanes if lane is not self.together):
-            self._stay_apart()
         return whole.known(late)
 
     async def claim(self, claim: Claim, limits: Limits, until: float) -> Sequence[Claimed] | None:

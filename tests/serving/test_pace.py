@@ -14,9 +14,9 @@ from serving.pace import Pace
 def test_before_anything_was_measured_a_part_of_the_deadline_is_held_back_all_the_same():
     pace = Pace()
     assert (pace.lag_s, pace.work_s, pace.each_s) == (0.0, 0.0, 0.0)
-    # 50, 40, 55 and 70 % of 50 ms; all of it but 12 ms, and of 10 ms all but a quarter
-    assert tuple(Times.of(10.0, 0.05, pace)) == pytest.approx((10.025, 10.02, 10.0275, 10.035, 10.038))
-    assert tuple(Times.of(10.0, 0.01, pace)) == pytest.approx((10.005, 10.004, 10.0055, 10.007, 10.0075))
+    # 60, 40, 55 and 70 % of 50 ms; all of it but 12 ms, and of 10 ms all but a quarter
+    assert tuple(Times.of(10.0, 0.05, pace)) == pytest.approx((10.03, 10.02, 10.0275, 10.035, 10.038))
+    assert tuple(Times.of(10.0, 0.01, pace)) == pytest.approx((10.006, 10.004, 10.0055, 10.007, 10.0075))
 
 
 def test_work_is_judged_as_tcp_judges_a_round_trip():
@@ -36,6 +36,15 @@ def test_what_was_not_decided_for_lack_of_time_is_tried_again_soon():
         pace.spared()
         n_spared += 1
     assert n_spared == 31  # 3 s · (7/8)^n falls below 50 ms
+
+
+def test_how_long_each_turn_takes_is_a_moving_mean():
+    pace = Pace()
+    for _ in range(200):
+        pace.turned(0.004)
+    assert pace.each_s == pytest.approx(0.004)
+    pace.turned(0.012)
+    assert pace.each_s == pytest.approx(0.005)  # an eighth of the way
 
 
 def test_a_loop_that_is_held_up_is_seen_and_soon_forgotten():
