@@ -49,6 +49,7 @@ def measure(root: Path, rounds: int) -> dict[str, Any]:
     from features.home import Home
     from serving.decision import DecisionRequest, PlacementRequest
     from serving.drafting import Known, draft
+    from serving.edition import context_of
     from serving.settings import Settings
     from serving.wiring import build
 
@@ -83,7 +84,7 @@ def measure(root: Path, rounds: int) -> dict[str, Any]:
             attempt = timed("draw", decider.begin, edition, request, known, 1)
             asked = attempt.draft.placements[0].asked
             timed("  rules", edition.rules.eligible, asked)
-            context = {"channel": "web", "placement_id": PLACEMENTS[0], "hour": 12, "weekday": 0}
+            context = context_of(now_us, "web", PLACEMENTS[0])
             timed("  scores", edition.score, name, cold.features, context)
             timed("  churn", edition.p_churn, cold.features)
             timed("  draft", draft, edition, decider.settings, attempt.question, Random(1))

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import Offer
 from features.errors import BrokenRelease
+from features.events import parse_time, to_us
 from training.scorers import Release, load_release
 
 ROUNDS = 3  # the quickest one counts: what else the machine does only ever adds, to caches too
@@ -102,7 +103,7 @@ class _Asked:
         self.customers = _customers(release)
         self._side: Any = release.recommender.prepare(offers)
         self._acceptance: Any = release.acceptance.prepare(offers, {}, 0)
-        self._context = {"channel": "web", "placement_id": "", "hour": 12, "weekday": 2}
+        self._context = {"channel": "web", "placement_id": "", "hour": 12, "weekday": 2, "us": _instant(release)}
 
     def call(self, at: int) -> NDArray[np.float64]:
         customer, recommender = self.customers[at % len(self.customers)], self.release.recommender
@@ -121,6 +122,12 @@ class _Asked:
         n = max(len(self.offers), 1)
         known = sum(offer.offer_id in trained for offer in self.offers) / n
         return Lists(len(asked), len(seen) / n, known)
+
+
+def _instant(release: Release) -> int | None:
+    """The end of its data, so that totals per day of the log are read as decisions read them; None if not on record."""
+    as_of = release.manifest.get("as_of")
+    return None if as_of is None else to_us(parse_time(as_of, "as_of"))
 
 
 def _customers(release: Release) -> list[str]:

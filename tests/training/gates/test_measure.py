@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from features.errors import BrokenRelease
+from features.events import parse_time, to_us
+from serving.edition import context_of
 from tests.serving.releases import write_release
-from tests.training.builders import offer
+from tests.training.builders import acceptance_scorer, offer, popularity_scorer
 from training.gates import measure
+from training.gates.measure import _Asked
+
+OFFERS = tuple(offer(name) for name in "ab")
 
 
 def test_two_releases_are_measured_in_one_run_over_the_catalogue_that_is_live(tmp_path):
@@ -38,3 +45,13 @@ def test_a_release_that_cannot_be_loaded_is_not_measured(tmp_path):
     array.write_bytes(np.random.default_rng(0).bytes(array.stat().st_size))
     with pytest.raises(BrokenRelease, match=r"1 cannot be measured: .*has digest"):
         measure([folder])
+
+
+def test_scorers_are_asked_with_every_field_that_a_decisions_context_has():
+    """A total per day of the log is missing without the instant, and would be measured as if it were."""
+    end = "2026-03-04T12:00:00+00:00"
+    scorer = popularity_scorer()
+    release = SimpleNamespace(recommender=scorer, acceptance=acceptance_scorer(), manifest={"as_of": end})
+    asked = _Asked(release, OFFERS)
+    assert set(asked._context) == set(context_of(0, "web", ""))
+    assert asked._context["us"] == to_us(parse_time(end))
