@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from bench.proof import ROOT, Proof, shared_data
@@ -140,19 +141,22 @@ def _table(proof: Proof, folder: Path) -> tuple[AcceptanceTable, Mask]:
 
 def _viewed_first(inputs: Any, rows: pd.DataFrame) -> Mask:
     """Whether each receipt was viewed, not later than it was completed; both matched first in, first out."""
-    from training.dataset import _codes, _touches
+    from training.dataset import _touches
 
-    offers = {offer.offer_id: row for row, offer in enumerate(inputs.offers)}
-    shown = rows.assign(who=rows["customer_id"])
+    texts = {"who": "customer_id", "offer_id": "offer_id", "decision_id": "decision_id"}
+    columns = {
+        name: pa.array(rows[of].astype(object).where(rows[of].notna(), None), pa.string()) for name, of in texts.items()
+    }
+    shown = pa.table({**columns, "us": pa.array(rows["us"], pa.int64())})
+    windows, offers = windows_us(list(inputs.offers), inputs.settings.attribution), list(inputs.offers)
     instants = []
     for kind in ("click", "accept"):
-        events = inputs.log.frame(
-            "SELECT who, offer_id, decision_id, us FROM events WHERE event_type = $1 ORDER BY us, event_id", kind
+        events = inputs.log.table(
+            "SELECT who, offer_id, decision_id, us FROM events WHERE event_type = $1 AND offer_id IS NOT NULL "
+            "ORDER BY us, event_id",
+            kind,
         )
-        customers, decisions = _codes(shown["who"], events["who"]), _codes(shown["decision_id"], events["decision_id"])
-        touches = [_touches(frame, offers, customers, decisions) for frame in (shown, events)]
-        windows = windows_us(list(inputs.offers), inputs.settings.attribution)
-        instants.append(match(*touches, windows, Attribution(matching="fifo")))
+        instants.append(match(*_touches(shown, events, offers), windows, Attribution(matching="fifo")))
     viewed_us, completed_us = instants
     return np.asarray((viewed_us != NEVER) & (viewed_us <= completed_us))
 
