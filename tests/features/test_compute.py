@@ -193,6 +193,14 @@ def test_a_rebuild_gives_the_same_bytes(built_once, tmp_path):
     assert len(digests(one, one_facts)) > 20
 
 
+@pytest.mark.parametrize("together", [1, 3])
+def test_how_many_days_are_in_memory_together_changes_no_byte(tmp_path, monkeypatch, together):
+    whole, whole_facts = made(tmp_path / "whole", HISTORY, snapshot_days=2)  # the first rolls from nothing, over 5 days
+    monkeypatch.setattr(building, "DAYS_TOGETHER", together)
+    parts, parts_facts = made(tmp_path / "parts", HISTORY, snapshot_days=2)
+    assert digests(parts, parts_facts) == digests(whole, whole_facts)
+
+
 def test_day_by_day_gives_the_same_bytes_as_all_at_once(built_once, tmp_path):
     whole, whole_facts = copied(built_once, tmp_path / "whole")
     home, facts = made(tmp_path / "steps", HISTORY, until=2)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from features import history
 from features.check import check
 from features.compute import build, built, current_features
 from features.errors import BadInput, NboError
@@ -115,6 +116,16 @@ def test_the_snapshot_that_is_read_of_an_instant_is_the_one_that_feast_joins(mad
     ours = _stored(home, facts, features, rows["customer_id"].to_numpy(object), us // US_PER_DAY * US_PER_DAY, us)
     assert [None if row is None else row.columns for row in ours] == theirs
     assert 0 < sum(row is None for row in theirs) < len(theirs)
+
+
+@pytest.mark.parametrize("together", [1, 4])
+def test_how_many_rows_are_in_memory_together_changes_none(made, monkeypatch, together):
+    home, facts = made
+    moments = [from_us(at(day, 12)) for day in (5, 1, 3, 6, 0)] * 2
+    rows = pd.DataFrame({"customer_id": ["a", "b", "nobody", "\x1fv", "c3"] * 2, "event_timestamp": moments})
+    whole = customer_features_at(home, facts, rows)
+    monkeypatch.setattr(history, "ROWS_PER_READ", together)
+    pd.testing.assert_frame_equal(customer_features_at(home, facts, rows), whole)
 
 
 def test_a_joined_visitor_counts_from_the_join_on_and_never_before(made):

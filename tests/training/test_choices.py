@@ -38,12 +38,12 @@ def shop(tmp_path):
     made.log.close()
 
 
-def impressions(shop, tmp_path):
+def impressions(shop, tmp_path, at_most=None):
     home, facts = open_home(tmp_path / "home")
     try:
         export(home, facts, shop.log, LATER)
         log = open_log(home, facts, to_us(LATER))
-        found = read_impressions(log, OFFERS, DataSettings(), 0)
+        found = read_impressions(log, OFFERS, DataSettings(), 0, at_most)
         log.db.close()
         return found
     finally:
@@ -97,3 +97,15 @@ def test_without_decisions_nothing_is_known_of_how_it_was_chosen(shop, tmp_path)
     assert rows["position"].isna().all()
     assert rows["chance"].isna().all()
     assert not rows["at_random"].any()
+
+
+def test_of_more_impressions_than_asked_for_some_come_evenly_with_the_outcomes_that_they_have_among_all(shop, tmp_path):
+    for n in range(9):
+        shop.event("impression", f"d-{n}", at=NOW + timedelta(minutes=10 * n))
+        if n in (3, 8):  # each belongs to the last impression before it, which is in neither or in both
+            shop.event("accept", f"d-{n}", at=NOW + timedelta(minutes=10 * n + 1))
+    whole, some = impressions(shop, tmp_path / "whole"), impressions(shop, tmp_path / "some", at_most=3)
+    assert (whole.n_mature, len(whole.rows)) == (some.n_mature, 9) == (9, 9)
+    assert some.rows["decision_id"].tolist() == ["d-0", "d-3", "d-6"]
+    assert whole.accepted.tolist() == [n in (3, 8) for n in range(9)]
+    assert some.accepted.tolist() == [False, True, False]
