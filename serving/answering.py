@@ -99,7 +99,7 @@ class Answering:
             return self._over(edition, request)  # it is the processor that is missing, and to ask again costs more
         if whole.error is not None:
             raise whole.error
-        if whole.attempt is None:
+        if whole.attempt is None or not whole.ready:
             return self.decider.nothing(edition, request, NO_DECISION)
         if time.monotonic() > times.begun:
             self.stores.give_up(whole)

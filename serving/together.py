@@ -17,7 +17,7 @@ from serving.decision import DecisionRequest
 from serving.drafting import Known
 from serving.edition import Customers, Edition
 from serving.lanes import LATE
-from serving.state.contacts import Claimed, ContactHistory, Stock
+from serving.state.contacts import Claim, Claimed, ContactHistory, Stock
 
 if TYPE_CHECKING:
     from serving.stores import Stores
@@ -43,14 +43,14 @@ class Counted(NamedTuple):
 class Whole:
     """A decision to be made in one go; each store's answer stands here as soon as it is there, None if it fails."""
 
-    __slots__ = ("answers", "asks", "attempt", "claimed", "edition", "error", "given_up", "request", "took_s")
+    __slots__ = ("answers", "asks", "attempt", "claimed", "edition", "error", "given_up", "ready", "request", "took_s")
 
     def __init__(self, asks: Asks, counts: bool, edition: Edition, request: DecisionRequest) -> None:
         self.asks, self.edition, self.request = asks, edition, request
         self.answers: list[Any] = [LATE] * (3 if counts else 2)  # Told, Happened, Counted
         self.attempt: Attempt | None = None  # drawn and reserved; None at the end: not even by popularity
         self.error: BadInput | None = None
-        self.claimed = self.given_up = False
+        self.claimed = self.given_up = self.ready = False
         self.took_s = 0.0
 
     def known(self, late: tuple[str, ...] = ()) -> Known:
@@ -92,46 +92,53 @@ def decide_all(stores: Stores, asked: Sequence[Whole]) -> list[bool]:
 
     None of them can fail the others: what a model or a store does to one is written down with it.
     """
-    decider, began = stores.decider, time.monotonic()
-    stores.read_together([one for one in asked if not one.given_up])
-    racing: list[Whole] = []
-    for one in asked:
-        if one.given_up:
-            continue
+    began = time.monotonic()
+    wanted = [one for one in asked if not one.given_up]
+    stores.read_together(wanted)
+    for one in wanted:
         try:
-            one.attempt = begun(decider, one.edition, one.request, one.known())
+            one.attempt = begun(stores.decider, one.edition, one.request, one.known())
         except BadInput as error:
             one.error = error
-        if one.attempt is not None and one.attempt.claim is not None:
-            racing.append(one)
+        except Exception:
+            logger.exception("a customer could not be put together")
+    racing: Sequence[Whole] = wanted
     while racing:
         racing = _raced(stores, [one for one in racing if not one.given_up])
-    each_s = (time.monotonic() - began) / len(asked)
-    for one in asked:
-        one.took_s = each_s
+    took_s = (time.monotonic() - began) / len(asked)
+    for one in wanted:
+        one.took_s, one.ready = took_s, True
     return [True] * len(asked)
 
 
 def _raced(stores: Stores, racing: Sequence[Whole]) -> list[Whole]:
     """One round of reservations; those that lost something and have drawn again."""
     again: list[Whole] = []
-    for edition in {id(one.edition): one.edition for one in racing}.values():
-        mine = [one for one in racing if one.edition is edition]
-        claims = [claim for one in mine if one.attempt is not None and (claim := one.attempt.claim) is not None]
+    of: dict[int, list[tuple[Whole, Claim]]] = {}
+    for one in racing:
+        if one.attempt is not None and (claim := one.attempt.claim) is not None:
+            of.setdefault(id(one.edition), []).append((one, claim))
+    for mine in of.values():
+        answers: Sequence[Sequence[Claimed] | None]
         try:
-            answers: Sequence[Sequence[Claimed] | None] = stores.claimed(claims, edition.limits)
+            answers = stores.claimed([claim for _, claim in mine], mine[0][0].edition.limits)
         except Exception as error:  # of whatever kind: without a reservation nothing that is counted is shown
-            logger.warning("reservations: %s", error)
+            logger.warning("%s: %s", stores.claims.name, error)
             stores.claims.n_failed += len(mine)
             answers = [None] * len(mine)
-        for one, lost in zip(mine, answers, strict=True):
-            assert one.attempt is not None
-            if lost is None:
-                one.attempt = unreserved(stores.decider, one.attempt)
-            elif not lost:
-                one.claimed = True
-            else:
-                one.attempt = stores.decider.again(one.attempt, lost)
-                if one.attempt.claim is not None:
-                    again.append(one)
+        for (one, _), lost in zip(mine, answers, strict=True):
+            one.claimed = lost is not None and not lost
+            if not one.claimed:
+                again += [one] if _drew_again(stores.decider, one, lost) else []
     return again
+
+
+def _drew_again(decider: Decider, one: Whole, lost: Sequence[Claimed] | None) -> bool:
+    """Without what was lost, or without all that is counted where nothing could be reserved."""
+    assert one.attempt is not None
+    try:
+        one.attempt = unreserved(decider, one.attempt) if lost is None else decider.again(one.attempt, lost)
+    except Exception:
+        logger.exception("the release %s failed in a decision", one.edition.release_number)
+        one.attempt = None
+    return one.attempt is not None

@@ -17,6 +17,7 @@ from serving.customer import Happened, Told
 from serving.decision import DecisionRequest, PlacementRequest
 from serving.state.contacts import Claim, Claimed, ContactHistory, Stock
 from serving.stores import Claiming, History
+from serving.together import Asks, Whole, decide_all
 from tests.serving.conftest import an_offer
 
 DEADLINE_S = 1.0
@@ -356,3 +357,32 @@ def test_what_a_batch_has_claimed_stands_when_its_reads_fail(service, contacts):
     answers = service.stores.work([History("c", 0), Claiming(claim, edition.limits)])
     assert answers == [None, ()]
     assert contacts.claimed == ["d"]
+
+
+def test_a_second_draw_that_fails_leaves_one_with_nothing_and_the_others_of_the_batch_with_their_offers(
+    service, contacts, monkeypatch
+):
+    """Two at once, of whom the first loses the race and meets a broken model."""
+    monkeypatch.setattr(contacts, "claim", lambda claims, limits: [claims[0].picks, *([()] * (len(claims) - 1))])
+
+    def broken(*_):
+        raise RuntimeError("a model fails")
+
+    monkeypatch.setattr(type(service.decider), "again", broken)
+    edition = service.decider.edition
+    request = DecisionRequest(customer_id="c", placements=(PlacementRequest("hero", 1),))
+    both = [Whole(Asks(edition.customers, "c", 0), True, edition, request) for _ in range(2)]
+    decide_all(service.stores, both)
+    assert [one.attempt is None for one in both] == [True, False]
+    assert [one.claimed for one in both] == [False, True]
+    assert all(one.ready for one in both)
+
+
+def test_what_nobody_waits_for_is_neither_read_nor_reserved(service, contacts):
+    edition = service.decider.edition
+    request = DecisionRequest(customer_id="c", placements=(PlacementRequest("hero", 1),))
+    one = Whole(Asks(edition.customers, "c", 0), True, edition, request)
+    one.given_up = True
+    n_asked = contacts.reads.n_asked
+    decide_all(service.stores, [one])
+    assert (contacts.claimed, contacts.reads.n_asked, one.ready) == ([], n_asked, False)
