@@ -16,6 +16,7 @@ from training.scorers.classifier import POINTS, logistic
 MIN_GAIN = 1e-3  # share of the log loss that a map must save on rows it was not fitted on
 MIN_GAIN_AHEAD = 1e-2  # and on the next block of time: there are few blocks, and a step back and forth is no drift
 SURE = 3.0  # standard errors that blocks must lie off, all to the same side, before log-odds are moved for it
+STILL = 2.0  # and the newest of them by itself: what fades from block to block is not expected to be there in the next
 MIN_ROWS = 200
 KINDS = ("none", "sigmoid", "beta", "isotonic")
 N_FOLDS = 5  # of customers
@@ -132,15 +133,16 @@ def level_ahead(blocks: Sequence[Ahead]) -> float:
     """What to add to log-odds, because later blocks came out lower, or higher, than what was predicted before them.
 
     The mean over the blocks of what would have made each right on average; 0, unless there are two at least, all are to
-    the same side, and it is `SURE` standard errors. A map of the same time cannot see this, and a map of one block
-    needs more evidence, as it has more to learn: `calibration_ahead`.
+    the same side, it is `SURE` standard errors, and the newest block's is `STILL` of its own. A map of the same time
+    cannot see this, and a map of one block needs more evidence, as it has more to learn: `calibration_ahead`.
     """
     if len(blocks) < 2 or not _usable(blocks):
         return 0.0
     levels, errors = zip(*(_level(block) for block in blocks), strict=True)
     mean, error = float(np.mean(levels)), float(np.sqrt(np.sum(np.square(errors))) / len(errors))
     sure = len({level > 0.0 for level in levels}) == 1 and abs(mean) >= SURE * error
-    return mean if sure else 0.0
+    still = abs(levels[-1]) >= STILL * errors[-1]
+    return mean if sure and still else 0.0
 
 
 def _level(block: Ahead) -> tuple[float, float]:

@@ -101,7 +101,11 @@ def test_blocks_that_all_come_out_lower_move_the_level(raw):
     assert level_ahead(blocks_of(raw, [-0.25, -0.2])) == pytest.approx(-0.225, abs=3 * ERROR)
 
 
-@pytest.mark.parametrize("shifts", [[0.0, 0.0], [-0.3, 0.3], [0.05, 0.05]], ids=["none", "both ways", "too little"])
+@pytest.mark.parametrize(
+    "shifts",
+    [[0.0, 0.0], [-0.3, 0.3], [0.05, 0.05], [0.4, 0.02]],
+    ids=["none", "both ways", "too little", "fading"],
+)
 def test_blocks_without_one_sure_direction_move_nothing(raw, shifts):
     assert level_ahead(blocks_of(raw, shifts)) == 0.0
 
