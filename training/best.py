@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from training.compiled import unlocked
 
 CHUNK = 64  # scores that are compared at once
@@ -13,12 +15,8 @@ def best_of_row(scores, rows, values):  # type: ignore[no-untyped-def]
     k, held, m = len(rows), 0, len(scores)
     for start in range(0, m, CHUNK):
         end = min(start + CHUNK, m)
-        if held == k:
-            least, better = values[k - 1], 0
-            for j in range(start, end):
-                better += scores[j] > least
-            if better == 0:
-                continue
+        if held == k and not _any_above(scores[start:end], values[k - 1]):
+            continue
         for j in range(start, end):
             score = scores[j]
             if held == k and not score > values[k - 1]:
@@ -29,6 +27,15 @@ def best_of_row(scores, rows, values):  # type: ignore[no-untyped-def]
                 at -= 1
             values[at], rows[at] = score, j
             held = min(held + 1, k)
+
+
+@unlocked
+def _any_above(chunk, least):  # type: ignore[no-untyped-def]
+    """Without branches, so that several are compared at once."""
+    found = np.int32(0)
+    for j in range(len(chunk)):
+        found |= np.int32(1) if chunk[j] > least else np.int32(0)
+    return found > 0
 
 
 @unlocked

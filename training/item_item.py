@@ -108,10 +108,40 @@ def item_best_of_many(  # type: ignore[no-untyped-def]
         )  # fmt: skip
         if not same:
             _of_catalogue(out, scores, unseen, trained_of, like_start, like_row, like_weight)
-        if row >= 0 and not repeats:
-            lowest = out.min()
-            for at in range(taken_start[row], taken_start[row + 1]):
-                where = row_of_trained[taken[at]]
-                if where >= 0:
-                    out[where] = lowest
-        best_of_row(out, best[i], values[i])
+        if row < 0 or repeats:
+            best_of_row(out, best[i], values[i])
+            continue
+        mine = slice(taken_start[row], taken_start[row + 1])
+        if not _best_of_untaken(out, row_of_trained, taken[mine], best[i], values[i]):
+            best_of_row(out, best[i], values[i])
+
+
+@unlocked
+def _best_of_untaken(scores, row_of, taken, rows, values):  # type: ignore[no-untyped-def]
+    """Whether the best k of who had not taken these are those of all, once what was taken has the lowest score.
+
+    If so, `rows` and `values` have them; if not, `scores` are such. The lowest need not be looked for where it is seen
+    to be below the k-th best.
+    """
+    before = np.empty(len(taken), np.float32)
+    for at in range(len(taken)):
+        row = row_of[taken[at]]
+        if row >= 0:
+            before[at] = scores[row]
+            scores[row] = -np.inf
+    best_of_row(scores, rows, values)
+    least = values[len(values) - 1]
+    for score in scores:
+        if -np.inf < score < least:
+            return True
+    lowest = np.float32(np.inf)
+    for score in scores:
+        if score > -np.inf:
+            lowest = min(lowest, score)
+    for at in range(len(taken)):
+        if row_of[taken[at]] >= 0:
+            lowest = min(lowest, before[at])
+    for at in range(len(taken)):
+        if row_of[taken[at]] >= 0:
+            scores[row_of[taken[at]]] = lowest
+    return False
