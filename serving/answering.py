@@ -25,33 +25,39 @@ from serving.together import Asks, Whole, begun, unreserved
 from serving.withdrawn import without_withdrawn
 
 OVER = ("deadline", "no time was left for a decision, so nothing was offered")
-ADMIT_SHARE = 0.6  # of the deadline: who would have to wait longer for their turn is answered with nothing at once
+TURN_SHARE = 0.6  # of the deadline: who would have to wait longer for their turn is answered with nothing at once
 TOGETHER_SHARE = 0.4  # then each store that has not answered is asked for itself, if one is stuck
+WAIT_SHARE = 0.8  # for a decision on its way, where none is
 READ_SHARE = 0.55  # reads that take longer are done without
 CLAIM_SHARE = 0.7  # a reservation that takes longer is given up
 LEFT_SHARE, LEFT_S = 0.25, 0.012  # for drawing and writing at least, whichever is less
+WRITE_SHARE, WRITE_S = 0.1, 0.004  # for writing alone
 
 
 class Times(NamedTuple):
     """The instants of one decision, of the monotonic clock."""
 
-    admitted: float  # when its turn must have come
-    together: float  # how long the one thread for all is waited for
+    turn: float  # when its turn must have come
+    together: float  # how long the one thread for all is waited for while a store is stuck
+    waited: float  # and while none is
     read: float
     claimed: float
     begun: float  # a draw that begins later is late
 
     @classmethod
     def of(cls, received: float, deadline_s: float, pace: Pace) -> Times:
-        """Who waits is woken up to `lag_s` late."""
-        left = max(pace.work_s, min(LEFT_S, LEFT_SHARE * deadline_s))
-        begun = received + deadline_s - pace.lag_s - left
-        woken = begun - pace.lag_s
-        admitted, together, read, claimed = (
-            min(received + share * deadline_s, woken)
-            for share in (ADMIT_SHARE, TOGETHER_SHARE, READ_SHARE, CLAIM_SHARE)
+        """Who waits is woken up to `lag_s` late; a turn is handed over twice."""
+        lag_s, end = pace.lag_s, received + deadline_s
+        written = end - min(WRITE_S, WRITE_SHARE * deadline_s)
+        begun = end - lag_s - max(pace.work_s, min(LEFT_S, LEFT_SHARE * deadline_s))
+        return cls(
+            turn=min(received + TURN_SHARE * deadline_s, written - 2 * lag_s - pace.each_s),
+            together=min(received + TOGETHER_SHARE * deadline_s, begun - lag_s),
+            waited=min(received + WAIT_SHARE * deadline_s, written - lag_s),
+            read=min(received + READ_SHARE * deadline_s, begun - lag_s),
+            claimed=min(received + CLAIM_SHARE * deadline_s, begun - lag_s),
+            begun=begun,
         )
-        return cls(admitted, together, read, claimed, begun)
 
 
 class Answering:
@@ -79,7 +85,7 @@ class Answering:
         placements_of(edition.view, request)
         times = Times.of(received, request.deadline_ms / 1000.0, self.pace)
         self.pace.look(asyncio.get_running_loop())
-        if time.monotonic() + self._n_open * self.pace.each_s > times.admitted:
+        if time.monotonic() + self._n_open * self.pace.each_s > times.turn:
             return self._over(edition, request)
         self._n_open += 1
         try:
@@ -93,7 +99,7 @@ class Answering:
         whole = Whole(asks, edition.limits.any and self.decider.contacts is not None, edition, request)
         if not self.stores.are_well:
             return await self._here(whole, times, received)
-        if not await self.stores.decided(whole, times.together, times.claimed):
+        if not await self.stores.decided(whole, times.together, times.waited):
             if self.stores.together.is_stuck:
                 return await self._here(whole, times, received)
             return self._over(edition, request)  # it is the processor that is missing, and to ask again costs more
@@ -101,9 +107,6 @@ class Answering:
             raise whole.error
         if whole.attempt is None or not whole.ready:
             return self.decider.nothing(edition, request, NO_DECISION)
-        if time.monotonic() > times.begun:
-            self.stores.give_up(whole)
-            return self._over(edition, request)
         self.pace.turned(whole.took_s)
         return await self._finished(whole.attempt, whole.took_s, received)
 
@@ -139,7 +142,8 @@ class Answering:
 
     def _over(self, edition: Edition, request: DecisionRequest) -> Decision:
         """Nothing, in time: what would come now is late, and delays those behind it."""
-        self.pace.spared()
+        if self._n_open <= 1:  # else those before it will say how long they take
+            self.pace.spared()
         return self.decider.nothing(edition, request, OVER)
 
     async def still_allowed(self, request: DecisionRequest, answer: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -42,6 +42,7 @@ class Pace:
         """A decision was not made for lack of time: what was measured before fades, so that one is tried again."""
         self._usual_s -= GAIN * self._usual_s
         self._deviation_s -= GAIN * self._deviation_s
+        self._each_s -= GAIN * self._each_s
 
     def turned(self, seconds: float) -> None:
         """One decision was made, of some at once or alone, and the next one's turn came so much later."""

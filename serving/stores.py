@@ -63,7 +63,7 @@ class Stores:
         self.counted: Lane[Any, Any] = Lane("contacts", self.work)
         self.claims: Lane[Any, Any] = Lane("reservations", self.work, too_late=self._give_back)
         self.apart: tuple[Lane[Any, Any], ...] = (self.told, self.happened, self.counted, self.claims)
-        self.together: Lane[Whole, bool] = Lane("together", partial(decide_all, self), too_late=self._too_late)
+        self.together: Lane[Whole, bool] = Lane("together", partial(decide_all, self), too_late=self._give_up)
         self._apart_until = 0.0
         self._stock: Stock | None = None
         self._stock_at = 0.0
@@ -191,13 +191,10 @@ class Stores:
         if isinstance(asked, Claiming) and not answer:
             self.claims.ask(Cancel(asked.claim.decision_id))
 
-    def give_up(self, whole: Whole) -> None:
-        """What was reserved for a decision that is not answered with goes back."""
-        if whole.claimed and whole.attempt is not None:
-            self.claims.ask(Cancel(whole.attempt.question.decision_id))
-
-    def _too_late(self, asked: Whole, _: bool) -> None:
-        self.give_up(asked)
+    def _give_up(self, asked: Whole, _: bool) -> None:
+        """A decision that came too late for its answer."""
+        if asked.claimed and asked.attempt is not None:
+            self.claims.ask(Cancel(asked.attempt.question.decision_id))
 
 
 def _happened(asked: Sequence[Asks]) -> list[Happened]:

@@ -298,7 +298,7 @@ def test_when_nothing_is_left_the_answer_is_an_empty_list(service):
 
 
 def test_without_time_for_a_decision_none_is_made_and_nothing_is_reserved(service, contacts, logged):
-    service.pace.worked(60.0)  # as if the last one had taken a minute
+    service.pace.turned(480.0)  # an eighth of it counts: as if each took a minute
     for decision, took_s in ask(service, n=5):
         assert shown(decision) == []
         assert codes(decision) == {"deadline"}
