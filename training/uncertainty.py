@@ -10,7 +10,9 @@ far off as they permit the model to be, it is taken to be.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -85,7 +87,10 @@ def fit_spread(
     some = _of_customers(customers, MOST_CUSTOMER_ROWS, rng)
     part, owner = train.of(some), customers[some]
     drawn = [part.taken(_drawn(owner, rng)) for _ in range(N_MODELS)]
-    scatter = np.stack([refit(one, n).raw(part.rows) for n, one in enumerate(drawn)]).std(axis=0, ddof=1)
+    # limited out here: each fit limits threads for itself, and would otherwise end the limit of the one beside it
+    with threadpool_limits(1, user_api="openmp"), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        found = pool.map(lambda one, n: refit(one, n).raw(part.rows), drawn, range(N_MODELS))
+        scatter = np.stack(list(found)).std(axis=0, ddof=1)
     scatter *= np.sqrt(len(part.y) / len(train.y))  # of fewer rows than the model has seen
     scatter = np.hypot(scatter, beside)
     return _learned(encoder, part.rows, np.log(np.clip(scatter, SMALLEST_SPREAD, LARGEST_SPREAD)), seed)
