@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 import threading
@@ -14,6 +15,8 @@ from features.home import Home
 
 def run(smoke: bool = False, keep: Path | None = None, visits: int | None = None) -> int:
     """The exit code: 0 when it was shown, 130 when interrupted before there was anything to see."""
+    for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # before NumPy is loaded
+        os.environ.setdefault(threads, "1")  # a small shop's matrices cost more to share out than to work on
     from serving.demo.story import tell
 
     noted = threading.Event()
