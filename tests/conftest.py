@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("nbo", deadline=None)  # how long an example takes is the machine's business
+settings.load_profile("nbo")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is loaded: each worker has a processor of its own
 
