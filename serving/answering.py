@@ -27,9 +27,9 @@ from serving.withdrawn import without_withdrawn
 OVER = ("deadline", "no time was left for a decision, so nothing was offered")
 TURN_SHARE = 0.6  # of the deadline: who would have to wait longer for their turn is answered with nothing at once
 TOGETHER_SHARE = 0.4  # then each store that has not answered is asked for itself, if one is stuck
-WAIT_SHARE = 0.8  # for a decision on its way, where none is
+WAIT_SHARE = 0.7  # for a decision on its way, where none is
 READ_SHARE = 0.55  # reads that take longer are done without
-CLAIM_SHARE = 0.7  # a reservation that takes longer is given up
+CLAIM_SHARE = 0.65  # a reservation that takes longer is given up
 LEFT_SHARE, LEFT_S = 0.25, 0.012  # for drawing and writing at least, whichever is less
 WRITE_SHARE, WRITE_S = 0.1, 0.004  # for writing alone
 

@@ -14,9 +14,9 @@ from serving.pace import Pace
 def test_before_anything_was_measured_a_part_of_the_deadline_is_held_back_all_the_same():
     pace = Pace()
     assert (pace.lag_s, pace.work_s, pace.each_s) == (0.0, 0.0, 0.0)
-    # 60, 40, 80, 55 and 70 % of 50 ms; all of it but 12 ms, and of 10 ms all but a quarter
-    assert tuple(Times.of(10.0, 0.05, pace)) == pytest.approx((10.03, 10.02, 10.04, 10.0275, 10.035, 10.038))
-    assert tuple(Times.of(10.0, 0.01, pace)) == pytest.approx((10.006, 10.004, 10.008, 10.0055, 10.007, 10.0075))
+    # 60, 40, 70, 55 and 65 % of 50 ms; all of it but 12 ms, and of 10 ms all but a quarter
+    assert tuple(Times.of(10.0, 0.05, pace)) == pytest.approx((10.03, 10.02, 10.035, 10.0275, 10.0325, 10.038))
+    assert tuple(Times.of(10.0, 0.01, pace)) == pytest.approx((10.006, 10.004, 10.007, 10.0055, 10.0065, 10.0075))
 
 
 def test_work_is_judged_as_tcp_judges_a_round_trip():
@@ -70,6 +70,6 @@ def test_a_lag_is_taken_off_for_each_time_that_somebody_must_be_woken():
 
     times = Times.of(0.0, 0.05, Late())
     assert times.turn == pytest.approx(0.022)  # 50 - 4 for writing - 10 there - 10 back - 4 for the decision
-    assert times.waited == pytest.approx(0.036)  # 50 - 4 for writing - 10 until who waits is woken
+    assert times.waited == pytest.approx(0.035)  # 70 % of 50; less than 50 - 4 - 10
     assert times.begun == pytest.approx(0.025)  # 50 - 10 - 15 of work
     assert (times.together, times.read, times.claimed) == pytest.approx((0.015, 0.015, 0.015))  # and 10 before
