@@ -69,11 +69,24 @@ def home(fits, inputs, log, tmp_path_factory):
     return home
 
 
+@pytest.fixture(scope="module")
+def made():
+    """Reports that were made for one test and are read by others."""
+    return {}
+
+
 @pytest.fixture
-def reported(home, inputs, log, monkeypatch):
+def reported(home, inputs, log, made, monkeypatch):
     """The report as of so many days after the training, of a log that is read as it was then."""
 
     def report(release="1", days=0.0, **changes):
+        if changes:
+            return anew(release, days, **changes)
+        if (release, days) not in made:
+            made[release, days] = anew(release, days)
+        return made[release, days]
+
+    def anew(release, days, **changes):
         end = int(log.occurred_us[-1]) - LATER_DAYS * US_PER_DAY + int(days * US_PER_DAY)
         seen = replace(log.before(end), **changes)
         monkeypatch.setattr(release_report, "read_inputs", lambda *_: replace_offers(inputs, seen.offers))
