@@ -198,10 +198,18 @@ def test_a_gate_may_refuse_who_follows_the_champion_unless_it_is_forced(home):
     assert len(asked) == 3
 
 
-def test_what_is_damaged_of_the_champion_is_a_refusal_that_names_it_and_can_be_forced(home):
+@pytest.fixture
+def first_damaged(home):
+    """The figures that the first training kept are cut, until the test ends: others read them too."""
+    kept = min(home.root.rglob("judged.npz"), key=lambda path: path.stat().st_mtime_ns)
+    body = kept.read_bytes()
+    kept.write_bytes(body[:40])
+    yield
+    kept.write_bytes(body)
+
+
+def test_what_is_damaged_of_the_champion_is_a_refusal_that_names_it_and_can_be_forced(home, first_damaged):
     promote(home, "1")
-    kept = sorted(home.root.rglob("judged.npz"), key=lambda path: path.stat().st_mtime_ns)[0]  # of the first training
-    kept.write_bytes(kept.read_bytes()[:40])
     with pytest.raises(PromotionRefused, match=r"record: the champion's recommender 1: judged\.npz") as refusal:
         registry.promote(home, "3")
     assert {one.gate for one in refusal.value.gates} > {
