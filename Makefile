@@ -16,7 +16,7 @@ demo: setup  ## a simulated shop from raw tables to served offers, with visitors
 	@$(NBO) demo
 
 test: setup  ## the whole test suite
-	@$(PY) -m pytest -n 2 --dist loadfile
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## lint, format check, types and import contracts
 	@.venv/bin/ruff check .

@@ -21,6 +21,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is loaded: each wo
 
 ROOT = Path(__file__).resolve().parent.parent
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)  # a Wednesday
+LONGEST = (  # of few tests and a minute or so each: begun first, so that no worker is left with one at the end
+    "docs/test_notebook.py", "e2e/test_demo.py", "docs/test_tutorial.py", "e2e/test_champions.py",
+    "training/test_search.py", "e2e/test_simulate.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The rest stays in its order, the tests of a file together; `make test` keeps this order between workers."""
+    folder = ROOT / "tests"
+    place = {folder / name: at for at, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
 
 
 def pytest_configure() -> None:
