@@ -46,12 +46,12 @@ class Times(NamedTuple):
 
     @classmethod
     def of(cls, received: float, deadline_s: float, pace: Pace) -> Times:
-        """Who waits is woken up to `lag_s` late; a turn is handed over twice."""
+        """Who waits is woken up to `lag_s` late."""
         lag_s, end = pace.lag_s, received + deadline_s
         written = end - min(WRITE_S, WRITE_SHARE * deadline_s)
         begun = end - lag_s - max(pace.work_s, min(LEFT_S, LEFT_SHARE * deadline_s))
         return cls(
-            turn=min(received + TURN_SHARE * deadline_s, written - 2 * lag_s - pace.each_s),
+            turn=min(received + TURN_SHARE * deadline_s, written - lag_s - pace.each_s),
             together=min(received + TOGETHER_SHARE * deadline_s, begun - lag_s),
             waited=min(received + WAIT_SHARE * deadline_s, written - lag_s),
             read=min(received + READ_SHARE * deadline_s, begun - lag_s),

@@ -69,7 +69,8 @@ def test_a_lag_is_taken_off_for_each_time_that_somebody_must_be_woken():
         each_s = 0.004  # type: ignore[assignment]
 
     times = Times.of(0.0, 0.05, Late())
-    assert times.turn == pytest.approx(0.022)  # 50 - 4 for writing - 10 there - 10 back - 4 for the decision
+    assert times.turn == pytest.approx(0.03)  # 60 % of 50; less than 50 - 4 for writing - 10 - 4 for the decision
+    assert Times.of(0.0, 0.04, Late()).turn == pytest.approx(0.022)  # 40 - 4 - 10 - 4; less than 24
     assert times.waited == pytest.approx(0.035)  # 70 % of 50; less than 50 - 4 - 10
     assert times.begun == pytest.approx(0.025)  # 50 - 10 - 15 of work
     assert (times.together, times.read, times.claimed) == pytest.approx((0.015, 0.015, 0.015))  # and 10 before
