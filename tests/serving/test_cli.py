@@ -18,7 +18,7 @@ def nbo(monkeypatch, capsys):
 
     def run(*words: str) -> tuple[object, str]:
         monkeypatch.setattr(sys, "argv", ["nbo", *words])
-        before = signal.getsignal(signal.SIGINT)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a process of its own
         try:
             with pytest.raises(SystemExit) as end:
                 cli.main()
