@@ -25,7 +25,7 @@ from training.models.classifiers import Part, splittable
 from training.scorers.acceptance import LARGEST_SPREAD, SMALLEST_SPREAD
 from training.trees import Forest, flatten
 
-N_MODELS = 10
+N_MODELS = 8
 MOST_CUSTOMER_ROWS = 20_000  # of the training part, that models are fitted on again
 N_TREES, LEAVES = 40, 15
 

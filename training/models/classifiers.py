@@ -48,6 +48,7 @@ class TreeSettings:
     l2: float = 1.0
     max_features: float = 1.0  # share of the columns that each split may choose from
     max_trees: int = 250
+    max_bins: int = 255  # groups of values of a column that a split can lie between
     patience: int = 20  # trees without a better validation log loss
 
 
@@ -228,6 +229,7 @@ def _boosting(encoder: Encoder, settings: TreeSettings, seed: int, directions: S
         "min_samples_leaf": settings.min_samples_leaf,
         "l2_regularization": settings.l2,
         "max_features": settings.max_features,
+        "max_bins": settings.max_bins,
         "categorical_features": encoder.categorical or None,
         "monotonic_cst": list(directions) if directions is not None and any(directions) else None,
         "random_state": seed,
