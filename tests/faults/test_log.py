@@ -52,16 +52,25 @@ from features.facts import Facts
 from features.home import Home
 from features.sqlite_log import SqliteLog
 
-home, n_steps = Home(Path(sys.argv[1])), int(sys.argv[2])
 log_export.CHUNK_ROWS = 15  # two commits
 
-def step(name):
-    global n_steps
-    n_steps -= 1
-    if n_steps == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+def killed_at(n_steps, root):
+    home = Home(Path(root))
 
-log_export.export(home, Facts(home.facts_db), SqliteLog(home.log_db), datetime(2026, 11, 21, 12, tzinfo=UTC), step)
+    def step(name):
+        nonlocal n_steps
+        n_steps -= 1
+        if n_steps == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    log_export.export(home, Facts(home.facts_db), SqliteLog(home.log_db), datetime(2026, 11, 21, 12, tzinfo=UTC), step)
+
+for n, root in enumerate(sys.argv[1:], 1):  # a process each, all of which begin with what this one has imported
+    child = os.fork()
+    if child == 0:
+        killed_at(n, root)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -225,16 +234,13 @@ def test_an_event_that_the_lake_already_holds_is_not_exported_again(tmp_path: Pa
 
 
 def test_an_export_killed_at_any_step_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
-    n_steps = 0
-    killed = True
-    while killed:
-        n_steps += 1
-        home = Home(tmp_path / str(n_steps))
-        facts, log = filled(home)
-        command = [sys.executable, "-c", EXPORTER, str(home.root), str(n_steps)]
-        result = subprocess.run(command, check=False)
-        killed = result.returncode == -signal.SIGKILL
-        assert killed or result.returncode == 0
+    n_steps = 2 * 5  # 5 in each of two commits
+    homes = [Home(tmp_path / str(n)) for n in range(1, n_steps + 3)]
+    opened = [filled(home) for home in homes]
+    command = [sys.executable, "-c", EXPORTER, *(str(home.root) for home in homes)]
+    ends = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    assert ends == [str(-signal.SIGKILL)] * (n_steps + 1) + ["0"]  # one at the end, and one run to it
+    for home, (facts, log) in zip(homes, opened, strict=True):
         listed = lake_rows(home, facts, "events"), lake_rows(home, facts, "decisions")
         assert sum(map(len, listed)) == exported(facts).position  # what counts is whole commits
         export(home, facts, log, NOW)
@@ -249,7 +255,6 @@ def test_an_export_killed_at_any_step_loses_nothing_and_doubles_nothing(tmp_path
         assert not list((home.lake / ".staging").glob("*"))
         log.close()
         facts.close()
-    assert n_steps == 1 + 2 * 5 + 1  # 5 steps in each of two commits, and one run to the end
 
 
 def test_decisions_wait_for_a_store_that_is_away_and_are_written_when_it_is_back(tmp_path: Path) -> None:
