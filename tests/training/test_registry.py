@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +18,7 @@ from tests.conftest import NOW
 from tests.training.builders import acceptance_scorer, churn_scorer, factor_scorer, offer, popularity_scorer
 from training import registry
 from training.evaluation.judged_rows import judged_rows, judged_rows_bytes
-from training.gates import Passage, standing_of
+from training.gates import Passage, case, standing_of
 from training.registry import (
     CHALLENGER,
     CHAMPION,
@@ -128,6 +129,13 @@ def home(registered, tmp_path):
     return Fresh(registered.root)
 
 
+@pytest.fixture
+def measured_once(monkeypatch):
+    """A process measures the same files once: it takes seconds."""
+    measure = cache(case.measure)
+    monkeypatch.setattr(case, "measure", lambda folders, offers: measure(tuple(folders), offers))
+
+
 def promote(home, release=CHALLENGER, *, judge=lambda *asked: (), **given):
     """Without asking gates, which have tests of their own."""
     return registry.promote(home, release, judge=judge, **given)
@@ -163,7 +171,7 @@ def test_promoting_twice_changes_nothing(home):
     assert len(alias_history(home)) == 1
 
 
-def test_a_model_that_lost_to_its_baseline_is_refused_unless_forced_with_a_reason(home):
+def test_a_model_that_lost_to_its_baseline_is_refused_unless_forced_with_a_reason(home, measured_once):
     with pytest.raises(PromotionRefused, match="release 2: baseline: churn lost to the baseline; --force") as refusal:
         registry.promote(home, "2")
     assert {one.gate: one.passage for one in refusal.value.gates} == {
@@ -208,7 +216,9 @@ def first_damaged(home):
     kept.write_bytes(body)
 
 
-def test_what_is_damaged_of_the_champion_is_a_refusal_that_names_it_and_can_be_forced(home, first_damaged):
+def test_what_is_damaged_of_the_champion_is_a_refusal_that_names_it_and_can_be_forced(
+    home, first_damaged, measured_once
+):
     promote(home, "1")
     with pytest.raises(PromotionRefused, match=r"record: the champion's recommender 1: judged\.npz") as refusal:
         registry.promote(home, "3")
