@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -13,11 +12,15 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from serving.api.decisions import DecisionOut
-from tests.e2e.conftest import NBO, PATIENCE_S, serving
+from serving.cli import app
+from serving.keys import FRESH_S
+from tests.e2e.conftest import PATIENCE_S, serving
 
 ASK = {"customer_id": "c-1", "placements": [{"placement_id": "hero", "limit": 2}]}
+AS_OF = "2018-01-31T00:00:00Z"
 
 
 @pytest.fixture
@@ -161,16 +164,17 @@ def test_a_profile_is_used_from_any_worker(served, client):
     assert answers == [{"age": 44}] * len(answers)
 
 
-def test_a_revoked_key_is_refused_by_every_worker(served, tmp_path):
+def test_a_revoked_key_is_refused_by_every_worker(served):
+    """The commands run in this process, which is another than the service's."""
     home = {"NBO_HOME": served_home(served)}
-    made = subprocess.run(
-        [NBO, "keys", "create", "--scope", "decide"], env=os.environ | home, capture_output=True, text=True
-    )
+    made = CliRunner().invoke(app, ["keys", "create", "--scope", "decide"], env=home)
     key = made.stdout.strip()
     ask = {"url": f"{served.url}/v1/decisions", "json": ASK, "headers": {"Authorization": f"Bearer {key}"}}
     assert {httpx.post(**ask).status_code for _ in range(12)} == {200}
     assert httpx.get(f"{served.url}/v1/offers", headers=ask["headers"]).status_code == 403
-    subprocess.run([NBO, "keys", "revoke", key[:15]], env=os.environ | home, check=True, capture_output=True)
+    revoked = CliRunner().invoke(app, ["keys", "revoke", key[:15]], env=home)
+    assert revoked.exit_code == 0, revoked.output
+    time.sleep(FRESH_S)
     assert {httpx.post(**ask).status_code for _ in range(12)} == {401}
 
 
@@ -199,24 +203,17 @@ def test_too_large_a_body_is_a_413_and_the_service_goes_on(client, size_mib, chu
     assert client.get("/livez").status_code == 200
 
 
-def test_an_acknowledged_event_survives_a_kill_and_keys_are_printed_once(tmp_path):
-    home = tmp_path / "home"
-    event = {"event_type": "visit", "customer_id": "c-1", "occurred_at": now()}
-    with serving(home) as first, first.client() as client:
-        for i in range(20):
-            answer = client.post("/v1/events", json={"events": [{**event, "event_id": f"kill-{i}"}]})
-            assert answer.json()["accepted"] == 1
-        first.kill()
-    with serving(home, workers=2) as second, second.client() as client:
-        assert second.key == first.key
-        assert home.with_suffix(".out").read_text().count("sk_") == 1
-        assert len(client.get("/v1/customers/c-1").json()["recent_interactions"]) == 20
-        answer = client.post("/v1/events", json={"events": [{**event, "event_id": "kill-0"}]})
-        assert answer.json()["duplicates"] == 1
+@pytest.fixture(scope="module")
+def at_another_time(tmp_path_factory):
+    """A service whose clock was set, and its home."""
+    home = tmp_path_factory.mktemp("set") / "home"
+    with serving(home, NBO_AS_OF=AS_OF) as service:
+        yield service, home
 
 
-def test_the_clock_can_be_set(tmp_path):
-    with serving(tmp_path / "home", NBO_AS_OF="2018-01-31T00:00:00Z") as service, service.client() as client:
+def test_the_clock_can_be_set(at_another_time):
+    service, _ = at_another_time
+    with service.client() as client:
         client.put("/v1/placements/hero", json={"name": "hero", "channel": "web"})
         time.sleep(PATIENCE_S)
         assert client.post("/v1/decisions", json=ASK).json()["decided_at"].startswith("2018-01-31T00:00:")
@@ -225,15 +222,32 @@ def test_the_clock_can_be_set(tmp_path):
         assert answer["rejected"][0]["code"] == "in_the_future"
 
 
-def test_an_interrupt_ends_every_process(tmp_path):
-    with serving(tmp_path / "home", workers=2) as service:
-        group = service.process.pid
-        service.process.send_signal(signal.SIGINT)
-        assert service.process.wait(20) in (0, -signal.SIGINT, 130)
-        end = time.monotonic() + 5
-        while _alive(group) and time.monotonic() < end:
-            time.sleep(0.05)
-        assert not _alive(group)
+def test_an_acknowledged_event_survives_a_kill_and_keys_are_printed_once(at_another_time):
+    """It ends the service that had its clock set; the next one in its home is told the same time."""
+    first, home = at_another_time
+    event = {"event_type": "visit", "customer_id": "c-1", "occurred_at": AS_OF}
+    with first.client() as client:
+        for i in range(20):
+            answer = client.post("/v1/events", json={"events": [{**event, "event_id": f"kill-{i}"}]})
+            assert answer.json()["accepted"] == 1
+    first.kill()
+    with serving(home, workers=2, NBO_AS_OF=AS_OF) as second, second.client() as client:
+        assert second.key == first.key
+        assert home.with_suffix(".out").read_text().count("sk_") == 1
+        assert len(client.get("/v1/customers/c-1").json()["recent_interactions"]) == 20
+        answer = client.post("/v1/events", json={"events": [{**event, "event_id": "kill-0"}]})
+        assert answer.json()["duplicates"] == 1
+
+
+def test_an_interrupt_ends_every_process(served):
+    """The last in this file: the service that all tests shared is ended by it, with one worker and with two."""
+    group = served.process.pid
+    served.process.send_signal(signal.SIGINT)
+    assert served.process.wait(20) in (0, -signal.SIGINT, 130)
+    end = time.monotonic() + 5
+    while _alive(group) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not _alive(group)
 
 
 def _alive(group: int) -> bool:
