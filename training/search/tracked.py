@@ -11,7 +11,7 @@ import msgspec
 from training.evaluation.validation import Validation
 from training.models.tried import FIGURE
 from training.search.trial import BY_WINDOW, CURVE, ERROR, INTERVAL, METRICS, RECIPE, SECONDS, model_name
-from training.tracking import code_version
+from training.tracking import code_version, log_curves
 
 if TYPE_CHECKING:
     from training.search.run import Found
@@ -78,12 +78,14 @@ class Tracked:
         if SECONDS in attributes:
             metrics["seconds"] = attributes[SECONDS]
         self._log_metrics(run, metrics)
-        for name, values in (
-            (f"{CHOSEN_BY}_by_windows", attributes.get(BY_WINDOW, ())),
-            (f"{CHOSEN_BY}_by_epoch", attributes.get(CURVE, ())),
-        ):
-            for step, value in enumerate(values):
-                self._client.log_metric(run, name, float(value), step=step)
+        log_curves(
+            self._client,
+            run,
+            {
+                f"{CHOSEN_BY}_by_windows": attributes.get(BY_WINDOW, ()),
+                f"{CHOSEN_BY}_by_epoch": attributes.get(CURVE, ()),
+            },
+        )
         self._client.set_terminated(run, STATUS[trial.state.name], end_time=ended)
 
     def _log_params(self, run: str, params: dict[str, Any]) -> None:
