@@ -1,4 +1,4 @@
-"""What is shown is as frequent as the log says: 60,000 decisions per policy, and what happens where that is broken."""
+"""What is shown is as frequent as the log says: 200,000 decisions per policy, and what happens where that is broken."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from serving.policies.outlook import Outlook, Tuning
 from serving.slate import fill, warm
 from tests.serving.watched import Watched
 
-N = 60_000
+N = 200_000
 SEED = 20261122  # fixed, so that no test flickers; with another one each fails once in a thousand times
 RARE = 0.001
 SCORES = np.array([1.0, 3.0, 3.0, 2.0, 0.5])
