@@ -12,7 +12,7 @@ from serving.learning.beliefs import Beliefs
 from serving.policies import POLICIES
 from serving.slate import warm
 
-N = 5_000
+N = 3_000
 N_OFFERS, SHORTLIST = 60, 10
 EPSILON, BUDGET = 0.2, 0.15
 NEW = (*range(0, 40, 5), 52, 58)  # eight beyond the shortlist, and two of the ten best

@@ -219,11 +219,11 @@ def test_a_home_that_is_no_demo_is_not_taken_for_one(shop, tmp_path):
 def test_planted_effects_are_found_in_process_and_missed_where_the_world_has_none(shop, settings, monkeypatch):
     """The variant of `ab-01` accepts four times as often; then the world is told to answer all alike."""
     wanted = planted_experiments(1, (3.0,), policy=False)
-    found = run_planted(shop, settings, wanted, n_visits=1000, seed=2)
+    found = run_planted(shop, settings, wanted, n_visits=700, seed=2)
     assert found.holds, [one.sentence for one in found.claims]
     assert {one.n_units for one in found.assigned} == {found.n_visitors}
     (four_times,) = [one for one in found.recovered if one.planted == 3.0 and one.primary]
     assert four_times.low > 0
     monkeypatch.setattr("serving.simulation.planting._lift_of", lambda lifts: lambda met: 1.0)
-    missed = run_planted(shop, settings, wanted, n_visits=1000, seed=2)
+    missed = run_planted(shop, settings, wanted, n_visits=700, seed=2)
     assert [one.sentence for one in missed.claims if not one.holds]
