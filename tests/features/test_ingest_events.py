@@ -22,7 +22,7 @@ from features.ingest_sources import tables_of
 from tests.conftest import NOW
 
 SLOW = settings(
-    max_examples=30, deadline=None, phases=(Phase.explicit, Phase.generate), suppress_health_check=list(HealthCheck)
+    max_examples=18, deadline=None, phases=(Phase.explicit, Phase.generate), suppress_health_check=list(HealthCheck)
 )
 ODD_TEXT = (
     "",
