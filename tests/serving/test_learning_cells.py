@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.events import US_PER_DAY
@@ -213,6 +213,7 @@ def test_a_checkpoint_and_the_rest_are_the_same_bits_as_all_changes(changes, at)
     assert packed(resumed) == packed(whole)
 
 
+@settings(max_examples=30)
 @given(st.lists(CHANGES, max_size=30), st.sampled_from(["web", "app", "another", None]))
 def test_beliefs_are_always_proper_gammas(changes, segment):
     beliefs = cells_of(*changes).beliefs(ROWS, "7", segment, 0)
@@ -222,6 +223,7 @@ def test_beliefs_are_always_proper_gammas(changes, segment):
     assert (beliefs.n_seen >= 0).all()
 
 
+@settings(max_examples=50)
 @given(st.lists(CHANGES, max_size=20), st.lists(CHANGES, max_size=10))
 def test_renewing_what_changed_is_the_same_as_making_all_anew(before, after):
     cells = cells_of(*before)
