@@ -22,10 +22,11 @@ def mean_intervals(
         return tuple(Interval(float("nan"), float("nan"), float("nan")) for _ in range(width))
     there = np.isfinite(values)
     filled, counted = np.where(there, values, 0.0), there.astype(np.float64)
-    draws = np.empty((n_draws, width))
+    totals, counts = np.empty((n_draws, width)), np.empty((n_draws, width))
     for draw in range(n_draws):
         weight = np.bincount(rng.integers(0, n, n), minlength=n).astype(np.float64)
-        draws[draw] = _divided(weight @ filled, weight @ counted)
+        totals[draw], counts[draw] = weight @ filled, weight @ counted
+    draws = _divided(totals, counts)
     estimates = _divided(filled.sum(axis=0), counted.sum(axis=0))
     return tuple(_interval(float(estimates[at]), draws[:, at]) for at in range(width))
 
@@ -36,7 +37,7 @@ def mean_interval(values: NDArray[np.float64], rng: np.random.Generator, n_draws
 
 
 def _divided(total: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
-    found = np.full(len(total), np.nan)
+    found = np.full(total.shape, np.nan)
     np.divide(total, count, out=found, where=count > 0)
     return found
 
