@@ -15,7 +15,7 @@ class Watched:
     """
 
     def __init__(self, policy: Policy) -> None:
-        self.policy, self.asked = policy, []
+        self.policy, self.asked, self._left = policy, [], {}
         made = policy._chances
 
         def remembered(eligible):
@@ -26,7 +26,10 @@ class Watched:
         policy._chances = remembered
 
     def draw(self, rows, free, priority, u) -> Drawn:
-        left = left_at(free, priority)
+        which = free.tobytes(), priority.tobytes()
+        if which not in self._left:  # of few offers there are few, and many draws ask for each
+            self._left[which] = left_at(free, priority)
+        left = self._left[which]
         if self.policy.only_best:
             self.policy(left)
         drawn = self.policy.draw(rows, free, priority, u)
