@@ -96,7 +96,8 @@ class Answering:
     async def _decided(self, edition: Edition, request: DecisionRequest, times: Times, received: float) -> Decision:
         """On the thread that reads while all is well; here, from what could be read, where a store keeps that one."""
         asks = Asks(edition.customers, request.customer_id, to_us(self.decider.clock()))
-        whole = Whole(asks, edition.limits.any and self.decider.contacts is not None, edition, request)
+        counts = edition.limits.any and self.decider.contacts is not None
+        whole = Whole(asks, counts, edition, request, received)
         if not self.stores.are_well:
             return await self._here(whole, times, received)
         if not await self.stores.decided(whole, times.together, times.waited):
@@ -108,7 +109,13 @@ class Answering:
         if whole.attempt is None or not whole.ready:
             return self.decider.nothing(edition, request, NO_DECISION)
         self.pace.turned(whole.took_s)
-        return await self._finished(whole.attempt, whole.took_s, received)
+        if whole.decision is not None:
+            self.pace.worked(whole.took_s)
+            self.decider.given(whole.attempt)
+            return whole.decision
+        if request.explain:
+            return await self._finished(whole.attempt, whole.took_s, received)
+        return self.decider.nothing(edition, request, NO_DECISION)  # its answer could not be written
 
     async def _here(self, whole: Whole, times: Times, received: float) -> Decision:
         """On the event loop; each store is asked for itself."""

@@ -172,12 +172,21 @@ class Decider:
 
     def finish(self, attempt: Attempt, received: float | None = None) -> Decision:
         """The answer and its row of the log. `received`: when the question had been read, of the monotonic clock."""
+        decision = self.written(attempt, received)
+        self.given(attempt)
+        return decision
+
+    def written(self, attempt: Attempt, received: float | None = None) -> Decision:
+        """The same of an answer that may still be found to come too late."""
         if received is not None:
             attempt = replace(attempt, latency_us=round((time.monotonic() - received) * 1e6))
         counted = None if self.meter is None else self.meter.decided(attempt)
+        return answer_of(attempt, self.currency, counted)
+
+    def given(self, attempt: Attempt) -> None:
+        """Its answer is on its way: it may be scored by the shadow too."""
         if self.shadow is not None and not attempt.question.request.dry_run:
             self.shadow.also(attempt)
-        return answer_of(attempt, self.currency, counted)
 
 
 def counted(customer: CustomerNow, history: ContactHistory, stock: Stock) -> Known:

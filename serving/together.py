@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from features.errors import BadInput
 from serving.decide import WITHHELD, Attempt, Decider, counted
-from serving.decision import DecisionRequest
+from serving.decision import Decision, DecisionRequest
 from serving.drafting import Known
 from serving.edition import Customers, Edition
 from serving.lanes import LATE
@@ -43,12 +43,18 @@ class Counted(NamedTuple):
 class Whole:
     """A decision to be made in one go; each store's answer stands here as soon as it is there, None if it fails."""
 
-    __slots__ = ("answers", "asks", "attempt", "claimed", "edition", "error", "given_up", "ready", "request", "took_s")
+    __slots__ = (
+        "answers", "asks", "attempt", "claimed", "decision", "edition", "error", "given_up", "ready", "received",
+        "request", "took_s",
+    )  # fmt: skip
 
-    def __init__(self, asks: Asks, counts: bool, edition: Edition, request: DecisionRequest) -> None:
-        self.asks, self.edition, self.request = asks, edition, request
+    def __init__(
+        self, asks: Asks, counts: bool, edition: Edition, request: DecisionRequest, received: float | None = None
+    ) -> None:
+        self.asks, self.edition, self.request, self.received = asks, edition, request, received
         self.answers: list[Any] = [LATE] * (3 if counts else 2)  # Told, Happened, Counted
         self.attempt: Attempt | None = None  # drawn and reserved; None at the end: not even by popularity
+        self.decision: Decision | None = None  # with its row of the log; None: left to who asked
         self.error: BadInput | None = None
         self.claimed = self.given_up = self.ready = False
         self.took_s = 0.0
@@ -88,7 +94,7 @@ def unreserved(decider: Decider, attempt: Attempt) -> Attempt:
 
 
 def decide_all(stores: Stores, asked: Sequence[Whole]) -> list[bool]:
-    """One batch of decisions: read, drawn, and what was drawn reserved. What nobody waits for any longer is left.
+    """One batch of decisions: read, drawn, what was drawn reserved, answers written. What nobody waits for is left.
 
     None of them can fail the others: what a model or a store does to one is written down with it.
     """
@@ -105,10 +111,22 @@ def decide_all(stores: Stores, asked: Sequence[Whole]) -> list[bool]:
     racing: Sequence[Whole] = wanted
     while racing:
         racing = _raced(stores, [one for one in racing if not one.given_up])
+    for one in wanted:
+        _write(stores.decider, one)
     took_s = (time.monotonic() - began) / len(asked)
     for one in wanted:
         one.took_s, one.ready = took_s, True
     return [True] * len(asked)
+
+
+def _write(decider: Decider, one: Whole) -> None:
+    """The answer, where what was drawn still lies in this processor's caches; one that explains itself takes longer."""
+    if one.attempt is None or one.given_up or one.request.explain:
+        return
+    try:
+        one.decision = decider.written(one.attempt, one.received)
+    except Exception:
+        logger.exception("an answer could not be written")
 
 
 def _raced(stores: Stores, racing: Sequence[Whole]) -> list[Whole]:

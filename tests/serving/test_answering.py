@@ -386,3 +386,44 @@ def test_what_nobody_waits_for_is_neither_read_nor_reserved(service, contacts):
     n_asked = contacts.reads.n_asked
     decide_all(service.stores, [one])
     assert (contacts.claimed, contacts.reads.n_asked, one.ready) == ([], n_asked, False)
+
+
+def test_the_thread_that_decides_also_writes_answer_and_row_but_for_one_that_explains_itself(service):
+    edition = service.decider.edition
+    asked = [
+        DecisionRequest(customer_id="c", placements=(PlacementRequest("hero", 1),), explain=explain)
+        for explain in (False, True)
+    ]
+    both = [Whole(Asks(edition.customers, "c", 0), True, edition, one) for one in asked]
+    decide_all(service.stores, both)
+    plain, explained = both
+    assert plain.decision.placements[0].offers
+    assert msgspec.json.decode(plain.decision.log_payload)["decision_id"] == plain.decision.decision_id
+    assert (explained.decision, explained.ready) == (None, True)
+
+
+def test_an_answer_that_cannot_be_written_spoils_no_other_one_of_the_batch(service, monkeypatch):
+    decided = type(service.decider).written
+    asked = [DecisionRequest(customer_id=who, placements=(PlacementRequest("hero", 1),)) for who in ("a", "b")]
+
+    def written(decider, attempt, received):
+        if attempt.question.request.customer_id == "a":
+            raise RuntimeError("no answer can be written")
+        return decided(decider, attempt, received)
+
+    monkeypatch.setattr(type(service.decider), "written", written)
+    edition = service.decider.edition
+    both = [Whole(Asks(edition.customers, one.customer_id, 0), True, edition, one) for one in asked]
+    decide_all(service.stores, both)
+    assert [one.decision is None for one in both] == [True, False]
+    assert all(one.ready for one in both)
+
+
+def test_a_decision_whose_answer_cannot_be_written_is_answered_with_nothing(service, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no answer can be written")
+
+    monkeypatch.setattr(type(service.decider), "written", broken)
+    ((decision, _),) = ask(service)
+    assert [placement.offers for placement in decision.placements] == [()]
+    assert [one.code for one in decision.degraded] == ["model_unavailable"]
