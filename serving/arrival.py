@@ -19,12 +19,18 @@ TICK_S = 0.004  # the kernel counts in ticks, so that what has just come may see
 class Arriving(HttpToolsProtocol):
     """uvicorn's HTTP, which notes for each request when the last of it had arrived."""
 
-    _socket: Any = None
+    _socket: socket.socket | None = None
     _came_at = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._socket = transport.get_extra_info("socket")
+        self._socket = _beside(transport.get_extra_info("socket"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._socket is not None:
+            self._socket.detach()  # the transport closes it
+            self._socket = None
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         self._came_at = time.monotonic() - waited_s(self._socket)
@@ -35,7 +41,15 @@ class Arriving(HttpToolsProtocol):
         super().on_message_complete()
 
 
-def waited_s(connection: Any) -> float:
+def _beside(connection: Any) -> socket.socket | None:
+    """A socket of our own on the transport's descriptor: what uvloop gives out makes a new one whenever it is asked."""
+    try:
+        return socket.socket(fileno=connection.fileno())
+    except (AttributeError, OSError, ValueError):  # no socket, or closed meanwhile
+        return None
+
+
+def waited_s(connection: socket.socket | None) -> float:
     """For how long the newest data of a TCP connection has been there, a tick less; 0.0 where the kernel does not say.
 
     Data is with the kernel from when it came until the event loop comes round to read it.

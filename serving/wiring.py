@@ -56,6 +56,7 @@ STORE_WAIT_S = 5.0  # for another process's commit; a caller is told to try agai
 LOG_WAIT_S = 2.0  # events are then answered 503, and sent again
 CONTACTS_WAIT_S = 1.0  # a decision waits for no more than its deadline lets it; the reservation is then given up
 SWITCH_S = 0.0005  # a thread that has read for a decision waits for Python's lock no longer than this, not 5 ms
+YOUNG_BEFORE_OLD = 1_000  # what was kept of many customers takes 0.1 s to look through, longer than an answer may wait
 MADE_BETWEEN_COLLECTIONS = 10_000  # objects more than were dropped: many decisions' worth, where 700 is less than one's
 QUICK_S = 0.1  # a catalogue whose edition takes longer is not prepared anew within the request that changed it
 
@@ -384,4 +385,4 @@ def _collect_less() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(MADE_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
+    gc.set_threshold(MADE_BETWEEN_COLLECTIONS, gc.get_threshold()[1], YOUNG_BEFORE_OLD)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -9,6 +10,7 @@ from contextlib import closing
 
 import pytest
 import uvicorn
+from uvicorn.server import ServerState
 
 from serving.arrival import ARRIVED, TCP_INFO, Arriving, waited_s
 
@@ -31,6 +33,32 @@ def test_what_is_no_tcp_connection_has_not_waited():
     with closing(one), closing(other):
         assert waited_s(one) == 0.0
     assert waited_s(None) == 0.0
+
+
+def test_a_connection_that_ends_is_closed_once_and_by_its_transport():
+    """Else the number of its file might be somebody else's by then."""
+
+    async def no_app(scope, receive, send):
+        pass
+
+    async def scenario():
+        loop = asyncio.get_running_loop()
+        one, other = socket.socketpair()
+        config = uvicorn.Config(no_app, http=Arriving, lifespan="off", log_level="critical")
+        config.load()
+        transport, protocol = await loop.connect_accepted_socket(
+            lambda: Arriving(config, ServerState(), {}, loop), sock=one
+        )
+        held = protocol._socket
+        assert held is not None
+        assert held.fileno() == transport.get_extra_info("socket").fileno()
+        transport.close()
+        await asyncio.sleep(0)
+        other.close()
+        await asyncio.sleep(0.01)
+        return held.fileno(), protocol._socket
+
+    assert asyncio.run(scenario()) == (-1, None)
 
 
 @needs_kernel
