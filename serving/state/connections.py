@@ -89,6 +89,22 @@ class Connections:
         finally:
             self._writing.release()
 
+    def write_back(self, long_pages: int) -> None:
+        """What was committed goes into the file itself; a WAL of so many pages begins anew.
+
+        It does by itself when nothing is left in it, but who commits all the time always leaves something: writers of
+        this process then wait for that little. Other processes are tried again the next time.
+        """
+        ((_, n_pages, _),) = self.read("PRAGMA wal_checkpoint(PASSIVE)")  # as of when that began
+        if n_pages < long_pages:
+            return
+        self.read("PRAGMA wal_checkpoint(PASSIVE)")  # of what came meanwhile
+        if self._writing.acquire(timeout=self._wait_s):
+            try:
+                self.read("PRAGMA wal_checkpoint(RESTART)")
+            finally:
+                self._writing.release()
+
     def replaced(self) -> bool:
         """Whether the file at the path is no longer the one that is open; if so the next use opens that one."""
         try:

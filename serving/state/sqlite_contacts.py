@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -41,7 +42,8 @@ DAY_US, MOST_DAYS = 86_400_000_000, 36_500
 CLAIM_KEPT_US = 3_600_000_000  # after it lapsed; later events are their own customer's
 EVENTS_AT_ONCE, EVENTS_AT_MOST = 200, 2_000  # per transaction, so that claims need not wait, and per call
 CALLS_AT_MOST = 5  # one after the other: whoever keeps house has other things to do
-CHECKPOINT_PAGES = 8_000
+WRITTEN_BACK_EVERY_S, LONG_WAL_PAGES = 1.0, 8_000
+CHECKPOINT_PAGES = 64_000  # what is written back in a commit, somebody waits for: only where nobody did it before
 SWEPT_AT_ONCE, SWEPT_BY_A_CLAIM = 500, 20  # holds per transaction; somebody waits for a claim
 TIDIED_EVERY_US = 10_000_000
 TIDIED_AT_MOST = 20  # transactions per time
@@ -75,6 +77,7 @@ class SqliteContacts:
         self._scanned = 0  # position up to which the log holds nothing that is not applied
         self._scanned_generation = -1
         self._tidied_us = 0
+        self._written_back_at = 0.0  # of the monotonic clock
         self._needs: Needs | None = None  # of the limits of the last claim
         self._tidy_from = 0
         self._remembered = Remembered()
@@ -166,11 +169,14 @@ class SqliteContacts:
         return n_taken
 
     def keep_house(self, log: Log, limits: Limits | None = None) -> None:
-        """Catch up; now and then forget what is over, some at a time, and write back the WAL."""
+        """Catch up; now and then write back the WAL, and more seldom forget what is over, some at a time."""
         self._files.replaced()
         for _ in range(CALLS_AT_MOST):
             if not self.catch_up(log, limits):
                 break
+        if time.monotonic() - self._written_back_at >= WRITTEN_BACK_EVERY_S:
+            self._files.write_back(LONG_WAL_PAGES)
+            self._written_back_at = time.monotonic()
         now_us = to_us(self._clock())
         if 0 <= now_us - self._tidied_us < TIDIED_EVERY_US:
             return
@@ -186,7 +192,6 @@ class SqliteContacts:
             before_us = now_us - max(self._needs.longest_us, KEPT_US)
             with self._customers() as customers:
                 self._tidy_from = customers.forget_customers(before_us, self._tidy_from)
-        self._files.read("PRAGMA wal_checkpoint(PASSIVE)")
 
     def join(self, from_id: str, to_id: str) -> int:
         with self._customers() as customers:
@@ -327,7 +332,7 @@ class SqliteContacts:
 
 
 def _prepared(db: sqlite3.Connection) -> None:
-    # `keep_house` writes the WAL back while nobody waits; a commit does so only when that did not keep up
+    # `keep_house` writes the WAL back while nobody waits; a commit, which syncs all of it, only if that did not keep up
     db.execute("PRAGMA secure_delete = ON")  # who is erased is not to be found in free pages
     db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
 

@@ -6,6 +6,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,6 +20,8 @@ from features.facts import Catalogue
 from features.sqlite_log import SqliteLog
 from serving.catalogue_view import CatalogueView
 from serving.rules.limits import Limits
+from serving.state import sqlite_contacts
+from serving.state.connections import PAGE_BYTES
 from serving.state.contacts import Claim, Claimed
 from serving.state.sqlite_contacts import SqliteContacts
 
@@ -183,3 +187,34 @@ def test_a_full_disk_is_unavailable_and_leaves_nothing_half_done(contacts, tmp_p
     assert db.execute("SELECT count(*) FROM contacts").fetchone()[0] == held
     db.execute("PRAGMA max_page_count = 1000000")
     assert contacts.claim([a_claim(1_000, "after")], LIMITS) == [[]]
+
+
+def test_keeping_house_writes_commits_into_the_file_itself_so_that_no_claim_has_to(contacts, tmp_path):
+    log = SqliteLog(tmp_path / "log.db")
+    contacts.claim([a_claim(n, f"c-{n}") for n in range(50)], LIMITS)
+    contacts.keep_house(log)
+    (tmp_path / "alone.db").write_bytes((tmp_path / "state.db").read_bytes())  # without its WAL
+    with closing(sqlite3.connect(tmp_path / "alone.db")) as db:
+        assert db.execute("SELECT count(*) FROM contacts").fetchone() == (50,)
+    log.close()
+
+
+def test_the_wal_begins_anew_however_steadily_claims_come(contacts, tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite_contacts, "WRITTEN_BACK_EVERY_S", 0.0)
+    monkeypatch.setattr(sqlite_contacts, "LONG_WAL_PAGES", 200)
+    log, limits, n_claims = SqliteLog(tmp_path / "log.db"), offers_with(inventory=1_000_000), 1_500
+    contacts.claim([a_claim(0)], limits)
+    claimed = []
+
+    def claim():
+        for n in range(1, n_claims):
+            claimed.extend(contacts.claim([a_claim(n, f"c-{n}")], limits))
+
+    thread = threading.Thread(target=claim)
+    thread.start()
+    while thread.is_alive():
+        contacts.keep_house(log, limits)
+    thread.join()
+    assert claimed == [[]] * (n_claims - 1)
+    assert (tmp_path / "state.db-wal").stat().st_size < n_claims * PAGE_BYTES  # each wrote several pages
+    log.close()
