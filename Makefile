@@ -35,7 +35,7 @@ lock: setup  ## resolve requirements.lock anew from pyproject.toml
 prove-main: setup  ## real tables to a decision over HTTP, with the tables and proofs of the docs
 	@$(PY) -m bench.prove_main
 
-prove-decisions: setup  ## caps, frequencies, flood and regret at full size; an hour or so
+prove-decisions: setup  ## caps, frequencies, flood and regret at full size; twenty minutes
 	@$(PY) -m bench.prove_decisions
 
 prove-experiments: setup  ## false positives, coverage, power, sequential tests, real experiments, with the tables of the docs
