@@ -175,10 +175,8 @@ def check_event(raw: Any, now: datetime) -> Event:
             raise BadEvent("missing_field", f"{kind.name} needs {name}", name)
     if kind.name == "feedback":
         _check_feedback(properties)
-    if kind.name in ("opt_out", "opt_in") and not (
-        properties.get("channel") or properties.get("category") or text["category"]
-    ):
-        raise BadEvent("missing_field", f"{kind.name} needs properties.channel or category", "properties")
+    if kind.name in ("opt_out", "opt_in"):
+        _check_consent(kind.name, properties, text["category"])
     return Event(
         event_id=event_id, event_type=kind.name, customer_id=key, occurred_at=occurred_at,
         decision_id=text["decision_id"], offer_id=text["offer_id"], placement_id=text["placement_id"],
@@ -194,6 +192,18 @@ def _check_visitor(raw: dict[str, Any]) -> str:
     name = "customer_id" if customer_id is not None else "anonymous_id"
     check_id(raw[name], name)
     return visitor_key(customer_id, anonymous_id)
+
+
+def _check_consent(kind: str, properties: dict[str, Any], category: str | None) -> None:
+    """What is meant must be certain: an event that is taken and then changes nothing is a refusal that got lost."""
+    said = [name for name in ("channel", "category") if properties.get(name) is not None]
+    for name in said:
+        try:
+            check_id(properties[name], f"properties.{name}")
+        except BadEvent as error:
+            raise BadEvent(error.code, error.detail, "properties") from None
+    if not said and category is None:
+        raise BadEvent("missing_field", f"{kind} needs properties.channel or category", "properties")
 
 
 def _check_money(raw: dict[str, Any]) -> tuple[Decimal | None, str | None]:

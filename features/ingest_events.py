@@ -240,7 +240,7 @@ def _fault(latest_us: int, offers_known: bool) -> str:
         ("properties_wrong", "'invalid_field: properties must be a JSON object'"),
         *_missing(),
         *_bad_feedback(),
-        _bad_consent(),
+        *_bad_consent(),
     ]
     if offers_known:
         unknown = "offer_id IS NOT NULL AND known_offer IS NULL"
@@ -275,10 +275,17 @@ def _missing() -> list[tuple[str, str]]:
     ]
 
 
-def _bad_consent() -> tuple[str, str]:
-    said = " OR ".join(_truthy(name) for name in ("channel", "category"))
+def _bad_consent() -> list[tuple[str, str]]:
+    kinds = "event_type IN ('opt_out', 'opt_in')"
+    cases = []
+    for name in ("channel", "category"):
+        text = f"(properties ->> '$.{name}')"
+        fine = f"{_kind(name)} = 'VARCHAR' AND length({text}) BETWEEN 1 AND 256 AND NOT regexp_matches({text}, {ODD})"
+        detail = f"invalid_field: properties.{name} must be 1 to 256 characters without control characters"
+        cases.append((f"{kinds} AND {_kind(name)} <> 'NULL' AND NOT ({fine})", quoted(detail)))
+    said = " OR ".join(f"{_kind(name)} <> 'NULL'" for name in ("channel", "category"))
     detail = "'missing_field: {} needs properties.channel or category'"
-    return f"event_type IN ('opt_out', 'opt_in') AND category IS NULL AND NOT ({said})", f"format({detail}, event_type)"
+    return [*cases, (f"{kinds} AND category IS NULL AND NOT ({said})", f"format({detail}, event_type)")]
 
 
 def _bad_id(name: str, optional: bool = True) -> tuple[str, str]:
@@ -315,9 +322,3 @@ def _kind(name: str) -> str:
 
 def _score(name: str) -> str:
     return f"(properties ->> '$.{name}')::DOUBLE"
-
-
-def _truthy(name: str) -> str:
-    """Whether Python would take properties[name] for true."""
-    value = f"coalesce(json_extract(properties, '$.{name}')::VARCHAR, 'null')"
-    return f"({value} NOT IN ('null', 'false', '\"\"', '[]', '{{}}') AND coalesce(try_cast({value} AS DOUBLE), 1) <> 0)"

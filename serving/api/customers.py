@@ -19,7 +19,7 @@ from features.events import US_PER_DAY, from_us, to_us
 from features.log import LogEvent
 from features.profile import Profile
 from serving.api.door import Door, needs, problems
-from serving.api.fields import Body, CustomerIdInPath, Label
+from serving.api.fields import Body, ConsentKey, CustomerIdInPath, Label
 from serving.api.json_body import escaped
 from serving.api.service import Served, Service
 from serving.caps_left import caps_left
@@ -55,7 +55,7 @@ class CustomerBody(Body):
     )  # fmt: skip
 
     attributes: dict[Label, Any] = Field({}, description="Numbers, strings, booleans or RFC 3339 times; null removes.")
-    consent: dict[Label, bool | None] = Field({}, description="By channel; null removes.")
+    consent: dict[ConsentKey, bool | None] = Field({}, description="By channel, or category:NAME; null removes.")
     time_zone: Annotated[str, AfterValidator(_iana)] | None = Field(None, description="IANA name; null removes.")
 
 

@@ -194,9 +194,9 @@ def _words(event: Event) -> Iterator[Word]:
     given, at_us = CONSENT[event.event_type], to_us(event.occurred_at)
     channel, category = event.properties.get("channel"), event.properties.get("category") or event.category
     if channel:
-        yield Word(str(channel), given, at_us)
+        yield Word(channel, given, at_us)
     if category:
-        yield Word(category_consent(str(category)), given, at_us)
+        yield Word(category_consent(category), given, at_us)
 
 
 async def _with_categories(events: list[Event], service: Service) -> list[Event]:

@@ -23,6 +23,7 @@ from pydantic import (
 
 from features.errors import BadEvent, BadInput
 from features.events import MAX_VALUE, has_control_characters, parse_time
+from features.profile import CATEGORY
 from serving.rules.windows import parse_duration, parse_time_of_day, parse_window
 
 OBJECT_ID = r"^[A-Za-z0-9._:-]{1,128}$"
@@ -50,6 +51,12 @@ def _no_control_characters(text: str) -> str:
     if has_control_characters(text):
         raise ValueError("must not hold control characters")
     return text
+
+
+def _of_something(key: str) -> str:
+    if key == CATEGORY:
+        raise ValueError(f"must name a category behind {CATEGORY}")
+    return key
 
 
 def _time(given: Any) -> Any:
@@ -87,6 +94,12 @@ CustomerId = Annotated[
 ]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(_no_control_characters)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_no_control_characters)]
+ConsentKey = Annotated[  # a channel, or the mark of a category and its name
+    str,
+    StringConstraints(min_length=1, max_length=256 + len(CATEGORY)),
+    AfterValidator(_no_control_characters),
+    AfterValidator(_of_something),
+]
 Token = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Time = Annotated[datetime, BeforeValidator(_time)]
 Amount = Annotated[float, Field(ge=-MAX_VALUE, le=MAX_VALUE, allow_inf_nan=False)]

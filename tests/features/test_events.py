@@ -66,6 +66,11 @@ def test_money_is_kept_exactly_to_four_decimals(event):
         ({"event_type": "feedback", "properties": {"csat": 0}}, "invalid_field", "properties"),
         ({"event_type": "feedback", "properties": {"nps": True}}, "invalid_field", "properties"),
         ({"event_type": "opt_out"}, "missing_field", "properties"),
+        ({"event_type": "opt_out", "properties": {"channel": ["web"]}}, "invalid_field", "properties"),
+        ({"event_type": "opt_out", "properties": {"channel": True}}, "invalid_field", "properties"),
+        ({"event_type": "opt_out", "properties": {"channel": "web\x01"}}, "invalid_field", "properties"),
+        ({"event_type": "opt_out", "properties": {"channel": "web", "category": 5}}, "invalid_field", "properties"),
+        ({"event_type": "opt_in", "properties": {"category": "x" * 257}}, "invalid_field", "properties"),
         ({"offer": "o-1"}, "unknown_field", "offer"),
     ],
 )

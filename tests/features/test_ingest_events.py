@@ -70,7 +70,8 @@ PROPERTIES: tuple[dict[str, Any], ...] = (
     {}, {"nps": 0}, {"nps": 10}, {"nps": 11}, {"nps": -1}, {"nps": 7.0}, {"nps": "7"}, {"nps": True}, {"nps": None},
     {"csat": 1}, {"csat": 0}, {"ces": 7}, {"ces": 8}, {"nps": 5, "ces": 99}, {"text": ""}, {"text": "NaN infinity"},
     {"reason": "slow"}, {"channel": "email"}, {"channel": ""}, {"channel": None}, {"category": False},
-    {"category": 0}, {"category": 0.0}, {"category": []}, {"category": [1]}, {"channel": {}}, {"deep": {"nps": 3}},
+    {"category": 0}, {"category": 0.0}, {"category": []}, {"category": [1]}, {"channel": {}}, {"channel": ["web"]},
+    {"channel": "a\x01"}, {"channel": "é" * 256}, {"category": "x" * 257}, {"channel": True}, {"deep": {"nps": 3}},
 )  # fmt: skip
 
 

@@ -82,6 +82,7 @@ def test_what_is_no_customer_id_is_a_422(client, raw):
         ({"consent": {"web": "yes"}}, "/consent/web"),
         ({"consent": {"web": 1}}, "/consent/web"),
         ({"consent": []}, "/consent"),
+        ({"consent": {"category:": False}}, "/consent/category:"),
         ({"attributes": {"a/b": [1]}}, "/attributes/a~1b"),
         ({"attributes": {"a": {}}}, "/attributes/a"),
         ({"attributes": None}, "/attributes"),
@@ -126,6 +127,19 @@ def test_caps_left_are_those_that_counted_and_those_on_everything(service, get):
         ("calm", None, ["web"], "all", None, "7d", 5, 2, 3),
         (None, "o-1", [], "offer", "o-1", "1d", 1, 2, 0),
     ]
+
+
+def test_a_cap_on_categories_has_no_entry_for_contacts_without_one_which_it_does_not_limit(service, get):
+    at_us = to_us(service.now) - 3_600_000_000
+    contacts = tuple(
+        Contact("o-1", category, "hero", "web", f"d{n}", at_us + n, at_us + n, seen_us=at_us + n)
+        for n, category in enumerate((None, None, "shoes"))
+    )
+    service.contacts = SimpleNamespace(histories=lambda ids: [ContactHistory(contacts)])
+    policy = ContactPolicy(policy_id="calm", name="calm", caps=(Cap(limit=1, window="7d", of="category"),))
+    offer = Offer(offer_id="o-1", name="one", value=1.0, currency="EUR", treatments=())
+    service.decider.edition.limits = Limits(CatalogueView(Catalogue(1, (offer,), (), (policy,))))
+    assert [(cap["counted"], cap["used"]) for cap in get().json()["caps_left"]] == [("shoes", 1)]
 
 
 def test_contacts_that_cannot_be_read_are_not_shown_as_none_used(service, get):
