@@ -101,7 +101,7 @@ class Answering:
         if not self.stores.are_well:
             return await self._here(whole, times, received)
         if not await self.stores.decided(whole, times.together, times.waited):
-            if self.stores.together.is_stuck:
+            if self.stores.together.is_stuck or self.stores.keeps_waiting:
                 return await self._here(whole, times, received)
             return self._over(edition, request)  # it is the processor that is missing, and to ask again costs more
         if whole.error is not None:

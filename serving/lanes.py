@@ -211,14 +211,16 @@ async def all_until(asks: Sequence[tuple[Lane[Q, A], Q]], until: float) -> Answe
     return Answers([None if answer is LATE else answer for answer in given], late)
 
 
-async def in_time(lane: Lane[Q, A], question: Q, soon: float, until: float) -> bool:
-    """Whether the lane answers this before `until`, of the loop's clock; after `soon` only if it is not stuck."""
+async def in_time(lane: Lane[Q, A], question: Q, soon: float, until: float, slow: Callable[[], bool]) -> bool:
+    """Whether the lane answers this before `until`, of the loop's clock; after `soon` only if it is neither stuck nor
+    `slow`.
+    """
     loop = asyncio.get_running_loop()
     joint = Joint(1, loop.create_future())
     lane.ask(question, joint)
     try:
         await _wait(joint, soon)
-        if joint.n_open and not lane.is_stuck:
+        if joint.n_open and not lane.is_stuck and not slow():
             joint.done = loop.create_future()
             await _wait(joint, until)
     finally:

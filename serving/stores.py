@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -28,6 +29,7 @@ from serving.together import Asks, Counted, Whole, decide_all
 logger = logging.getLogger(__name__)
 A = TypeVar("A")
 STOCK_FRESH_S = 0.02
+SLOW_S = 0.012  # a store that takes longer at once is not waited for to the end
 APART_S = 0.5  # for so long every store must have been quick before they are asked together again
 
 
@@ -65,6 +67,7 @@ class Stores:
         self.apart: tuple[Lane[Any, Any], ...] = (self.told, self.happened, self.counted, self.claims)
         self.together: Lane[Whole, bool] = Lane("together", partial(decide_all, self), too_late=self._give_up)
         self._apart_until = 0.0
+        self._asking_since: float | None = None  # for the lane together: when the store that it waits for was asked
         self._stock: Stock | None = None
         self._stock_at = 0.0
 
@@ -87,9 +90,15 @@ class Stores:
             self._stay_apart()
         return time.monotonic() >= self._apart_until
 
+    @property
+    def keeps_waiting(self) -> bool:
+        """Whether one store has kept the lane together for longer than all of a decision takes."""
+        since = self._asking_since
+        return since is not None and time.monotonic() - since > SLOW_S
+
     async def decided(self, whole: Whole, soon: float, until: float) -> bool:
-        """Whether the decision was made in time: `soon`, if a store is stuck. What was read stands in its answers."""
-        whole.given_up = not await in_time(self.together, whole, soon, until)
+        """Whether the decision was made in time: `soon`, if a store is slow. What was read stands in its answers."""
+        whole.given_up = not await in_time(self.together, whole, soon, until, lambda: self.keeps_waiting)
         if whole.given_up and self.together.is_stuck:
             self._stay_apart()
         return not whole.given_up
@@ -155,15 +164,34 @@ class Stores:
         if not asked:
             return
         asks = [one.asks for one in asked]
-        for one, told in zip(asked, self.told.answers(asks), strict=True):
+        with self._asking():
+            all_told = self.told.answers(asks)
+        for one, told in zip(asked, all_told, strict=True):
             one.answers[0] = told
         counting = [one for one in asked if len(one.answers) > 2]
         if counting:
-            read = self._counted([History(one.asks.customer_id, one.asks.now_us) for one in counting])
+            with self._asking():
+                read = self._counted([History(one.asks.customer_id, one.asks.now_us) for one in counting])
             for one, answer in zip(counting, read, strict=True):
                 one.answers[2] = answer
-        for one, happened in zip(asked, self.happened.answers(asks), strict=True):
+        with self._asking():
+            all_happened = self.happened.answers(asks)
+        for one, happened in zip(asked, all_happened, strict=True):
             one.answers[1] = happened
+
+    def claim_together(self, claims: Sequence[Claim], limits: Limits) -> Sequence[Sequence[Claimed]]:
+        """`claimed`, in the lane together."""
+        with self._asking():
+            return self.claimed(claims, limits)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """While the lane together waits for one store; that one is known by it if it is slow."""
+        self._asking_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._asking_since = None
 
     def _counted(self, asked: Sequence[History]) -> Sequence[Counted | None]:
         """None for all if they cannot be had: what the same batch has claimed stands all the same."""

@@ -139,7 +139,7 @@ def _raced(stores: Stores, racing: Sequence[Whole]) -> list[Whole]:
     for mine in of.values():
         answers: Sequence[Sequence[Claimed] | None]
         try:
-            answers = stores.claimed([claim for _, claim in mine], mine[0][0].edition.limits)
+            answers = stores.claim_together([claim for _, claim in mine], mine[0][0].edition.limits)
         except Exception as error:  # of whatever kind: without a reservation nothing that is counted is shown
             logger.warning("%s: %s", stores.claims.name, error)
             stores.claims.n_failed += len(mine)

@@ -11,7 +11,7 @@ import pytest
 
 from features.catalogue import Cap
 from features.errors import StoreUnavailable
-from serving import stores
+from serving import lanes, stores
 from serving.answering import OVER, Answering
 from serving.customer import Happened, Told
 from serving.decision import DecisionRequest, PlacementRequest
@@ -197,6 +197,16 @@ def test_without_features_a_customer_is_scored_from_priors(service, fault):
         assert shown(decision) == ["capped"]
         assert codes(decision) == {"features_unavailable"} | ({"deadline"} if fault == "sleep" else set())
         assert took_s < DEADLINE_S + GRACE_S
+
+
+def test_before_a_slow_store_counts_as_stuck_the_others_decide_without_it_already(service, contacts, monkeypatch):
+    """Else everybody who asks in that first moment would be offered nothing."""
+    monkeypatch.setattr(lanes, "STUCK_S", 10.0)
+    contacts.reads.sleep_s = 0.9 * DEADLINE_S
+    ((decision, took_s),) = ask(service)
+    assert shown(decision) == ["free"]
+    assert "deadline" in codes(decision)
+    assert took_s < DEADLINE_S + GRACE_S
 
 
 def test_without_consent_nothing_is_shown(service):
