@@ -136,9 +136,11 @@ def create_app(service: Service) -> FastAPI:
 
 def from_settings() -> ASGIApp:
     """For uvicorn's workers: the application of the settings in the environment."""
+    from serving.parent import end_with_parent
     from serving.settings import load_settings
     from serving.wiring import build
 
+    end_with_parent()
     service = build(load_settings(), alone=True)
     return FastDecisions(create_app(service), service)
 

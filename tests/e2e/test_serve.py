@@ -222,7 +222,7 @@ def test_the_clock_can_be_set(at_another_time):
         assert answer["rejected"][0]["code"] == "in_the_future"
 
 
-def test_an_acknowledged_event_survives_a_kill_and_keys_are_printed_once(at_another_time):
+def test_an_acknowledged_event_survives_a_kill_keys_are_printed_once_and_no_worker_outlives_its_parent(at_another_time):
     """It ends the service that had its clock set; the next one in its home is told the same time."""
     first, home = at_another_time
     event = {"event_type": "visit", "customer_id": "c-1", "occurred_at": AS_OF}
@@ -237,6 +237,9 @@ def test_an_acknowledged_event_survives_a_kill_and_keys_are_printed_once(at_anot
         assert len(client.get("/v1/customers/c-1").json()["recent_interactions"]) == 20
         answer = client.post("/v1/events", json={"events": [{**event, "event_id": "kill-0"}]})
         assert answer.json()["duplicates"] == 1
+        second.process.kill()  # alone: workers that lived on would hold the address
+        second.process.wait(20)
+        assert _ends(second.process.pid)
 
 
 def test_an_interrupt_ends_every_process(served):
@@ -244,10 +247,14 @@ def test_an_interrupt_ends_every_process(served):
     group = served.process.pid
     served.process.send_signal(signal.SIGINT)
     assert served.process.wait(20) in (0, -signal.SIGINT, 130)
-    end = time.monotonic() + 5
+    assert _ends(group)
+
+
+def _ends(group: int) -> bool:
+    end = time.monotonic() + 15
     while _alive(group) and time.monotonic() < end:
         time.sleep(0.05)
-    assert not _alive(group)
+    return not _alive(group)
 
 
 def _alive(group: int) -> bool:
