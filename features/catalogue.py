@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+SAVE_RATE = "save_rate"  # the attribute of an offer that says what share of leaving customers it keeps
 OBJECT_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 Status = Literal["draft", "approved", "archived"]
 CapOf = Literal["offer", "category", "placement", "channel", "all"]

@@ -29,6 +29,8 @@ def caps_left(limits: Limits, history: ContactHistory, now_us: int, zone: tzinfo
 
 def _left(cap: Capping, tally: Tally, offer_id: str | None, full: bool) -> Iterator[dict[str, Any]]:
     counted = dict(tally.by(cap)) or ({None: 0} if cap.of == "all" else {})
+    if cap.of != "all":
+        counted.pop(None, None)  # contacts without what the cap is of, such as a category, are limited by nothing
     for name, used in sorted(counted.items(), key=lambda one: one[0] or ""):
         if offer_id is None or _concerns(cap, name, offer_id):
             yield {

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from features.catalogue import ContactPolicy, Lever, Offer, Placement, Treatment
+from features.catalogue import SAVE_RATE, ContactPolicy, Lever, Offer, Placement, Treatment
 from features.definitions import FeatureSet
 from features.events import to_us
 from features.experiment import Experiment
@@ -119,7 +119,7 @@ def _channels(offer: Offer) -> frozenset[str]:
 
 def _save_rate(offer: Offer) -> float:
     """The share of leaving customers that this offer is expected to keep, in [0, 1]; NaN if it does not say."""
-    rate = offer.attributes.get("save_rate")
+    rate = offer.attributes.get(SAVE_RATE)
     return float(rate) if isinstance(rate, int | float) and not isinstance(rate, bool) and 0 <= rate <= 1 else math.nan
 
 

@@ -17,6 +17,7 @@ from features.log import Log
 from serving.answer import answer_of
 from serving.customer import CustomerNow
 from serving.decision import Decision, DecisionRequest, Degraded, PlacementAnswer
+from serving.decision_log import nothing_row
 from serving.drafting import Draft, Known, Question, draft, placements_of, rng_of
 from serving.edition import Edition
 from serving.experimenting import Arm, arm_for
@@ -167,7 +168,7 @@ class Decider:
             model_versions=edition.versions,
             degraded=(Degraded(*why),),
         )
-        payload = b"" if request.dry_run else msgspec.json.encode(decision)  # there is nothing that it was made from
+        payload = b"" if request.dry_run else nothing_row(decision, request, edition.view.version)
         return msgspec.structs.replace(decision, log_payload=payload)
 
     def finish(self, attempt: Attempt, received: float | None = None) -> Decision:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from serving.counting import Counted
-from serving.decision import Degraded, OfferAnswer, PlacementAnswer, PlacementRequest
+from serving.decision import Decision, DecisionRequest, Degraded, OfferAnswer, PlacementAnswer, PlacementRequest
 from serving.drafting import Drafted, tuning_of
 from serving.policies.outlook import Tuning
 from serving.state.contacts import ContactHistory, Level, Stock
@@ -132,6 +132,57 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     latency_us: int | None  # from the question read to this row made
 
 
+class NothingRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a decision that could not be made: what was asked and answered; the fields of `Row` that there are."""
+
+    decision_id: str
+    customer_id: str
+    decided_at: datetime
+    expires_at: datetime
+    currency: str
+    placements: list[PlacementRow]
+    policy: str
+    experiments: list[EntryRow]
+    holdout: bool
+    model_versions: Mapping[str, str | None]
+    catalogue_version: int
+    degraded: tuple[Degraded, ...]
+    redrawn: bool = False
+    n_draws: int = 0  # nothing was drawn, so there is nothing to draw again
+    request: Asked
+
+
+def nothing_row(decision: Decision, request: DecisionRequest, catalogue_version: int) -> bytes:
+    """The row of the log of an answer with nothing, as JSON."""
+    return _encoder.encode(
+        NothingRow(
+            decision_id=decision.decision_id,
+            customer_id=decision.customer_id,
+            decided_at=decision.decided_at,
+            expires_at=decision.expires_at,
+            currency=decision.currency,
+            placements=[PlacementRow(one.placement_id, "", []) for one in decision.placements],
+            policy=decision.policy,
+            experiments=[],
+            holdout=False,
+            model_versions=decision.model_versions,
+            catalogue_version=catalogue_version,
+            degraded=decision.degraded,
+            request=_asked(request),
+        )
+    )
+
+
+def _asked(request: DecisionRequest) -> Asked:
+    return Asked(
+        request.placements,
+        request.channel,
+        request.context,
+        sorted(request.exclude_offer_ids),
+        request.deadline_ms,
+    )
+
+
 def log_row(answered: Answered, attempt: Attempt, counted: Sequence[Counted]) -> bytes:
     """The decision's row of the log as JSON; `counted` per placement."""
     arm, question, known = attempt.arm, attempt.question, attempt.question.known
@@ -164,13 +215,7 @@ def log_row(answered: Answered, attempt: Attempt, counted: Sequence[Counted]) ->
             support=[_support(*both) for both in zip(drafted, counted, strict=True)],
             p_churn=attempt.draft.p_churn,
             seed=str(question.seed),
-            request=Asked(
-                request.placements,
-                request.channel,
-                request.context,
-                sorted(request.exclude_offer_ids),
-                request.deadline_ms,
-            ),
+            request=_asked(request),
             customer=Customer(
                 customer.customer_id,
                 None if customer.refused is None else sorted(customer.refused),

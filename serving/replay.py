@@ -229,6 +229,8 @@ class _Nobody:
 def _row_of(logged: DecisionRow) -> Row:
     try:
         row: Row = msgspec.json.decode(logged.payload)
+        if row.get("n_draws") == 0:
+            raise InputsExpired("nothing was drawn: no decision could be made in time, or at all")
         for place in NEEDED:
             _ = row[place]
         for named in ("settings", "feature_set", "offers"):

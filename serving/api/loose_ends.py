@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
-from features.catalogue import ContactPolicy, Lever, Offer, Placement
+from features.catalogue import SAVE_RATE, ContactPolicy, Lever, Offer, Placement
 from features.errors import BadRule
 from features.experiment import Experiment
 from features.facts import Catalogue
@@ -32,6 +32,13 @@ def loose_ends(objects: Iterable[CatalogueObject], known: Catalogue) -> Iterator
                 if name not in offers:
                     yield one, _told(field, name, "offer", offers)
     named = _Named(objects, known)
+    channels = named.channels
+    for one in objects:
+        for field, name in _channels_of(one):
+            if channels and name not in channels:
+                yield one, _told(field, name, "channel of a placement", channels)
+        if isinstance(one, Offer) and not _is_share(rate := one.attributes.get(SAVE_RATE, 0.0)):
+            yield one, f"attributes.{SAVE_RATE} is {rate!r}, expected a share from 0 to 1; it is left out of account"
     for one in objects:
         field, rule = _rule_of(one)
         if rule:
@@ -54,6 +61,11 @@ class _Named:
     def attributes(self) -> set[str]:
         """Of offers."""
         return {name for one in self._all() if isinstance(one, Offer) for name in one.attributes}
+
+    @cached_property
+    def channels(self) -> set[str]:
+        """Over which placements are seen; a question may name others."""
+        return {one.channel for one in self._all() if isinstance(one, Placement)}
 
     @cached_property
     def consent(self) -> set[str]:
@@ -105,6 +117,18 @@ def _placements_of(offer: Offer) -> Iterator[tuple[str, str]]:
     yield from (("placements", name) for name in offer.placements)
     for i, treatment in enumerate(offer.treatments):
         yield from ((f"treatments.{i}.placements", name) for name in treatment.placements)
+
+
+def _channels_of(one: CatalogueObject) -> Iterator[tuple[str, str]]:
+    if isinstance(one, Offer | ContactPolicy):
+        yield from (("channels", name) for name in one.channels)
+    if isinstance(one, Offer):
+        for i, treatment in enumerate(one.treatments):
+            yield from ((f"treatments.{i}.channels", name) for name in treatment.channels)
+
+
+def _is_share(given: object) -> bool:
+    return isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= 1
 
 
 def _offers_of(placement: Placement) -> Iterator[tuple[str, str]]:

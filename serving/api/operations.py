@@ -35,12 +35,14 @@ class ReadyOut(pydantic.BaseModel):
     checks: list[CheckOut]
 
 
+@router.head("/livez", include_in_schema=False, **OPEN)
 @router.get("/livez", response_model=AliveOut, responses=problems(), **OPEN)
 async def livez() -> Response:
     """The process answers."""
     return _json({"status": "alive"})
 
 
+@router.head("/readyz", include_in_schema=False, **OPEN)
 @router.get("/readyz", response_model=ReadyOut, responses=problems(503), **OPEN)
 def readyz(request: Request, service: Served) -> Response:
     """Each dependency, and whether the service can answer without it; 503 when it cannot."""

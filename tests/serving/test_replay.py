@@ -276,8 +276,11 @@ def test_an_answer_that_no_decision_stands_behind_is_logged_and_does_not_replay(
     decision = service.decider.nothing(edition, asked, NO_DECISION)
     keep(service, decision)
     row = msgspec.json.decode(service.log_store.decision(decision.decision_id).payload)
-    assert row["placements"] == [{"placement_id": "hero", "offers": []}]
-    with pytest.raises(InputsExpired):
+    assert row["placements"] == [{"placement_id": "hero", "segment": "", "offers": []}]
+    assert row["request"]["placements"] == [{"placement_id": "hero", "limit": 1}]
+    assert (row["catalogue_version"], row["n_draws"]) == (edition.view.version, 0)
+    assert not {"log_payload", "exposures", "explanation"} & row.keys()
+    with pytest.raises(InputsExpired, match="nothing was drawn"):
         service.replayer.replay(decision.decision_id)
 
 

@@ -219,8 +219,9 @@ def test_what_leads_nowhere_is_warned_of_and_stored(client):
     body = {
         **OFFER,
         "placements": ["hreo"],
+        "channels": ["wbe"],
         "eligibility": rule.replace("logins", "visits_7d"),
-        "attributes": {"brand": "y"},
+        "attributes": {"brand": "y", "save_rate": 20},
     }
     client.put("/v1/placements/mail", json={"name": "mail", "channel": "email"})
     answer = client.put("/v1/offers/o-9", json=body)
@@ -228,13 +229,16 @@ def test_what_leads_nowhere_is_warned_of_and_stored(client):
     told = answer.json()["warnings"]
     assert [one.split(";")[0] for one in told] == [
         "placements names hreo, which is no placement",
+        "channels names wbe, which is no channel of a placement",
+        "attributes.save_rate is 20, expected a share from 0 to 1",
         "eligibility names consent.emial, which is no channel of a placement, offer or contact policy",
         "eligibility names offer.bramd, which no offer has among its attributes",
         "eligibility asks of visits_7d what no value can be: the ranges leave no room",
         "eligibility asks of spent_30d what no value can be: the ranges leave no room",
     ]
-    assert "consent.email" in told[1]
-    assert "offer.brand" in told[2]
+    assert "close is web" in told[1]
+    assert "consent.email" in told[3]
+    assert "offer.brand" in told[4]
     assert "warnings" not in client.get("/v1/offers/o-9").json()
     assert "warnings" not in client.put("/v1/offers/o-9", json=OFFER | {"eligibility": "18 <= spent_30d < 65"}).json()
     assert client.put("/v1/levers/l", json={**LEVER, "where": "offer.nope > 1"}).json()["warnings"]

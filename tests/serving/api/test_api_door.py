@@ -222,6 +222,7 @@ def test_a_request_id_that_is_given_is_kept_and_a_strange_one_replaced(client):
 
 def test_liveness_and_readiness_need_no_key(anybody):
     assert anybody.get("/livez").json() == {"status": "alive"}
+    assert [anybody.head(path).status_code for path in ("/livez", "/readyz")] == [200, 200]  # as balancers probe
     assert anybody.get("/readyz").json()["status"] == "ready"
 
 
