@@ -31,7 +31,8 @@ WITH RECURSIVE them (id) AS (VALUES (?) UNION SELECT customer_id FROM contacts J
 SELECT id FROM them
 """
 AT_ONCE = 500  # values in one query
-TIDIED_AT_ONCE = 2_000  # rows looked at in one transaction
+TIDIED_AT_ONCE = 200  # rows looked at, and gone in one transaction: claims wait behind it
+IS_OLD = "newest_us < ? AND joined_to IS NULL"
 EMPTY = ContactHistory()
 
 Read = Callable[[str, Sequence[Any]], list[Any]]
@@ -65,6 +66,19 @@ class Remembered:
 
     def forget(self) -> None:
         self._known = {}
+
+
+def claims_over(read: Read, now_us: int) -> list[str]:
+    """Of the oldest decisions those that need not be known any longer: ids sort by time, and so do their ends."""
+    oldest = read("SELECT decision_id, until_us FROM claims ORDER BY decision_id LIMIT ?", (TIDIED_AT_ONCE,))
+    return [decision_id for decision_id, until_us in oldest if until_us < now_us]
+
+
+def customers_over(read: Read, after: int, before_us: int) -> tuple[list[int], int]:
+    """Of the next customers the rows of those whose newest contact is older; from where to go on, 0 at the end."""
+    some = f"SELECT rowid, {IS_OLD} FROM contacts WHERE rowid > ? ORDER BY rowid LIMIT ?"
+    rows = read(some, (before_us, after, TIDIED_AT_ONCE))
+    return [row for row, is_old in rows if is_old], rows[-1][0] if len(rows) == TIDIED_AT_ONCE else 0
 
 
 def load(read: Read, remembered: Remembered, known: Known, customer_ids: Iterable[str]) -> dict[str, Loaded]:
@@ -159,26 +173,16 @@ class ContactBook:
         self._remembered.forget()
         return len(one.history.contacts) if one.customer_id == customer_id else 0
 
-    def forget_claims(self, now_us: int, after: str) -> str:
-        """Of the next claims those that are over; from where to go on, "" at the end."""
-        claims = self._db.execute(
-            "SELECT decision_id, until_us FROM claims WHERE decision_id > ? ORDER BY decision_id LIMIT ?",
-            (after, TIDIED_AT_ONCE),
-        ).fetchall()
-        over = [(decision_id,) for decision_id, until_us in claims if until_us < now_us]
-        self._db.executemany("DELETE FROM claims WHERE decision_id = ?", over)
-        return claims[-1][0] if len(claims) == TIDIED_AT_ONCE else ""
+    def forget_claims(self, decision_ids: Sequence[str]) -> None:
+        """Whom these decisions were made for need not be known any longer."""
+        for start in range(0, len(decision_ids), AT_ONCE):
+            some = decision_ids[start : start + AT_ONCE]
+            self._db.execute(f"DELETE FROM claims WHERE decision_id IN ({', '.join('?' * len(some))})", some)
 
-    def forget_customers(self, before_us: int, after: int) -> int:
-        """Of the next customers those whose newest contact is older; from where to go on, 0 at the end."""
-        some = "SELECT rowid FROM contacts WHERE rowid > ? ORDER BY rowid LIMIT ?"
-        looked_at = [rowid for (rowid,) in self._db.execute(some, (after, TIDIED_AT_ONCE))]
-        if looked_at:
-            self._db.execute(
-                "DELETE FROM contacts WHERE rowid BETWEEN ? AND ? AND newest_us < ? AND joined_to IS NULL",
-                (looked_at[0], looked_at[-1], before_us),
-            )
-        return looked_at[-1] if len(looked_at) == TIDIED_AT_ONCE else 0
+    def forget_customers(self, rows: Sequence[int], before_us: int) -> None:
+        """Of these rows those whose newest contact is older still."""
+        query = f"DELETE FROM contacts WHERE rowid IN ({', '.join('?' * len(rows))}) AND {IS_OLD}"
+        self._db.execute(query, (*rows, before_us))
 
     def _read(self, query: str, parameters: Sequence[Any]) -> list[Any]:
         return self._db.execute(query, parameters).fetchall()

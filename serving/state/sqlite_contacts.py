@@ -20,7 +20,7 @@ from serving.rules.windows import day_of
 from serving.settings import Clock
 from serving.state import contact_book, stock_book
 from serving.state.connections import Connections, Held
-from serving.state.contact_book import ContactBook, Remembered
+from serving.state.contact_book import TIDIED_AT_ONCE, ContactBook, Remembered, claims_over, customers_over
 from serving.state.contacts import Claim, Claimed, Contact, ContactHistory, Level, Limits, Needs, Stock, Take
 from serving.state.keeping import FULL, KEPT_US, THINNED_ABOVE, kept
 from serving.state.known import Known, Row
@@ -45,8 +45,8 @@ CALLS_AT_MOST = 5  # one after the other: whoever keeps house has other things t
 WRITTEN_BACK_EVERY_S, LONG_WAL_PAGES = 1.0, 8_000
 CHECKPOINT_PAGES = 64_000  # what is written back in a commit, somebody waits for: only where nobody did it before
 SWEPT_AT_ONCE, SWEPT_BY_A_CLAIM = 500, 20  # holds per transaction; somebody waits for a claim
-TIDIED_EVERY_US = 10_000_000
-TIDIED_AT_MOST = 20  # transactions per time
+TIDIED_EVERY_US, FORGET_EVERY_US = 1_000_000, 10_000_000
+TIDIED_AT_MOST, BETWEEN_S = 20, 0.005  # transactions per time, and what lies between two
 NOTHING = Row()
 
 
@@ -76,7 +76,7 @@ class SqliteContacts:
         self._settled_us: int | None = None  # the log was read by this process up to then
         self._scanned = 0  # position up to which the log holds nothing that is not applied
         self._scanned_generation = -1
-        self._tidied_us = 0
+        self._tidied_us = self._forgot_us = 0
         self._written_back_at = 0.0  # of the monotonic clock
         self._needs: Needs | None = None  # of the limits of the last claim
         self._tidy_from = 0
@@ -181,17 +181,27 @@ class SqliteContacts:
         if 0 <= now_us - self._tidied_us < TIDIED_EVERY_US:
             return
         self._tidied_us = now_us
-        self._remembered.forget()  # also those whom another process has erased
-        claims = ""
-        for _ in range(TIDIED_AT_MOST):  # decision ids sort by time, so the oldest come first
-            with self._files.writing() as held:
-                claims = self._books(held)[1].forget_claims(now_us, claims)
-            if not claims:
+        if now_us - self._forgot_us >= FORGET_EVERY_US or now_us < self._forgot_us:
+            self._forgot_us = now_us
+            self._remembered.forget()  # also those whom another process has erased
+        self._tidy(now_us)
+
+    def _tidy(self, now_us: int) -> None:
+        """Forget what is over: looked for among readers, and taken away little by little, so that claims go between."""
+        for _ in range(TIDIED_AT_MOST):
+            over = claims_over(self._files.read, now_us)
+            if over:
+                with self._files.writing() as held:
+                    self._books(held)[1].forget_claims(over)
+            if len(over) < TIDIED_AT_ONCE:
                 break
+            time.sleep(BETWEEN_S)
         if self._needs is not None:
             before_us = now_us - max(self._needs.longest_us, KEPT_US)
-            with self._customers() as customers:
-                self._tidy_from = customers.forget_customers(before_us, self._tidy_from)
+            rows, self._tidy_from = customers_over(self._files.read, self._tidy_from, before_us)
+            if rows:
+                with self._customers() as customers:
+                    customers.forget_customers(rows, before_us)
 
     def join(self, from_id: str, to_id: str) -> int:
         with self._customers() as customers:
