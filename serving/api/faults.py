@@ -17,6 +17,16 @@ def fault_of(error: Mapping[str, Any], where: str, parts: Sequence[str | int]) -
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         message = "is not a field that we know"
-    shown = f"{parts[-1]}: {message}" if parts else message
+    shown = f"{_name(parts)}: {message}" if parts else message
     pointer = "".join(f"/{escaped(part)}" for part in named)
     return Fault(pointer, shown, FIELD_CODES.get(error["type"], "invalid_field"), where)
+
+
+def _name(parts: Sequence[str | int]) -> str:
+    """The field as a sentence names it: without where it stands, items of a list by their number."""
+    if parts[-1] == "[key]":  # what stands before it is the key itself
+        return f"a key of {_name(parts[:-2])}" if len(parts) > 2 else "a key"
+    at = len(parts) - 1
+    while at > 0 and isinstance(parts[at], int):
+        at -= 1
+    return str(parts[at]) + "".join(f"[{number}]" for number in parts[at + 1 :])

@@ -123,7 +123,7 @@ def test_the_same_events_from_many_callers_are_accepted_once(served):
 def test_the_same_idempotency_key_gives_one_answer_from_every_worker(served):
     def ask(_):
         with served.client() as client:
-            return client.post("/v1/decisions", json={**ASK, "idempotency_key": "same"}).content
+            return client.post("/v1/decisions", json={**ASK, "idempotency_key": "same", "deadline_ms": 5_000}).content
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(ask, range(40)))) == 1

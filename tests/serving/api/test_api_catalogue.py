@@ -360,6 +360,19 @@ def test_all_faults_of_an_offer_are_told_at_once(client):
     assert [error["pointer"] for error in answer["errors"]] == ["/currency", "/eligibility", "/pacing"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "pointer", "named"),
+    [
+        ({"channels": ["web", 5]}, "/channels/1", "channels[1]: "),
+        ({"caps": [{"limit": 0, "window": "7d"}]}, "/caps/0/limit", "limit: "),
+    ],
+)
+def test_the_sentence_of_a_fault_begins_with_the_field_and_the_number_of_the_item(client, changes, pointer, named):
+    (error,) = client.put("/v1/offers/o-9", json={**OFFER, **changes}).json()["errors"]
+    assert error["detail"].startswith(named), error
+    assert error["pointer"].startswith(pointer)
+
+
 def test_an_unknown_name_in_a_rule_is_answered_with_the_close_ones(client):
     answer = client.put("/v1/offers/o-9", json={**OFFER, "eligibility": "not spend_30d < 20"})
     assert answer.status_code == 422

@@ -97,6 +97,11 @@ def test_a_fault_is_a_422_that_points_at_the_field(put, get, body, pointer):
     assert get().json()["updated_at"] is None
 
 
+def test_a_faulty_key_is_said_to_be_one(put):
+    (error,) = put({"attributes": {"": 1}}).json()["errors"]
+    assert error["detail"].startswith("a key of attributes: ")
+
+
 def test_recent_interactions_come_newest_first(client, get):
     events = [
         {"event_id": f"e-{i}", "event_type": "visit", "customer_id": "c-1", "occurred_at": f"2026-03-01T11:{i:02}:00Z"}
