@@ -178,7 +178,7 @@ class Decider:
         return decision
 
     def written(self, attempt: Attempt, received: float | None = None) -> Decision:
-        """The same of an answer that may still be found to come too late."""
+        """The same of an answer that may still be found to come too late: the shadow has not heard of it."""
         if received is not None:
             attempt = replace(attempt, latency_us=round((time.monotonic() - received) * 1e6))
         counted = None if self.meter is None else self.meter.decided(attempt)

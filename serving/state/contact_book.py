@@ -175,9 +175,8 @@ class ContactBook:
 
     def forget_claims(self, decision_ids: Sequence[str]) -> None:
         """Whom these decisions were made for need not be known any longer."""
-        for start in range(0, len(decision_ids), AT_ONCE):
-            some = decision_ids[start : start + AT_ONCE]
-            self._db.execute(f"DELETE FROM claims WHERE decision_id IN ({', '.join('?' * len(some))})", some)
+        marks = ", ".join("?" * len(decision_ids))
+        self._db.execute(f"DELETE FROM claims WHERE decision_id IN ({marks})", decision_ids)
 
     def forget_customers(self, rows: Sequence[int], before_us: int) -> None:
         """Of these rows those whose newest contact is older still."""

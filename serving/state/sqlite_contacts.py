@@ -169,7 +169,7 @@ class SqliteContacts:
         return n_taken
 
     def keep_house(self, log: Log, limits: Limits | None = None) -> None:
-        """Catch up; now and then write back the WAL, and more seldom forget what is over, some at a time."""
+        """Catch up; every second write back the WAL and forget what is over, some at a time."""
         self._files.replaced()
         for _ in range(CALLS_AT_MOST):
             if not self.catch_up(log, limits):
